@@ -1,0 +1,64 @@
+# Everything that is done with this checkout, one target each: `make help`.
+
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+COMPOSE  := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
+# The packages that have tests with the build tag `real`.
+REAL     = $(shell grep -rl --include='*_test.go' '^//go:build real' . | xargs -r -n1 dirname | sort -u)
+
+.PHONY: build test test-race test-real test-browser test-api bench chaos demo lint fmt cover real-deps ci clean help
+
+build: ## compile bin/fanout
+	go build -trimpath -o bin/fanout ./cmd/fanout
+
+test: ## every test that needs nothing but Go
+	go test ./...
+
+test-race: ## the same under the race detector
+	go test -race ./...
+
+test-real: real-deps ## the tests on real Kafka and Redis, one package at a time
+	go test -count=1 -tags real -p 1 -timeout 25m $(REAL)
+
+test-browser: ## the dashboard in Chromium with axe, and the verify samples; screenshots go to .browser
+	@admin/browser-deps.sh
+	go test -count=1 -tags browser -timeout 8m ./admin/
+
+test-api: ## schemathesis against the admin API of a running demo (EXAMPLES=200)
+	admin/schemathesis.sh
+
+bench: real-deps ## what fanout costs beside a bare HTTP loop, on real Kafka (ARGS='-pairs 1', ARGS='latency')
+	go run ./cmd/bench $(ARGS)
+
+chaos: real-deps ## break everything around fanout on real Kafka and Redis, and count what is lost (ARGS='-short', ARGS='-scenario kill -seed 7')
+	go run ./cmd/chaos $(ARGS)
+
+demo: ## fanout with everything it needs in one process
+	go run ./cmd/fanout demo
+
+lint: ## gofmt, vet, golangci-lint, the compose file
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run make fmt:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go vet -tags real,browser ./...
+	go run $(GOLANGCI) run
+	go run $(COMPOSE) -no-interpolation docker-compose.yml >/dev/null
+
+fmt: ## format the code
+	go run $(GOLANGCI) fmt
+
+cover: ## the tests' coverage, as bin/cover.html
+	@mkdir -p bin
+	go test -coverpkg=./... -coverprofile=bin/cover.out ./...
+	go tool cover -func=bin/cover.out | tail -1
+	go tool cover -html=bin/cover.out -o bin/cover.html
+
+real-deps: ## install what test-real, bench and chaos need, where it is missing
+	@testdata/kafka/fetch.sh
+
+ci: ## what .ci/run does
+	.ci/run
+
+clean: ## remove what was built and fetched
+	rm -rf bin .real .bench
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
