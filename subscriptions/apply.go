@@ -1,0 +1,261 @@
+package subscriptions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+)
+
+// batch bounds how many accounts one pipeline asks for.
+const batch = 256
+
+// stored is an account as Redis holds it: id, JSON, id, JSON, and so on.
+type stored struct {
+	account string
+	fields  []string
+	broken  bool // its key holds no hash: nothing is known about it
+	stale   bool // a later reading has been applied already
+}
+
+// Refresh reads the accounts again, now. When it returns nil, what was in Redis before the call is in force.
+func (d *Directory) Refresh(ctx context.Context, accounts ...string) error {
+	for chunk := range slices.Chunk(accounts, batch) {
+		err := d.readApply(ctx, chunk, nil, true, func(s stored) bool {
+			d.apply(s, func(string) bool { return true })
+			return true
+		})
+		if err != nil {
+			return fmt.Errorf("refresh subscriptions: %w", err)
+		}
+	}
+	return nil
+}
+
+// readApply reads accounts and hands each to take, under the lock; take says whether it applied what it got. A failed read hands over nothing. Where witnesses are named and none of their accounts exists any more, Redis has
+// been emptied: errEmptied. announced says that this is the reading of a change.
+func (d *Directory) readApply(ctx context.Context, accounts, witnesses []string, announced bool, take func(stored) (applied bool)) error {
+	start := d.writing.begin(announced)
+	list, err := d.read(ctx, accounts, witnesses)
+	d.writing.mu.Lock()
+	defer d.writing.mu.Unlock()
+	defer d.writing.end(announced)
+	for _, s := range list {
+		s.stale = d.writing.applied[s.account] > start
+		if take(s) && !s.stale {
+			d.writing.note(s.account, start)
+		}
+	}
+	return err
+}
+
+func (w *writing) begin(announced bool) (start uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clock++
+	w.inFlight++
+	if announced {
+		w.changes++
+	}
+	return w.clock
+}
+
+// note remembers an application. A full load's are of no interest to the rest of the load, which reads other accounts.
+func (w *writing) note(account string, start uint64) {
+	if w.changes == 0 || w.inFlight == 1 {
+		return
+	}
+	if w.applied == nil {
+		w.applied = make(map[string]uint64)
+	}
+	w.applied[account] = start
+}
+
+// end is called with the lock held.
+func (w *writing) end(announced bool) {
+	w.inFlight--
+	if announced {
+		w.changes--
+	}
+	if w.inFlight == 0 {
+		w.applied = nil
+	}
+}
+
+func (d *Directory) read(ctx context.Context, accounts, witnesses []string) ([]stored, error) {
+	pipe := d.client.Pipeline()
+	read := make([]*redis.StringSliceCmd, len(accounts))
+	for i, account := range accounts {
+		// Not HGetAll: a map for each account would be most of the work of a full load.
+		read[i] = redis.NewStringSliceCmd(ctx, "hgetall", accountPrefix+account)
+		_ = pipe.Process(ctx, read[i])
+	}
+	exist := make([]*redis.IntCmd, len(witnesses))
+	for i, witness := range witnesses {
+		exist[i] = pipe.Exists(ctx, accountPrefix+witness)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	found := len(witnesses) == 0
+	for _, cmd := range exist {
+		if err := cmd.Err(); err != nil {
+			return nil, err
+		}
+		found = found || cmd.Val() > 0
+	}
+	if !found {
+		return nil, errEmptied
+	}
+	list := make([]stored, len(read))
+	for i, cmd := range read {
+		if err := cmd.Err(); err != nil && !wrongType(err) {
+			return nil, err
+		}
+		list[i] = stored{account: accounts[i], fields: cmd.Val(), broken: cmd.Err() != nil}
+	}
+	return list, nil
+}
+
+var errEmptied = errors.New("redis was emptied meanwhile")
+
+func wrongType(err error) bool { return strings.HasPrefix(err.Error(), "WRONGTYPE") }
+
+// same says whether the account is stored as the table has it, last good versions apart.
+func (d *Directory) same(s stored) bool {
+	known := d.table.account(s.account)
+	if s.broken || len(known) != len(s.fields)/2 {
+		return false
+	}
+	for i := 0; i < len(s.fields); i += 2 {
+		if sub := byID(known, s.fields[i]); sub == nil || sub.hash != hashOf(s.fields[i+1]) {
+			return false
+		}
+	}
+	return true
+}
+
+// apply brings the table to what is stored. A subscription that is not stored any more goes where drop says so; the
+// others that are missing stay in force and are returned. The caller holds d.writing.mu.
+func (d *Directory) apply(s stored, drop func(id string) bool) (missing []string) {
+	known := d.table.account(s.account)
+	if s.stale {
+		return nil
+	}
+	if s.broken {
+		d.report(s.account, "", &problem{err: &ValidationError{[]FieldProblem{{"account", "its key holds no hash"}}}, hash: 1})
+		return nil
+	}
+	d.state.mu.Lock()
+	troubled := len(d.state.problems[s.account]) > 0
+	d.state.mu.Unlock()
+	if !troubled && d.same(s) {
+		return nil
+	}
+	before := d.tally(s.account)
+	d.settle(s.account, "")
+	next := make([]*Subscription, 0, len(s.fields)/2)
+	for i := 0; i < len(s.fields); i += 2 {
+		next = append(next, d.version(s.account, s.fields[i], s.fields[i+1], byID(known, s.fields[i])))
+	}
+	slices.SortFunc(next, func(a, b *Subscription) int { return strings.Compare(a.ID(), b.ID()) })
+	next = slices.CompactFunc(next, func(a, b *Subscription) bool { return a.ID() == b.ID() }) // bad ids that were cut
+	for _, old := range known {
+		at, ok := slices.BinarySearchFunc(next, old.ID(), func(s *Subscription, id string) int { return strings.Compare(s.ID(), id) })
+		switch {
+		case ok:
+		case drop(old.ID()):
+			d.settle(s.account, old.ID())
+		default:
+			missing = append(missing, old.ID())
+			next = slices.Insert(next, at, old)
+		}
+	}
+	if !slices.Equal(known, next) {
+		d.table.replace(s.account, next)
+		d.askWrite()
+	}
+	after := d.tally(s.account)
+	for i := range after {
+		d.counts[i].Add(after[i] - before[i])
+	}
+	return missing
+}
+
+// version picks what is in force for a stored JSON: the known version where it is the same, else the new one, else the
+// last good one.
+func (d *Directory) version(account, id, data string, old *Subscription) *Subscription {
+	hash := hashOf(data)
+	good := old != nil && old.Invalid() == ""
+	if good && old.hash == hash {
+		d.settle(account, id)
+		return old
+	}
+	d.state.mu.Lock()
+	was := d.state.problems[account][id]
+	d.state.mu.Unlock()
+	if old != nil && was != nil && was.hash == hash {
+		return old
+	}
+	sub, err := parse(account, id, data)
+	if err == nil {
+		d.settle(account, id)
+		return sub
+	}
+	d.report(account, id, &problem{err: err, hash: hash, lastGood: good})
+	switch {
+	case good:
+		return old
+	case old != nil && old.hash == hash: // known from the snapshot file
+		return old
+	}
+	return sub
+}
+
+// report notes a problem, and logs it once.
+func (d *Directory) report(account, id string, p *problem) {
+	d.state.mu.Lock()
+	byID := d.state.problems[account]
+	if byID == nil {
+		byID = make(map[string]*problem)
+		d.state.problems[account] = byID
+	}
+	was := byID[id]
+	byID[id] = p
+	d.state.mu.Unlock()
+	if was == nil || was.hash != p.hash {
+		d.log.Warn("subscription is invalid", zap.String("account", cut(account, maxAccount)), zap.String("subscription", cut(id, maxID)),
+			zap.Bool("last_good_in_force", p.lastGood), zap.Error(p.err))
+	}
+}
+
+// settle forgets a problem.
+func (d *Directory) settle(account, id string) {
+	d.state.mu.Lock()
+	defer d.state.mu.Unlock()
+	byID := d.state.problems[account]
+	delete(byID, id)
+	if byID != nil && len(byID) == 0 {
+		delete(d.state.problems, account)
+	}
+}
+
+// tally counts an account's subscriptions by state.
+func (d *Directory) tally(account string) (count [states]int64) {
+	d.state.mu.Lock()
+	defer d.state.mu.Unlock()
+	byID := d.state.problems[account]
+	for _, s := range d.table.account(account) {
+		switch {
+		case byID[s.ID()] != nil || s.Invalid() != "":
+			count[stateInvalid]++
+		case s.Enabled():
+			count[stateEnabled]++
+		default:
+			count[stateDisabled]++
+		}
+	}
+	return count
+}

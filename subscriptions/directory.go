@@ -1,0 +1,179 @@
+package subscriptions
+
+import (
+	"hash/maphash"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"fanout/event"
+)
+
+// Directory is the snapshot of all subscriptions, kept up to date by [Directory.Run]. Its readers may be called at any
+// time from any goroutine; before Ready is closed, they know nothing and absence means nothing.
+type Directory struct {
+	cfg      Config
+	log      *zap.Logger
+	client   redis.UniversalClient
+	snapshot string // the snapshot file's path; empty where there is none
+	pace     pace
+
+	table table
+
+	writing writing
+
+	ready     chan struct{}
+	readyOnce sync.Once
+	full      chan struct{} // asks for a full load, capacity 1
+	dirty     chan struct{} // asks for the snapshot file to be written, capacity 1
+	accepted  atomic.Bool   // the next full load is taken whatever it holds
+	counts    [states]atomic.Int64
+
+	state state
+}
+
+// writing guards the table's writing side, and keeps what was read earlier from being applied over what was read
+// later. Reads of Redis overlap: a full load reads a batch while another is applied, and changes are read in between.
+//
+// Each read notes the clock before it asks. When it has its answer, it leaves out the accounts that a read begun after
+// it has applied meanwhile: that one saw all that this one saw, and more. (It may have been answered before this one.
+// What was written between the two answers is announced after it, and read again.)
+type writing struct {
+	mu       sync.Mutex
+	clock    uint64
+	inFlight int
+	changes  int               // of them, reads of announced accounts
+	applied  map[string]uint64 // account → clock of the read that was applied; kept while a read it may concern is in flight
+}
+
+// pace is what the tests quicken.
+type pace struct {
+	reconcile time.Duration // between full loads
+	refused   time.Duration // between full loads while one is refused
+	ask       time.Duration // between the two questions before a drop
+	retry     time.Duration // after a failure
+	start     time.Duration // how long a start with a snapshot file waits for Redis
+	write     time.Duration // from a change to the snapshot file's writing
+	writeMany time.Duration // the same for a large snapshot
+}
+
+// state is what Status shows.
+type state struct {
+	mu       sync.Mutex
+	source   string
+	position string // of the change stream: what came up to here is in the table
+	contact  time.Time
+	shrink   *Shrink
+	err      string                         // of the change stream
+	loadErr  string                         // of the last full load
+	problems map[string]map[string]*problem // account → id
+}
+
+// New makes a Directory that knows nothing yet. It does not need a Redis. A nil logger and a nil registerer work.
+func New(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Directory, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	path, err := cfg.snapshotPath()
+	if err != nil {
+		return nil, err
+	}
+	client, err := newClient(&cfg, -1)
+	if err != nil {
+		return nil, err
+	}
+	if log == nil {
+		log = zap.NewNop()
+	}
+	d := &Directory{
+		cfg: cfg, log: log, client: client, snapshot: path,
+		pace: pace{
+			reconcile: 5 * time.Minute, refused: 30 * time.Second, ask: 2 * time.Second, retry: 250 * time.Millisecond,
+			start: time.Second, write: time.Second, writeMany: 6 * time.Second,
+		},
+		ready: make(chan struct{}), full: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+	}
+	d.table.seed = maphash.MakeSeed()
+	d.state.contact = time.Now()
+	d.state.problems = make(map[string]map[string]*problem)
+	if reg != nil {
+		if err := reg.Register(&collector{d}); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// Match appends to dst the account's subscriptions that an event of that name makes a delivery for: enabled, and the
+// name is selected. Paused and invalid ones are among them; what becomes of the delivery is the dispatcher's to say.
+// It allocates nothing where dst has room.
+func (d *Directory) Match(dst []*Subscription, account string, name event.Name) []*Subscription {
+	return d.table.match(dst, account, name)
+}
+
+// Lookup returns a subscription, enabled or not; nil where there is none.
+func (d *Directory) Lookup(account, id string) *Subscription { return d.table.lookup(account, id) }
+
+// Account returns the account's subscriptions, sorted by id. The slice is the caller's.
+func (d *Directory) Account(account string) []*Subscription {
+	return slices.Clone(d.table.account(account))
+}
+
+// All yields every subscription, account by account, in no order of accounts. What changes meanwhile may be seen or not.
+func (d *Directory) All() iter.Seq[*Subscription] {
+	return func(yield func(*Subscription) bool) {
+		for _, subs := range d.table.accounts() {
+			for _, s := range subs {
+				if !yield(s) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Len counts the subscriptions, disabled and invalid ones included.
+func (d *Directory) Len() int {
+	n := 0
+	for i := range d.table.shards {
+		if s := d.table.shards[i].Load(); s != nil {
+			n += len(s.subs)
+		}
+	}
+	return n
+}
+
+// Ready is closed once the subscriptions are known, from Redis or from the snapshot file.
+func (d *Directory) Ready() <-chan struct{} { return d.ready }
+
+// Loaded says whether Ready is closed.
+func (d *Directory) Loaded() bool {
+	select {
+	case <-d.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+func (d *Directory) markReady() { d.readyOnce.Do(func() { close(d.ready) }) }
+
+// AcceptShrink makes this instance take what Redis holds, at once and however little it is. See [Store.AcceptShrink]
+// for all instances.
+func (d *Directory) AcceptShrink() {
+	d.accepted.Store(true)
+	d.askFull()
+}
+
+func (d *Directory) askFull() {
+	select {
+	case d.full <- struct{}{}:
+	default: // one is asked for already
+	}
+}

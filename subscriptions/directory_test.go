@@ -1,0 +1,418 @@
+package subscriptions_test
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fanout/event"
+	"fanout/subscriptions"
+)
+
+const key = "fanout:account:"
+
+func redisURL(m *miniredis.Miniredis) string { return "redis://" + m.Addr() }
+
+// began starts a directory on a Redis that holds n subscriptions of as many accounts.
+func began(t *testing.T, n int) (*miniredis.Miniredis, *subscriptions.Directory, *subscriptions.Store) {
+	t.Helper()
+	m := miniredis.RunT(t)
+	for i := range n {
+		m.HSet(fmt.Sprint(key, "acc", i), "hook", hook(i))
+	}
+	d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, quick)
+	ready(t, d)
+	if d.Len() != n {
+		t.Fatalf("loaded %d, want %d", d.Len(), n)
+	}
+	return m, d, store(t, redisURL(m))
+}
+
+func TestMatchAndLookup(t *testing.T) {
+	m := miniredis.RunT(t)
+	m.HSet(key+"acme", "a", hook(1))
+	m.HSet(key+"acme", "off", strings.Replace(hook(2), "{", `{"enabled":false,`, 1))
+	m.HSet(key+"acme", "paused", strings.Replace(hook(3), "{", `{"paused":true,`, 1))
+	m.HSet(key+"acme", "sms", `{"url":"https://x","events":["SMS_FAILED"]}`)
+	m.HSet(key+"acme", "broken", `{"url":7,"events":["EMAIL_OPEN"]}`)
+	m.HSet(key+"other", "a", hook(4))
+	d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"})
+	ready(t, d)
+	got := d.Match(nil, "acme", event.EmailOpen)
+	if fmt.Sprint(got) != "[acme/a acme/broken acme/paused]" {
+		t.Errorf("match %v", got)
+	}
+	if got[1].Invalid() == "" || d.Lookup("acme", "sms") == nil || d.Lookup("acme", "nope") != nil || d.Lookup("nope", "a") != nil {
+		t.Error("lookup")
+	}
+	if s := d.Status(); s.Enabled != 4 || s.Disabled != 1 || s.Invalid != 1 || s.Source != "redis" || s.Error != "" {
+		t.Errorf("%+v", s)
+	}
+	if p := d.Problems("acme"); len(p) != 1 || p[0].ID != "broken" || p[0].LastGood {
+		t.Errorf("%+v", p)
+	}
+	dst := make([]*subscriptions.Subscription, 0, 8)
+	if n := testing.AllocsPerRun(100, func() { dst = d.Match(dst[:0], "acme", event.EmailOpen) }); n != 0 {
+		t.Errorf("%v allocations a match", n)
+	}
+}
+
+func TestChangesAreFollowed(t *testing.T) {
+	m, d, st := began(t, 3)
+	before := d.Lookup("acc1", "hook")
+	if created, err := st.Put(t.Context(), "acc1", "second", []byte(hook(9))); err != nil || !created {
+		t.Fatal(created, err)
+	}
+	within(t, time.Second, "new subscription", func() bool { return matches(d, "acc1") == 2 })
+	if d.Lookup("acc1", "hook") != before {
+		t.Error("an unchanged subscription got another pointer")
+	}
+	if gone, err := st.Delete(t.Context(), "acc1", "second"); err != nil || !gone {
+		t.Fatal(gone, err)
+	}
+	within(t, time.Second, "deleted subscription", func() bool { return matches(d, "acc1") == 1 })
+	m.Del(key + "acc2")
+	if err := st.Changed(t.Context(), "acc2"); err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Second, "deleted account", func() bool { return matches(d, "acc2") == 0 })
+	m.HSet(key+"acc0", "hook", hook(77)) // no announcement
+	if err := d.Refresh(t.Context(), "acc0"); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(d.Lookup("acc0", "hook").URL(), "77") {
+		t.Error("Refresh returned before the change was in force")
+	}
+	if s := d.Status(); s.Enabled != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestReconcileHealsWhatIsNotAnnounced(t *testing.T) {
+	m, d, _ := began(t, 12)
+	m.HSet(key+"acc1", "hook", hook(100))
+	m.HSet(key+"new", "hook", hook(101))
+	m.HSet(key+"acc2", "second", hook(102))
+	within(t, 2*time.Second, "unannounced changes", func() bool {
+		return strings.HasSuffix(d.Lookup("acc1", "hook").URL(), "100") && matches(d, "new") == 1 && matches(d, "acc2") == 2
+	})
+	m.Del(key + "acc3")
+	m.HDel(key+"acc2", "second")
+	within(t, 2*time.Second, "unannounced deletes", func() bool { return matches(d, "acc3") == 0 && matches(d, "acc2") == 1 })
+	if d.Len() != 12 || d.Status().Shrink != nil {
+		t.Errorf("%d known, %+v", d.Len(), d.Status())
+	}
+}
+
+func TestDropAsksTwice(t *testing.T) {
+	m := miniredis.RunT(t)
+	for i := range 3 {
+		m.HSet(fmt.Sprint(key, "acc", i), "hook", hook(i))
+	}
+	d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
+		d.Quicken(50*time.Millisecond, 300*time.Millisecond, time.Hour)
+	})
+	ready(t, d)
+	m.Del(key + "acc1")
+	stays(t, 250*time.Millisecond, "known until asked twice", func() bool { return matches(d, "acc1") == 1 })
+	m.HSet(key+"acc1", "hook", hook(1)) // it was missing for a moment only
+	stays(t, time.Second, "known after coming back", func() bool { return matches(d, "acc1") == 1 })
+}
+
+func TestShrinkIsRefusedUntilAccepted(t *testing.T) {
+	for name, accept := range map[string]func(*testing.T, *subscriptions.Directory, *subscriptions.Store){
+		"here": func(_ *testing.T, d *subscriptions.Directory, _ *subscriptions.Store) { d.AcceptShrink() },
+		"from another process": func(t *testing.T, _ *subscriptions.Directory, st *subscriptions.Store) {
+			t.Helper()
+			if err := st.AcceptShrink(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, d, st := began(t, 20)
+			for i := range 11 {
+				m.Del(fmt.Sprint(key, "acc", i))
+			}
+			m.HSet(key+"acc19", "hook", hook(500)) // part of the same doubtful load
+			within(t, 2*time.Second, "refusal", func() bool { return d.Status().Shrink != nil })
+			stays(t, 300*time.Millisecond, "known while refused", func() bool {
+				return d.Len() == 20 && !strings.HasSuffix(d.Lookup("acc19", "hook").URL(), "500")
+			})
+			if s := d.Status().Shrink; s.Known != 20 || s.Found != 9 {
+				t.Errorf("%+v", s)
+			}
+			put(t, st, "acc1", "hook", hook(600))
+			within(t, time.Second, "announced change while refused", func() bool { return strings.HasSuffix(d.Lookup("acc1", "hook").URL(), "600") })
+			m.Del(fmt.Sprint(key, "acc1"))
+			accept(t, d, st)
+			within(t, 2*time.Second, "accepted", func() bool { return d.Len() == 9 && d.Status().Shrink == nil })
+		})
+	}
+}
+
+func TestEmptiedRedis(t *testing.T) {
+	for _, known := range []int{1, 20} {
+		m, d, st := began(t, known)
+		put(t, st, "acc0", "hook", hook(50))
+		within(t, time.Second, "change", func() bool { return strings.HasSuffix(d.Lookup("acc0", "hook").URL(), "50") })
+		m.FlushAll()
+		within(t, 3*time.Second, "refusal", func() bool { return d.Status().Shrink != nil })
+		age := d.Status().Age
+		stays(t, 300*time.Millisecond, "known after a flush", func() bool { return d.Len() == known })
+		if d.Status().Age <= age {
+			t.Error("the age does not grow while redis is empty")
+		}
+		put(t, st, "fresh", "hook", hook(1))
+		within(t, 2*time.Second, "change after the flush", func() bool { return matches(d, "fresh") == 1 })
+	}
+}
+
+// Reads overlap: a load that is refused, or was read before a change, must not keep the change out.
+func TestChangesDuringFullLoads(t *testing.T) {
+	m := miniredis.RunT(t)
+	for i := range 20 {
+		m.HSet(fmt.Sprint(key, "acc", i), "hook", hook(i))
+	}
+	d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
+		d.Quicken(time.Millisecond, time.Millisecond, time.Hour)
+	})
+	ready(t, d)
+	st := store(t, redisURL(m))
+	for i := range 200 {
+		if i == 100 {
+			m.FlushAll() // from here on every load is refused
+			within(t, 3*time.Second, "refusal", func() bool { return d.Status().Shrink != nil })
+			for n := range 3000 {
+				m.HSet(key+"acc7", "hook", hook(5000+n))
+				if err := d.Refresh(t.Context(), "acc7"); err != nil || !strings.HasSuffix(d.Lookup("acc7", "hook").URL(), strconv.Itoa(5000+n)) {
+					t.Fatalf("not in force after Refresh %d: %v", n, err)
+				}
+			}
+		}
+		put(t, st, "acc7", "hook", hook(1000+i))
+		within(t, time.Second, "change", func() bool { return strings.HasSuffix(d.Lookup("acc7", "hook").URL(), strconv.Itoa(1000+i)) })
+	}
+}
+
+func TestInvalidKeepsLastGood(t *testing.T) {
+	m, d, st := began(t, 1)
+	good := d.Lookup("acc0", "hook")
+	change := func(json string) {
+		m.HSet(key+"acc0", "hook", json)
+		if err := st.Changed(t.Context(), "acc0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(`{"url":"https://example.com/","events":["EMAIL_OPNE"]}`)
+	within(t, time.Second, "problem", func() bool { return len(d.Problems("acc0")) == 1 })
+	if d.Lookup("acc0", "hook") != good || !d.Problems("")[0].LastGood || d.Status().Invalid != 1 || d.Status().Enabled != 0 {
+		t.Errorf("%+v %+v", d.Problems(""), d.Status())
+	}
+	change(hook(0))
+	within(t, time.Second, "mended", func() bool { return len(d.Problems("acc0")) == 0 })
+	if d.Lookup("acc0", "hook") != good || d.Status().Enabled != 1 {
+		t.Error("the same JSON again is a change")
+	}
+	if _, err := st.Put(t.Context(), "acc0", "hook", []byte(`{"url":""}`)); err == nil {
+		t.Error("an invalid subscription was stored")
+	}
+	m.Set(key+"text", "no hash")
+	within(t, time.Second, "foreign key is reported", func() bool { return len(d.Problems("text")) == 1 })
+	within(t, time.Second, "and stops nothing", func() bool { return d.Status().Error == "" && matches(d, "acc0") == 1 })
+}
+
+func TestHangingAndLostConnection(t *testing.T) {
+	m := miniredis.RunT(t)
+	m.HSet(key+"acme", "a", hook(1))
+	m.RequireUserAuth("user", "hunter2")
+	p := newProxy(t, m.Addr())
+	d, _ := start(t, subscriptions.Config{URL: "redis://user:hunter2@" + p.addr, SnapshotFile: "off"})
+	ready(t, d)
+	st := store(t, "redis://user:hunter2@"+m.Addr())
+	for name, fault := range map[string]func(bool){"hang": p.hang, "cut": p.cut} {
+		fault(true)
+		within(t, 4*time.Second, name+" is seen", func() bool { return d.Status().Error != "" })
+		if text := d.Status().Error; strings.Contains(text, "hunter2") || strings.Contains(text, "127.0.0.1") {
+			t.Errorf("%s: %s", name, text)
+		}
+		put(t, st, "acme", name, hook(2))
+		if matches(d, "acme") == 0 {
+			t.Error("forgot what was known")
+		}
+		fault(false)
+		within(t, 5*time.Second, "change after "+name, func() bool { return d.Lookup("acme", name) != nil })
+	}
+}
+
+func TestTrimmedStream(t *testing.T) {
+	m := miniredis.RunT(t)
+	m.HSet(key+"acme", "a", hook(1))
+	p := newProxy(t, m.Addr())
+	d, _ := start(t, subscriptions.Config{URL: "redis://" + p.addr, SnapshotFile: "off"})
+	ready(t, d)
+	st := store(t, redisURL(m))
+	put(t, st, "acme", "b", hook(2))
+	within(t, time.Second, "change", func() bool { return matches(d, "acme") == 2 })
+	p.cut(true)
+	put(t, st, "lost", "a", hook(3))
+	m.Del("fanout:changes") // what announced it is gone
+	p.cut(false)
+	within(t, 5*time.Second, "full load after a gap", func() bool { return matches(d, "lost") == 1 })
+}
+
+func TestSnapshotFile(t *testing.T) {
+	m := miniredis.RunT(t)
+	cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
+	st := store(t, cfg.URL)
+	put(t, st, "acme", "a", hook(1))
+	full, _ := os.ReadFile("../testdata/subscriptions/full.json")
+	put(t, st, "acme", "full", string(full))
+	d, stop := start(t, cfg, quick)
+	ready(t, d)
+	put(t, st, "acme", "b", hook(2))
+	within(t, time.Second, "change", func() bool { return d.Lookup("acme", "b") != nil })
+	within(t, 2*time.Second, "file", func() bool {
+		data, _ := os.ReadFile(cfg.SnapshotFile)
+		return strings.Contains(string(data), "hooks/2")
+	})
+	if info, _ := os.Stat(cfg.SnapshotFile); info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v", info.Mode())
+	}
+	m.HSet(key+"acme", "a", `{"url":1}`)
+	if err := d.Refresh(t.Context(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	was := d.Lookup("acme", "full")
+	stop()
+
+	t.Run("restart without redis", func(t *testing.T) {
+		m.SetError("LOADING")
+		defer m.SetError("")
+		d, _ := start(t, cfg)
+		ready(t, d)
+		is := d.Lookup("acme", "full")
+		if d.Len() != 3 || is == nil || fmt.Sprint(is.Headers(), is.Secrets(), is.URL(), is.MaxInFlight(), is.MaxPerSecond(), is.Events(), is.Enabled(), is.Description()) !=
+			fmt.Sprint(was.Headers(), was.Secrets(), was.URL(), was.MaxInFlight(), was.MaxPerSecond(), was.Events(), was.Enabled(), was.Description()) {
+			t.Errorf("%d %+v", d.Len(), is)
+		}
+		if a := d.Lookup("acme", "a"); a == nil || a.Invalid() != "" {
+			t.Error("the last good version did not outlast the restart")
+		}
+		if s := d.Status(); s.Source != "file" || s.Disabled != 1 {
+			t.Errorf("%+v", s)
+		}
+		m.SetError("")
+		within(t, 5*time.Second, "redis is back", func() bool { return d.Status().Source == "redis" && len(d.Problems("")) == 1 })
+		if d.Lookup("acme", "full") != is {
+			t.Error("redis brought another pointer for the same JSON")
+		}
+	})
+	t.Run("accepted while down", func(t *testing.T) {
+		if err := st.AcceptShrink(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.Del(key + "acme")
+		d, stop := start(t, cfg, quick)
+		within(t, 3*time.Second, "empty, as accepted", func() bool { return d.Loaded() && d.Len() == 0 })
+		stop()
+	})
+	t.Run("unusable", func(t *testing.T) {
+		data, _ := os.ReadFile(cfg.SnapshotFile)
+		for name, bad := range map[string]string{
+			"empty": "", "foreign": "hello\n", "cut": string(data[:len(data)-1]), "changed": strings.Replace(string(data), "\n", "\r", 1),
+		} {
+			cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
+			if err := os.WriteFile(cfg.SnapshotFile, []byte(bad), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			d, stop := start(t, cfg)
+			ready(t, d)
+			if d.Status().Source != "redis" {
+				t.Errorf("%s: %+v", name, d.Status())
+			}
+			stop()
+		}
+	})
+}
+
+func TestDefaultSnapshotIsOfOneRedis(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	one, other := miniredis.RunT(t), miniredis.RunT(t)
+	one.HSet(key+"acme", "a", hook(1))
+	d, stop := start(t, subscriptions.Config{URL: redisURL(one), Group: "blue"})
+	ready(t, d)
+	stop()
+	d, _ = start(t, subscriptions.Config{URL: redisURL(other), Group: "blue"})
+	ready(t, d)
+	if d.Len() != 0 || d.Status().Shrink != nil {
+		t.Errorf("began with another redis's subscriptions: %+v", d.Status())
+	}
+}
+
+func TestUnwritableSnapshot(t *testing.T) {
+	m := miniredis.RunT(t)
+	d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "/proc/none/snapshot"}, quick)
+	ready(t, d)
+	put(t, store(t, redisURL(m)), "acme", "a", hook(1))
+	within(t, time.Second, "change all the same", func() bool { return matches(d, "acme") == 1 })
+}
+
+func TestMetrics(t *testing.T) {
+	m := miniredis.RunT(t)
+	m.HSet(key+"acme", "a", hook(1))
+	reg := prometheus.NewRegistry()
+	if _, err := subscriptions.New(subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, nil, reg); err != nil {
+		t.Fatal(err)
+	}
+	families, err := reg.Gather()
+	if err != nil || len(families) != 2 || families[0].GetName() != "fanout_subscriptions" || families[1].GetName() != "fanout_subscriptions_age_seconds" || len(families[0].GetMetric()) != 3 {
+		t.Errorf("%v %v", families, err)
+	}
+	if _, err := subscriptions.New(subscriptions.Config{SnapshotFile: "off"}, nil, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStore(t *testing.T) {
+	m := miniredis.RunT(t)
+	st := store(t, redisURL(m))
+	put(t, st, "acme", "b", hook(1))
+	put(t, st, "acme", "a", hook(2))
+	put(t, st, "other", "a", hook(3))
+	if created, err := st.Put(t.Context(), "acme", "a", []byte(hook(4))); created || err != nil {
+		t.Error(created, err)
+	}
+	list, err := st.List(t.Context(), "acme")
+	if err != nil || len(list) != 2 || list[0].ID != "a" || string(list[0].JSON) != hook(4) {
+		t.Errorf("%v %v", list, err)
+	}
+	count := 0
+	for _, err := range st.ListAll(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		count++
+	}
+	if count != 3 {
+		t.Errorf("listed %d", count)
+	}
+	if _, ok, err := st.Get(t.Context(), "acme", "none"); ok || err != nil {
+		t.Error(ok, err)
+	}
+	entries, err := m.Stream("fanout:changes")
+	if err != nil || len(entries) != 4 || fmt.Sprint(entries[0].Values) != "[account acme]" {
+		t.Errorf("%v %v", entries, err)
+	}
+	addr := m.Addr()
+	m.Close()
+	if err := st.Ping(t.Context()); err == nil || strings.Contains(err.Error(), addr) {
+		t.Errorf("ping: %v", err)
+	}
+}

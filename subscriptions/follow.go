@@ -1,0 +1,175 @@
+package subscriptions
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+)
+
+// streamStart is before every entry of a stream.
+const streamStart = "0-0"
+
+// readCount bounds how many changes are read at once.
+const readCount = 1000
+
+// follower reads the change stream. Its position is always an entry that existed when it was read, or streamStart: so
+// one question, whether that entry is still there, tells a trimmed gap, an emptied Redis and one restored from an
+// older backup from a stream that simply had no change.
+type follower struct {
+	d        *Directory
+	position string // what came up to here has been applied; empty before the first contact
+	horizon  int64  // Unix ms of the youngest entry ever read: a confirmation from before it is history
+	verify   bool   // the connection failed: ask whether the position is still there
+	idle     bool   // everything was read: the next read may wait
+	caughtUp func() // called when nothing is left to read
+}
+
+// run follows until ctx is done.
+func (f *follower) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := f.step(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		f.d.contact(err, f.position)
+		if err != nil {
+			f.verify, f.idle = true, false
+			sleep(ctx, f.d.pace.retry)
+		}
+	}
+}
+
+func (f *follower) step(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, blockTimeout+grace+readTimeout)
+	defer cancel()
+	if f.position == "" {
+		return f.anchor(ctx)
+	}
+	if f.verify {
+		if err := f.check(ctx); err != nil {
+			return err
+		}
+		f.verify = false
+	}
+	entries, err := f.read(ctx)
+	switch {
+	case err != nil:
+		return err
+	case len(entries) == 0 && !f.idle:
+		f.idle = true
+		f.caughtUp()
+		return nil
+	case len(entries) == 0:
+		return f.check(ctx)
+	case len(entries) == readCount:
+		// A burst this long may be trimmed before it is read. Asked after the read: an entry that is still there
+		// now was there then, and so was everything after it.
+		if err := f.check(ctx); err != nil {
+			return err
+		}
+	}
+	if err := f.take(ctx, entries); err != nil {
+		return err
+	}
+	f.position = entries[len(entries)-1].ID
+	return nil
+}
+
+// anchor begins where the stream ends, and has everything before it loaded.
+func (f *follower) anchor(ctx context.Context) error {
+	last, err := f.d.client.XRevRangeN(ctx, changesKey, "+", "-", 1).Result()
+	if err != nil {
+		return err
+	}
+	f.position = streamStart
+	if len(last) > 0 {
+		f.position = last[0].ID
+		f.horizon = millis(last[0].ID)
+	}
+	f.d.askFull()
+	return nil
+}
+
+// check starts anew where the position is gone: every change still in the stream is announced again, and a full load
+// heals what is not.
+func (f *follower) check(ctx context.Context) error {
+	if f.position == streamStart {
+		return nil
+	}
+	at, err := f.d.client.XRange(ctx, changesKey, f.position, f.position).Result()
+	if err != nil || len(at) > 0 {
+		return err
+	}
+	f.d.log.Warn("change stream was trimmed, emptied or restored; loading all subscriptions again", zap.String("position", f.position))
+	f.position = streamStart
+	f.d.askFull()
+	return nil
+}
+
+func (f *follower) read(ctx context.Context) ([]redis.XMessage, error) {
+	// The client would wait ten seconds past the block.
+	ctx, cancel := context.WithTimeout(ctx, blockTimeout+grace)
+	defer cancel()
+	block := blockTimeout
+	if !f.idle {
+		block = -1 // do not wait
+	}
+	streams, err := f.d.client.XRead(ctx, &redis.XReadArgs{
+		Streams: []string{changesKey, f.position}, Count: readCount, Block: block,
+	}).Result()
+	if errors.Is(err, redis.Nil) || err == nil && len(streams) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return streams[0].Messages, nil
+}
+
+// take puts the announced changes in force.
+func (f *follower) take(ctx context.Context, entries []redis.XMessage) error {
+	var accounts []string
+	seen := make(map[string]bool)
+	accept := false
+	for _, entry := range entries {
+		account, ok := entry.Values["account"].(string)
+		if ok && !seen[account] {
+			seen[account] = true
+			accounts = append(accounts, account)
+		}
+		if _, ok := entry.Values["accept"]; ok && millis(entry.ID) >= f.horizon {
+			accept = true
+		}
+	}
+	if err := f.d.Refresh(ctx, accounts...); err != nil {
+		return err
+	}
+	f.horizon = max(f.horizon, millis(entries[len(entries)-1].ID))
+	if accept {
+		f.d.log.Info("operator confirmed what redis holds")
+		f.d.AcceptShrink()
+	}
+	return nil
+}
+
+// millis is the time in a stream entry's id.
+func millis(id string) int64 {
+	ms, _, _ := strings.Cut(id, "-")
+	n, _ := strconv.ParseInt(ms, 10, 64) // Redis made it; 0 is the safe answer
+	return n
+}
+
+// sleep waits, or until ctx is done.
+func sleep(ctx context.Context, wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,274 @@
+package subscriptions
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+)
+
+const (
+	scanCount    = 1000
+	perRead      = 4096 // subscriptions that one pipeline should not exceed by much
+	guardFrom    = 10   // subscriptions known from which half of them missing is suspicious
+	maxWitnesses = 8
+)
+
+// readers bounds the batches that a full load has in hand: Redis answers one while another is applied.
+const readers = 3
+
+// load is one full load: it takes accounts from Redis one batch at a time, changes what has changed, and drops nothing
+// before it has seen everything. So the old and the new snapshot never both stand whole in memory.
+type load struct {
+	d         *Directory
+	guarded   bool
+	known     int      // subscriptions in force when it began
+	found     int      // subscriptions seen in Redis; this and what follows is guarded by d.writing.mu while it scans
+	seen      []uint64 // hashes of the accounts seen
+	held      []string // changed accounts, not taken before the guard can no longer refuse
+	partly    []string // accounts of which something in force is missing
+	witnesses []string // accounts that exist
+}
+
+// reconcile loads everything. An error leaves what was taken until then in force.
+func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
+	l := &load{d: d, guarded: guarded, known: d.Len()}
+	if err := l.scan(ctx); err != nil {
+		return fmt.Errorf("load subscriptions: %w", err)
+	}
+	if l.looksLikeLoss() {
+		d.refuse(l.known, l.found)
+		d.markReady() // something is known, or nothing would be missing
+		return nil
+	}
+	if err := l.release(ctx); err != nil {
+		return fmt.Errorf("load subscriptions: %w", err)
+	}
+	d.loaded(l.found)
+	err := l.drop(ctx, l.missing())
+	if err != nil {
+		return fmt.Errorf("drop subscriptions: %w", err)
+	}
+	return nil
+}
+
+// looksLikeLoss is the guard of DESIGN.md section 5.
+func (l *load) looksLikeLoss() bool { return l.guarded && loss(l.known, l.found) }
+
+// loss says whether going from known to left subscriptions wants an operator's word.
+func loss(known, left int) bool {
+	return known > 0 && left == 0 || known >= guardFrom && 2*left < known
+}
+
+// scan asks for everything, and puts it in force or holds it back while the guard may still refuse.
+func (l *load) scan(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	work := make(chan []string)
+	var group sync.WaitGroup
+	for range readers {
+		group.Go(func() {
+			for accounts := range work {
+				if err := l.d.readApply(ctx, accounts, nil, false, l.one); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	err := l.scanNodes(ctx, work)
+	close(work)
+	group.Wait()
+	return cmp.Or(context.Cause(ctx), err)
+}
+
+func (l *load) scanNodes(ctx context.Context, work chan<- []string) error {
+	if cluster, ok := l.d.client.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+			return l.scanNode(ctx, node, work)
+		})
+	}
+	return l.scanNode(ctx, l.d.client, work)
+}
+
+func (l *load) scanNode(ctx context.Context, node redis.Cmdable, work chan<- []string) error {
+	for cursor := uint64(0); ; {
+		keys, next, err := node.Scan(ctx, cursor, accountPrefix+"*", scanCount).Result()
+		if err != nil {
+			return err
+		}
+		for len(keys) > 0 {
+			n := min(l.batch(), len(keys))
+			select {
+			case work <- l.names(keys[:n]):
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			keys = keys[n:]
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// names are the accounts of keys; one that no event can name is left out.
+func (l *load) names(keys []string) []string {
+	accounts := make([]string, 0, len(keys))
+	for _, key := range keys {
+		account := strings.TrimPrefix(key, accountPrefix)
+		if len(account) > maxIdentity {
+			l.d.log.Warn("account is too long, ignored", zap.String("account", cut(account, maxAccount)))
+			continue
+		}
+		accounts = append(accounts, account)
+	}
+	return accounts
+}
+
+// batch is how many accounts to ask for at once: they may hold one subscription or thousands, and answers should be of
+// a bounded size.
+func (l *load) batch() int {
+	l.d.writing.mu.Lock()
+	defer l.d.writing.mu.Unlock()
+	if l.found == 0 {
+		return 64
+	}
+	return max(1, min(batch, perRead*len(l.seen)/l.found))
+}
+
+func (l *load) mayRefuse() bool { return l.guarded && loss(l.known, l.found) }
+
+func (l *load) one(s stored) (applied bool) {
+	l.found += len(s.fields) / 2
+	l.seen = append(l.seen, maphash.String(l.d.table.seed, s.account))
+	if len(s.fields) > 0 && len(l.witnesses) < maxWitnesses {
+		l.witnesses = append(l.witnesses, s.account)
+	}
+	if !l.mayRefuse() {
+		return l.take(s)
+	}
+	if !l.d.same(s) {
+		l.held = append(l.held, s.account)
+	}
+	return false
+}
+
+// take puts an account in force, but for what is missing of it.
+func (l *load) take(s stored) (applied bool) {
+	if missing := l.d.apply(s, keep); len(missing) > 0 {
+		l.partly = append(l.partly, s.account)
+	}
+	return true
+}
+
+func keep(string) bool { return false }
+
+// release reads again what was held back: it may have changed, and been announced, since.
+func (l *load) release(ctx context.Context) error {
+	for accounts := range slices.Chunk(l.held, l.batch()) {
+		if err := l.d.readApply(ctx, accounts, nil, false, l.take); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missing names the accounts of which something is in force and was not seen.
+func (l *load) missing() []string {
+	slices.Sort(l.seen)
+	list := l.partly
+	for account := range l.d.table.accounts() {
+		if _, ok := slices.BinarySearch(l.seen, maphash.String(l.d.table.seed, account)); !ok {
+			list = append(list, account)
+		}
+	}
+	return list
+}
+
+// drop asks for each account by name, twice, and drops what is missing both times.
+func (l *load) drop(ctx context.Context, accounts []string) error {
+	missing := make(map[string][]string)
+	count := 0
+	for chunk := range slices.Chunk(accounts, l.batch()) {
+		err := l.d.readApply(ctx, chunk, nil, false, func(s stored) bool {
+			if ids := l.d.apply(s, keep); len(ids) > 0 {
+				missing[s.account] = ids
+				count += len(ids)
+			}
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if count == 0 {
+		return nil
+	}
+	if left := l.d.Len() - count; l.guarded && loss(l.known, left) {
+		l.d.refuse(l.known, left) // it was emptied while it was scanned
+		return nil
+	}
+	sleep(ctx, l.d.pace.ask)
+	gone := 0
+	for chunk := range slices.Chunk(accounts, l.batch()) {
+		err := l.d.readApply(ctx, chunk, l.witnesses, false, func(s stored) bool {
+			l.d.apply(s, func(id string) bool {
+				if !slices.Contains(missing[s.account], id) {
+					return false
+				}
+				gone++
+				return true
+			})
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if gone > 0 {
+		l.d.log.Info("dropped subscriptions that redis no longer holds", zap.Int("count", gone))
+	}
+	return nil
+}
+
+// refuse keeps what is known.
+func (d *Directory) refuse(known, found int) {
+	d.state.mu.Lock()
+	first := d.state.shrink == nil
+	if first {
+		d.state.shrink = &Shrink{Since: time.Now()}
+	}
+	d.state.shrink.Known, d.state.shrink.Found = known, found
+	d.state.loadErr = ""
+	d.state.mu.Unlock()
+	if first {
+		d.log.Error("refused a full load that looks like a loss; going on with what is known until it is confirmed (fanout subscriptions accept)",
+			zap.Int("known", known), zap.Int("found", found))
+	}
+}
+
+// loaded notes that the table agrees with Redis.
+func (d *Directory) loaded(found int) {
+	d.state.mu.Lock()
+	d.state.shrink = nil
+	first := d.state.source != "redis"
+	d.state.source, d.state.loadErr = "redis", ""
+	d.state.contact = time.Now()
+	d.state.mu.Unlock()
+	if first && found == 0 {
+		d.log.Warn("redis holds no subscriptions")
+	} else if first {
+		d.log.Info("subscriptions loaded", zap.Int("count", found))
+	}
+	d.markReady()
+	if first {
+		d.askWrite()
+	}
+}

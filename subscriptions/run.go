@@ -1,0 +1,120 @@
+package subscriptions
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Run keeps the snapshot up to date until ctx is done: it reads the snapshot file, loads everything from Redis, follows
+// the changes, and loads everything again every five minutes. Redis may come, hang and go as it likes. At the end it
+// writes the snapshot file and closes the connections. It is called once, and returns nil.
+func (d *Directory) Run(ctx context.Context) error {
+	f := &follower{d: d, caughtUp: func() {}}
+	if position, ok := d.readSnapshot(); ok {
+		f.position, f.horizon, f.verify = position, millis(position), position != ""
+		f.caughtUp = d.markReady // the file and the changes since: good enough to begin with
+		stop := time.AfterFunc(d.pace.start, d.markReady)
+		defer stop.Stop()
+		if position != "" {
+			d.askFull()
+		}
+	}
+	d.sweep()
+	var group sync.WaitGroup
+	group.Go(func() { f.run(ctx) })
+	group.Go(func() { d.reconcileLoop(ctx) })
+	group.Go(func() { d.writeLoop(ctx) })
+	// A blocking read would hold the stop up for a second.
+	context.AfterFunc(ctx, func() { _ = d.client.Close() })
+	group.Wait()
+	return nil
+}
+
+func (d *Directory) reconcileLoop(ctx context.Context) {
+	// The first load waits for the follower's anchor: what changes during the load is then announced after it.
+	var next time.Duration
+	for {
+		select {
+		case <-d.full:
+		case <-after(next):
+		case <-ctx.Done():
+			return
+		}
+		accepted := d.accepted.Swap(false)
+		err := d.reconcile(ctx, !accepted)
+		if ctx.Err() != nil {
+			return
+		}
+		next = d.nextLoad(err)
+		if err == nil {
+			continue
+		}
+		if accepted {
+			d.accepted.Store(true)
+		}
+		d.loadFailed(describe(err))
+		sleep(ctx, d.pace.retry)
+	}
+}
+
+// loadFailed notes why, and logs a reason once.
+func (d *Directory) loadFailed(reason string) {
+	d.state.mu.Lock()
+	was := d.state.loadErr
+	d.state.loadErr = reason
+	d.state.mu.Unlock()
+	if was != reason {
+		d.log.Warn("full load of subscriptions failed; trying again", zap.String("error", reason))
+	}
+}
+
+// nextLoad is when to load again; jittered, so that instances do not load together.
+func (d *Directory) nextLoad(err error) time.Duration {
+	wait := d.pace.reconcile
+	d.state.mu.Lock()
+	defer d.state.mu.Unlock()
+	switch {
+	case err != nil:
+		return d.pace.retry
+	case d.state.shrink != nil:
+		wait = min(wait, d.pace.refused)
+	}
+	return wait - time.Duration(rand.Int64N(int64(wait/10)+1))
+}
+
+// after is a channel that fires once; never for zero.
+func after(wait time.Duration) <-chan time.Time {
+	if wait == 0 {
+		return nil
+	}
+	return time.NewTimer(wait).C // collected when nobody waits for it, since Go 1.23
+}
+
+// contact notes how talking to Redis went, and logs when that changes.
+func (d *Directory) contact(err error, position string) {
+	d.state.mu.Lock()
+	was := d.state.err
+	if err != nil {
+		d.state.err = describe(err)
+	} else {
+		d.state.err = ""
+		if d.state.source == "redis" || d.state.position != "" {
+			d.state.position = position // without a gap since the table was filled
+		}
+		if d.state.source == "redis" && d.state.shrink == nil {
+			d.state.contact = time.Now()
+		}
+	}
+	now := d.state.err
+	d.state.mu.Unlock()
+	switch {
+	case now != "" && was == "":
+		d.log.Warn("redis is away; going on with what is known", zap.String("error", now))
+	case now == "" && was != "":
+		d.log.Info("redis is back")
+	}
+}

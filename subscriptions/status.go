@@ -1,0 +1,112 @@
+package subscriptions
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Status says how good the snapshot is.
+type Status struct {
+	Loaded   bool
+	Source   string        // "redis", "file", or empty while nothing is known
+	Age      time.Duration // since the snapshot last agreed with Redis; it grows while Redis is away or a shrink is refused
+	Enabled  int
+	Disabled int
+	Invalid  int     // those that do not validate, their last good version in force or not; counted nowhere else
+	Shrink   *Shrink // nil unless a full load is refused
+	Error    string  // what is wrong with Redis now; names no address and no credential
+}
+
+// Shrink is a full load that was refused because it looks like a loss.
+type Shrink struct {
+	Known int       // subscriptions in force
+	Found int       // subscriptions in Redis
+	Since time.Time // of the first refusal
+}
+
+// Problem is a subscription that does not validate as it is stored.
+type Problem struct {
+	Account  string
+	ID       string
+	Err      *ValidationError
+	LastGood bool // its last good version is in force
+}
+
+type problem struct {
+	err      *ValidationError
+	hash     uint64
+	lastGood bool
+}
+
+// The states of fanout_subscriptions.
+const (
+	stateEnabled = iota
+	stateDisabled
+	stateInvalid
+	states
+)
+
+// Status describes the snapshot as it is now.
+func (d *Directory) Status() Status {
+	d.state.mu.Lock()
+	defer d.state.mu.Unlock()
+	s := Status{
+		Loaded: d.Loaded(), Source: d.state.source, Age: max(0, time.Since(d.state.contact)), Error: cmp.Or(d.state.err, d.state.loadErr),
+		Enabled:  int(d.counts[stateEnabled].Load()),
+		Disabled: int(d.counts[stateDisabled].Load()),
+		Invalid:  int(d.counts[stateInvalid].Load()),
+	}
+	if d.state.shrink != nil {
+		s.Shrink = new(*d.state.shrink)
+	}
+	return s
+}
+
+// Problems lists the account's subscriptions that do not validate, sorted by id; those of all accounts for "".
+func (d *Directory) Problems(account string) []Problem {
+	d.state.mu.Lock()
+	defer d.state.mu.Unlock()
+	var list []Problem
+	for name, byID := range d.state.problems {
+		if account != "" && account != name {
+			continue
+		}
+		for id, p := range byID {
+			list = append(list, Problem{name, id, p.err, p.lastGood})
+		}
+	}
+	slices.SortFunc(list, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.ID, b.ID))
+	})
+	return list
+}
+
+// collector makes the metrics of DESIGN.md section 8 when they are asked for.
+type collector struct{ d *Directory }
+
+//nolint:gochecknoglobals // descriptions are constants
+var (
+	countDesc = prometheus.NewDesc("fanout_subscriptions", "Subscriptions by state.", []string{"state"}, nil)
+	ageDesc   = prometheus.NewDesc("fanout_subscriptions_age_seconds", "Time since the snapshot last agreed with Redis.", nil, nil)
+)
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- countDesc
+	ch <- ageDesc
+}
+
+// Collect implements [prometheus.Collector].
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.d.Status()
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(countDesc, float64(s.Enabled), "enabled")
+	gauge(countDesc, float64(s.Disabled), "disabled")
+	gauge(countDesc, float64(s.Invalid), "invalid")
+	gauge(ageDesc, s.Age.Seconds())
+}

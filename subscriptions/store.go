@@ -1,0 +1,190 @@
+package subscriptions
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Store reads and writes subscriptions in Redis, for the commands and the admin API. Its methods may be called from any
+// goroutine and take as long as ctx and the socket's time-outs let them.
+type Store struct {
+	client redis.UniversalClient
+}
+
+// Stored is a subscription as Redis holds it, valid or not. Its JSON holds secrets: show [Masked] of it.
+type Stored struct {
+	Account, ID string
+	JSON        json.RawMessage
+}
+
+// NewStore makes a Store. It does not need a Redis. Close it.
+func NewStore(cfg Config) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	client, err := newClient(&cfg, 1)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{client}, nil
+}
+
+// Close closes the connections.
+func (s *Store) Close() error { return s.client.Close() }
+
+// Ping says whether Redis answers. The error names no address.
+func (s *Store) Ping(ctx context.Context) error { return plain("ping", s.client.Ping(ctx).Err()) }
+
+// plain makes an error that names no address.
+func plain(operation string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %s", operation, describe(err))
+}
+
+// Get returns a subscription's JSON, byte for byte; false where there is none.
+func (s *Store) Get(ctx context.Context, account, id string) (json.RawMessage, bool, error) {
+	data, err := s.client.HGet(ctx, accountPrefix+account, id).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, false, nil
+	}
+	return data, err == nil, plain("get subscription", err)
+}
+
+// List returns the account's subscriptions, sorted by id.
+func (s *Store) List(ctx context.Context, account string) ([]Stored, error) {
+	all, err := s.client.HGetAll(ctx, accountPrefix+account).Result()
+	if err != nil {
+		return nil, plain("list subscriptions", err)
+	}
+	list := make([]Stored, 0, len(all))
+	for id, data := range all {
+		list = append(list, Stored{account, id, json.RawMessage(data)})
+	}
+	slices.SortFunc(list, func(a, b Stored) int { return strings.Compare(a.ID, b.ID) })
+	return list, nil
+}
+
+// ListAll yields every subscription, account by account, in no order of accounts. An error ends it. What is written
+// meanwhile may be seen or not; an account may come twice while Redis resizes its table.
+func (s *Store) ListAll(ctx context.Context) iter.Seq2[Stored, error] {
+	return func(yield func(Stored, error) bool) {
+		for account, err := range s.accounts(ctx) {
+			var list []Stored
+			if err == nil {
+				list, err = s.List(ctx, account)
+			}
+			if err != nil {
+				yield(Stored{}, err)
+				return
+			}
+			for _, stored := range list {
+				if !yield(stored, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// accounts yields the names of the accounts that have subscriptions.
+func (s *Store) accounts(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for _, node := range s.masters(ctx) {
+			for cursor := uint64(0); ; {
+				keys, next, err := node.Scan(ctx, cursor, accountPrefix+"*", scanCount).Result()
+				if err != nil {
+					yield("", plain("scan subscriptions", err))
+					return
+				}
+				for _, key := range keys {
+					if !yield(strings.TrimPrefix(key, accountPrefix), nil) {
+						return
+					}
+				}
+				if cursor = next; cursor == 0 {
+					break
+				}
+			}
+		}
+	}
+}
+
+// masters are the nodes to scan: SCAN is a node's own command.
+func (s *Store) masters(ctx context.Context) []redis.Cmdable {
+	cluster, ok := s.client.(*redis.ClusterClient)
+	if !ok {
+		return []redis.Cmdable{s.client}
+	}
+	nodes := make(chan redis.Cmdable, 1024)
+	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+		nodes <- node
+		return nil
+	})
+	close(nodes)
+	var list []redis.Cmdable
+	for node := range nodes {
+		list = append(list, node)
+	}
+	if err != nil || len(list) == 0 {
+		return []redis.Cmdable{s.client} // it answers with the cluster's error
+	}
+	return list
+}
+
+// Put validates a subscription, stores it and announces it (DESIGN.md section 5). What is not valid is refused with a
+// [*ValidationError] and changes nothing. created says whether it is new.
+func (s *Store) Put(ctx context.Context, account, id string, data []byte) (created bool, err error) {
+	if _, bad := Parse(account, id, data); bad != nil {
+		return false, bad
+	}
+	added, err := s.client.HSet(ctx, accountPrefix+account, id, data).Result()
+	if err != nil {
+		return false, plain("put subscription", err)
+	}
+	return added > 0, s.Changed(ctx, account)
+}
+
+// Delete removes a subscription and announces it; false where there was none.
+func (s *Store) Delete(ctx context.Context, account, id string) (bool, error) {
+	removed, err := s.client.HDel(ctx, accountPrefix+account, id).Result()
+	if err != nil {
+		return false, plain("delete subscription", err)
+	}
+	return removed > 0, s.Changed(ctx, account)
+}
+
+// Changed announces that the accounts were written.
+func (s *Store) Changed(ctx context.Context, accounts ...string) error {
+	for chunk := range slices.Chunk(accounts, scanCount) {
+		pipe := s.client.Pipeline()
+		for _, account := range chunk {
+			announce(ctx, pipe, "account", account)
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return plain("announce change", err)
+		}
+	}
+	return nil
+}
+
+// AcceptShrink makes every instance take what Redis holds, however little it is: it adds `accept <Unix ms>` to the
+// stream of changes. An instance that is down takes note when it is back, as long as the stream remembers.
+func (s *Store) AcceptShrink(ctx context.Context) error {
+	_, err := announce(ctx, s.client, "accept", strconv.FormatInt(time.Now().UnixMilli(), 10)).Result()
+	return plain("accept subscriptions", err)
+}
+
+func announce(ctx context.Context, to redis.Cmdable, key, value string) *redis.StringCmd {
+	return to.XAdd(ctx, &redis.XAddArgs{Stream: changesKey, MaxLen: changesLength, Approx: true, Values: []string{key, value}})
+}

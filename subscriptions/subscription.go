@@ -1,0 +1,148 @@
+package subscriptions
+
+import (
+	"strings"
+
+	"go.uber.org/zap/zapcore"
+
+	"fanout/dispatcher/webhook"
+	"fanout/event"
+)
+
+// Subscription is an account's webhook. It never changes once published: another JSON makes another Subscription, and
+// the same JSON keeps the same pointer for as long as the process knows it, so identity means "no change".
+//
+// A million of them have to fit in memory: all text lies in one string, one piece after the other, and what is seldom
+// asked for (secrets, headers) is taken apart when it is asked for.
+type Subscription struct {
+	text   string
+	hash   uint64 // of the JSON it was made from
+	perSec float32
+	flight int32
+	length [pieces]uint16
+	events event.Set
+	flags  uint8
+}
+
+// The pieces of text, in their order.
+const (
+	pieceAccount = iota
+	pieceID
+	pieceURL
+	pieceSecrets // one a line
+	pieceHeaders // name:value, one a line
+	pieceNote    // the description; of an invalid one, what is wrong with it
+	pieces
+)
+
+const (
+	flagDisabled = 1 << iota
+	flagPaused
+	flagInvalid
+)
+
+// Header is a header of the subscription's own. It prints its name only.
+type Header struct {
+	Name, Value string
+}
+
+// String is the header with its value masked.
+func (h Header) String() string { return h.Name + ": " + mask }
+
+// GoString is String: %#v shows no value either.
+func (h Header) GoString() string { return h.String() }
+
+func (s *Subscription) piece(n int) string {
+	start := 0
+	for _, length := range s.length[:n] {
+		start += int(length)
+	}
+	return s.text[start : start+int(s.length[n])]
+}
+
+// Account is the tenant, the accountId of its events.
+func (s *Subscription) Account() string { return s.text[:s.length[pieceAccount]] }
+
+// ID is unique in its account only.
+func (s *Subscription) ID() string { return s.piece(pieceID) }
+
+// URL is where events go, as it was written; whether it may be called is the dispatcher's to judge.
+func (s *Subscription) URL() string { return s.piece(pieceURL) }
+
+// Events are the selected event names. Of an invalid subscription they are the ones it names, or all where that cannot
+// be read.
+func (s *Subscription) Events() event.Set { return s.events }
+
+// Enabled is false where the subscription is off: it gets no deliveries.
+func (s *Subscription) Enabled() bool { return s.flags&flagDisabled == 0 }
+
+// Paused holds deliveries back without dropping them.
+func (s *Subscription) Paused() bool { return s.flags&flagPaused != 0 }
+
+// MaxInFlight bounds the attempts at once; 0 where it asks for no bound.
+func (s *Subscription) MaxInFlight() int { return int(s.flight) }
+
+// MaxPerSecond bounds the attempts of all instances together; 0 where it asks for no bound.
+func (s *Subscription) MaxPerSecond() float64 { return float64(s.perSec) }
+
+// Secrets are what its deliveries are signed with, the first one first. The slice is built anew: keep it.
+func (s *Subscription) Secrets() []webhook.Secret {
+	var list []webhook.Secret
+	for text := range strings.Lines(s.piece(pieceSecrets)) {
+		// Only what parsed has been kept, so an error cannot come.
+		if secret, err := webhook.ParseSecret(strings.TrimSuffix(text, "\n")); err == nil {
+			list = append(list, secret)
+		}
+	}
+	return list
+}
+
+// Headers are its own headers, sorted by name. The slice is built anew: keep it.
+func (s *Subscription) Headers() []Header {
+	var list []Header
+	for line := range strings.Lines(s.piece(pieceHeaders)) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+		list = append(list, Header{name, value})
+	}
+	return list
+}
+
+// Description is the owner's own words.
+func (s *Subscription) Description() string {
+	if s.flags&flagInvalid != 0 {
+		return ""
+	}
+	return s.piece(pieceNote)
+}
+
+// Invalid says what is wrong with a subscription that does not validate and has no last good version. It is empty for
+// every other one. Deliveries to an invalid subscription are dead (invalid_subscription).
+func (s *Subscription) Invalid() string {
+	if s.flags&flagInvalid == 0 {
+		return ""
+	}
+	return s.piece(pieceNote)
+}
+
+// String names the subscription and nothing that is private to it.
+func (s *Subscription) String() string {
+	if s == nil {
+		return "<nil>"
+	}
+	return s.Account() + "/" + s.ID()
+}
+
+// GoString is String: %#v shows no secret either.
+func (s *Subscription) GoString() string { return s.String() }
+
+// MarshalLogObject logs what String shows, and the state.
+func (s *Subscription) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("account", s.Account())
+	enc.AddString("subscription", s.ID())
+	enc.AddBool("enabled", s.Enabled())
+	enc.AddBool("paused", s.Paused())
+	if invalid := s.Invalid(); invalid != "" {
+		enc.AddString("invalid", invalid)
+	}
+	return nil
+}

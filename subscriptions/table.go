@@ -1,0 +1,125 @@
+package subscriptions
+
+import (
+	"hash/maphash"
+	"iter"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"fanout/event"
+)
+
+// shardCount keeps a shard near 64 subscriptions at a million of them: a change copies one shard.
+const shardCount = 1 << 14
+
+// shard is an immutable piece of the table: subscriptions in the order of (hash of account, account, id), with the
+// hashes beside them. Searching the hashes touches a few cache lines, and no subscription but the one that is found.
+type shard struct {
+	hashes []uint32
+	subs   []*Subscription
+}
+
+// table maps accounts to subscriptions. Readers take no lock; writers are serialised by whoever owns the table.
+type table struct {
+	seed   maphash.Seed
+	shards [shardCount]atomic.Pointer[shard]
+}
+
+func (t *table) at(account string) (*atomic.Pointer[shard], uint32) {
+	h := maphash.String(t.seed, account)
+	return &t.shards[h%shardCount], uint32(h >> 32)
+}
+
+// account returns the account's subscriptions, sorted by id. The slice is the table's: read only.
+func (t *table) account(account string) []*Subscription {
+	at, hash := t.at(account)
+	subs, _, _ := at.Load().find(account, hash)
+	return subs
+}
+
+// find returns the account's subscriptions and where they stand in the shard.
+func (s *shard) find(account string, hash uint32) (subs []*Subscription, from, to int) {
+	if s == nil {
+		return nil, 0, 0
+	}
+	from, _ = slices.BinarySearch(s.hashes, hash)
+	for from < len(s.hashes) && s.hashes[from] == hash && s.subs[from].Account() < account {
+		from++
+	}
+	to = from
+	for to < len(s.hashes) && s.hashes[to] == hash && s.subs[to].Account() == account {
+		to++
+	}
+	return s.subs[from:to:to], from, to
+}
+
+// replace publishes the account's subscriptions, which must be sorted by id and not be changed any more.
+func (t *table) replace(account string, subs []*Subscription) {
+	at, hash := t.at(account)
+	old := at.Load()
+	_, from, to := old.find(account, hash)
+	if old == nil {
+		old = new(shard)
+	}
+	n := len(old.subs) - (to - from) + len(subs)
+	if n == 0 {
+		at.Store(nil)
+		return
+	}
+	next := &shard{make([]uint32, 0, n), make([]*Subscription, 0, n)}
+	next.subs = append(append(append(next.subs, old.subs[:from]...), subs...), old.subs[to:]...)
+	next.hashes = append(next.hashes, old.hashes[:from]...)
+	for range subs {
+		next.hashes = append(next.hashes, hash)
+	}
+	next.hashes = append(next.hashes, old.hashes[to:]...)
+	at.Store(next)
+}
+
+// accounts yields every account once, with its subscriptions, in no order.
+func (t *table) accounts() iter.Seq2[string, []*Subscription] {
+	return func(yield func(string, []*Subscription) bool) {
+		for i := range t.shards {
+			s := t.shards[i].Load()
+			if s == nil {
+				continue
+			}
+			for from := 0; from < len(s.subs); {
+				account := s.subs[from].Account()
+				to := from + 1
+				for to < len(s.subs) && s.subs[to].Account() == account {
+					to++
+				}
+				if !yield(account, s.subs[from:to:to]) {
+					return
+				}
+				from = to
+			}
+		}
+	}
+}
+
+// match appends what wants the event.
+func (t *table) match(dst []*Subscription, account string, name event.Name) []*Subscription {
+	for _, s := range t.account(account) {
+		if s.Enabled() && s.events.Has(name) {
+			dst = append(dst, s)
+		}
+	}
+	return dst
+}
+
+// lookup returns nil where the table has no such subscription.
+func (t *table) lookup(account, id string) *Subscription {
+	return byID(t.account(account), id)
+}
+
+// byID finds a subscription in a list sorted by id, or nil.
+func byID(subs []*Subscription, id string) *Subscription {
+	i, ok := slices.BinarySearchFunc(subs, id, func(s *Subscription, id string) int { return strings.Compare(s.ID(), id) })
+	if !ok {
+		return nil
+	}
+	return subs[i]
+}
