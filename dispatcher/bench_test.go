@@ -1,0 +1,91 @@
+package dispatcher_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"fanout/dispatcher"
+	"fanout/dispatcher/egress"
+	"fanout/dispatcher/post"
+	"fanout/event"
+	"fanout/subscriptions"
+)
+
+type counter struct{ n atomic.Int64 }
+
+func (c *counter) Settle(*dispatcher.Delivery, dispatcher.Outcome) { c.n.Add(1) }
+
+// plain is a running Dispatcher whose receivers answer at once.
+func plain(tb testing.TB, cfg dispatcher.Config) (*dispatcher.Dispatcher, *directory) {
+	tb.Helper()
+	dir := &directory{subs: make(map[[2]string]*subscriptions.Subscription)}
+	noop := func(_ *egress.Target, _, _ []byte, _ time.Time, resp *post.Response) error {
+		resp.Status = 204
+		return nil
+	}
+	d, err := dispatcher.New(cfg, dir, nil, nil, dispatcher.WithExchange(noop))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
+	var running sync.WaitGroup
+	running.Go(func() { _ = d.Run(ctx) })
+	tb.Cleanup(func() { cancel(); running.Wait() })
+	return d, dir
+}
+
+func parse(tb testing.TB, id string) *subscriptions.Subscription {
+	tb.Helper()
+	sub, err := subscriptions.Parse("a", id, []byte(`{"url":"https://x.example.com/","events":["*"]}`))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return sub
+}
+
+// BenchmarkDeliver is Submit to Settle with a receiver that costs nothing: signing included, HTTP not.
+func BenchmarkDeliver(b *testing.B) {
+	for _, lanes := range []int{1, 100} {
+		b.Run(fmt.Sprintf("lanes=%d", lanes), func(b *testing.B) {
+			d, dir := plain(b, config())
+			subs := make([]*subscriptions.Subscription, lanes)
+			for i := range subs {
+				id := fmt.Sprintf("s%d", i)
+				subs[i] = parse(b, id)
+				dir.subs[[2]string{"a", id}] = subs[i]
+			}
+			var settled counter
+			all := make([]dispatcher.Delivery, 1<<12)
+			body := []byte(`{"eventType":"OPEN","trackingId":"abc123","notificationId":"welcome-email","channel":"EMAIL","userId":"user-123"}`)
+			now := time.Now()
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				if n%len(all) == 0 {
+					for settled.n.Load() < int64(n) {
+						runtime.Gosched()
+					}
+				}
+				if err := d.Room(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				del := &all[n%len(all)]
+				*del = dispatcher.Delivery{
+					ID: "msg_abcdefghijklmnopqrstuvwxyz", Account: "a", Subscription: subs[n%lanes].ID(), Event: event.EmailOpen,
+					Body: body, FirstSeen: now, Settler: &settled,
+				}
+				dispatcher.PlannedWith(del, subs[n%lanes])
+				d.Submit(del)
+				n++
+			}
+			for settled.n.Load() < int64(n) {
+				runtime.Gosched()
+			}
+		})
+	}
+}

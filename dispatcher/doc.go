@@ -1,0 +1,14 @@
+// Package dispatcher brings deliveries to their outcome: it plans them, attempts them in lanes, and says what became of
+// each (DESIGN.md sections 3 and 4). It speaks outbound HTTP, and nobody else of fanout's does.
+//
+// It promises:
+//
+//   - Each submitted delivery is settled exactly once, at the latest when [Dispatcher.Run] ends.
+//   - No lane has more attempts under way than it, its subscription and the process allow, and receivers that hang take
+//     neither all places nor the room for what is read for others.
+//   - Nothing is sent to a subscription that is paused, parked, held by Retry-After, or stopped by a 410.
+//   - What an attempt tells is held against the configuration it was made with, and no later one.
+//
+// Reading, retry topics and commits it leaves to the consumer: an [Outcome] is plain data. Health is a pure state
+// machine; a lane's lock guards it, and no lock is held while a delivery is settled.
+package dispatcher

@@ -1,0 +1,40 @@
+package dispatcher
+
+import (
+	"testing"
+	"time"
+)
+
+// play lets trim adjust the room for a receiver side whose pace depends on the room, and returns the room at the end.
+func play(tr *trim, room int64, ticks int, pace func(room int64) float64) int64 {
+	now, ended := time.Unix(0, 0), uint64(0)
+	for range ticks {
+		ended += uint64(pace(room) * trimEvery.Seconds())
+		now = now.Add(trimEvery)
+		room = tr.room(now, room, 2048, ended, true)
+	}
+	return room
+}
+
+func TestTrim(t *testing.T) {
+	fresh := func() *trim { return &trim{least: 96, pace: 16_000} }
+	// Processors bound the pace: any room is as good as all of it.
+	if room := play(fresh(), 2048, 20, func(int64) float64 { return 40_000 }); room > 200 {
+		t.Errorf("with processors as the bottleneck %d attempts are left under way", room)
+	}
+	// Time bounds the pace, at a high one: 40 ms an attempt. All the room is needed.
+	if room := play(fresh(), 2048, 200, func(room int64) float64 { return float64(room) / 0.040 }); room < 1400 {
+		t.Errorf("with time as the bottleneck only %d attempts may be under way", room)
+	}
+	// Slow receivers, a second an attempt: from the start on all the room is had within two seconds.
+	if room := play(fresh(), trimStart, 10, func(room int64) float64 { return float64(room) }); room != 2048 {
+		t.Errorf("for slow receivers only %d attempts may be under way", room)
+	}
+	// Receivers that were fast become slow: what was trimmed comes back.
+	tr := fresh()
+	room := play(tr, 2048, 20, func(int64) float64 { return 40_000 })
+	tr.ended = 0
+	if room = play(tr, room, 10, func(room int64) float64 { return float64(room) }); room != 2048 {
+		t.Errorf("after receivers became slow only %d attempts may be under way", room)
+	}
+}

@@ -1,0 +1,39 @@
+package webhook
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"strconv"
+)
+
+// idLength is that of msg_ and 26 characters.
+const idLength = 4 + 26
+
+//nolint:gochecknoglobals // a constant table
+var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// EventID is the webhook-id of a delivery whose producer gave the event an id: the same for that id however often it is
+// produced. It is fixed for ever (DESIGN.md section 3): receivers know a delivery they have had by it.
+func EventID(account, name, id, subscription string) string {
+	return hashID(account, name, id, subscription)
+}
+
+// OffsetID is the webhook-id of a delivery whose event has no id of its own: the source record's place stands for it.
+// It is fixed for ever as well.
+func OffsetID(topic string, partition int, offset int64, subscription string) string {
+	return hashID(topic, strconv.Itoa(partition), strconv.FormatInt(offset, 10), subscription)
+}
+
+// hashID is lower-case base32 of the first 16 bytes of SHA-256 over the parts, each preceded by its length.
+func hashID(parts ...string) string {
+	var space [384]byte // on the stack; longer parts move to the heap
+	buf := space[:0]
+	for _, part := range parts {
+		buf = append(binary.AppendUvarint(buf, uint64(len(part))), part...)
+	}
+	sum := sha256.Sum256(buf)
+	text := [idLength]byte{'m', 's', 'g', '_'}
+	idEncoding.Encode(text[4:], sum[:16])
+	return string(text[:])
+}

@@ -1,0 +1,45 @@
+package webhook
+
+// AppendPayload appends the request body: exactly these five keys, in this order, no white space. Only ", \ and
+// characters below U+0020 are escaped, so the body is UTF-8 as long as the arguments are.
+func AppendPayload(dst []byte, eventType, trackingID, notificationID, channel, userID string) []byte {
+	dst = appendText(append(dst, `{"eventType":"`...), eventType)
+	dst = appendText(append(dst, `","trackingId":"`...), trackingID)
+	dst = appendText(append(dst, `","notificationId":"`...), notificationID)
+	dst = appendText(append(dst, `","channel":"`...), channel)
+	dst = appendText(append(dst, `","userId":"`...), userID)
+	return append(dst, `"}`...)
+}
+
+// appendText appends the inside of a JSON string.
+func appendText(dst []byte, s string) []byte {
+	done := 0
+	for i := range len(s) {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		dst = appendEscape(append(dst, s[done:i]...), c)
+		done = i + 1
+	}
+	return append(dst, s[done:]...)
+}
+
+func appendEscape(dst []byte, c byte) []byte {
+	const hex = "0123456789abcdef"
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\b':
+		return append(dst, `\b`...)
+	case '\f':
+		return append(dst, `\f`...)
+	case '\n':
+		return append(dst, `\n`...)
+	case '\r':
+		return append(dst, `\r`...)
+	case '\t':
+		return append(dst, `\t`...)
+	}
+	return append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+}

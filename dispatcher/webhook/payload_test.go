@@ -1,0 +1,56 @@
+package webhook_test
+
+import (
+	"encoding/json"
+	"testing"
+	"unicode/utf8"
+
+	"fanout/dispatcher/webhook"
+)
+
+// The product page's example (spec/events-webhook.txt), to the byte as DESIGN.md section 2 has it.
+func TestPayloadIsTheDocumentedOne(t *testing.T) {
+	const want = `{"eventType":"OPEN","trackingId":"abc123","notificationId":"welcome-email","channel":"EMAIL","userId":"user-123"}`
+	if got := string(webhook.AppendPayload(nil, "OPEN", "abc123", "welcome-email", "EMAIL", "user-123")); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if got := string(webhook.AppendPayload([]byte("x"), "OPEN", "abc123", "welcome-email", "EMAIL", "user-123")); got != "x"+want {
+		t.Errorf("it does not append: %s", got)
+	}
+}
+
+// Every ASCII character is escaped exactly where DESIGN.md section 2 says.
+func TestPayloadEscapes(t *testing.T) {
+	want := map[rune]string{'"': `\"`, '\\': `\\`, '\b': `\b`, '\f': `\f`, '\n': `\n`, '\r': `\r`, '\t': `\t`, 0: `\u0000`, 0x0b: `\u000b`, 0x1f: `\u001f`}
+	for _, r := range []rune{'<', '>', '&', '/', '\'', 0x7f, 0x80, 'é', 0x2028, 0x2029, '😀', utf8.RuneError} {
+		want[r] = string(r)
+	}
+	for r, text := range want {
+		got := string(webhook.AppendPayload(nil, "", "", "", "", "a"+string(r)+"b"))
+		if full := `{"eventType":"","trackingId":"","notificationId":"","channel":"","userId":"a` + text + `b"}`; got != full {
+			t.Errorf("%U: %s, want %s", r, got, full)
+		}
+	}
+}
+
+func FuzzAppendPayload(f *testing.F) {
+	f.Add("a\"b", "\x00\x1f\\", "é😀\u2028")
+	f.Fuzz(func(t *testing.T, a, b, c string) {
+		if !utf8.ValidString(a) || !utf8.ValidString(b) || !utf8.ValidString(c) {
+			return // none comes in
+		}
+		var got struct{ EventType, TrackingID, NotificationID, Channel, UserID string }
+		body := webhook.AppendPayload(nil, "OPEN", a, b, "EMAIL", c)
+		if err := json.Unmarshal(body, &got); err != nil || got.TrackingID != a || got.NotificationID != b || got.UserID != c {
+			t.Errorf("%s: %+v, %v", body, got, err)
+		}
+	})
+}
+
+func BenchmarkAppendPayload(b *testing.B) {
+	dst := make([]byte, 0, 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		webhook.AppendPayload(dst, "OPEN", "01JNQ7Y3M0W8ABCDEF", "welcome-email", "EMAIL", "user-123456")
+	}
+}
