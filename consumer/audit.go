@@ -1,0 +1,210 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fanout/dispatcher"
+	"fanout/event"
+)
+
+// AuditState is what became of a delivery, as an audit finds it.
+type AuditState string
+
+// The states. Missing is what must never be.
+const (
+	AuditDelivered AuditState = "delivered"
+	AuditWaiting   AuditState = "waiting" // in a retry tier, or on the replay topic
+	AuditDead      AuditState = "dead"
+	AuditDiscarded AuditState = "discarded"
+	AuditPending   AuditState = "pending"               // its record is not committed yet
+	AuditChanged   AuditState = "configuration changed" // the account was changed after the record was written
+	AuditMissing   AuditState = "missing"
+)
+
+// AuditStates lists the states in the order they are shown.
+func AuditStates() []AuditState {
+	return []AuditState{AuditDelivered, AuditWaiting, AuditDead, AuditDiscarded, AuditPending, AuditChanged, AuditMissing}
+}
+
+// Audited is one delivery that a record of the audited range asks for.
+type Audited struct {
+	ID           string            `json:"id"`
+	Account      string            `json:"account"`
+	Subscription string            `json:"subscription"`
+	Event        event.Name        `json:"-"`
+	EventName    string            `json:"event"`
+	Origin       dispatcher.Origin `json:"-"`
+	OriginText   string            `json:"origin"`
+	Time         time.Time         `json:"time"`
+	State        AuditState        `json:"state"`
+	Why          string            `json:"why,omitempty"`
+}
+
+// AuditConfig says what is audited.
+type AuditConfig struct {
+	Topic  string
+	Ranges map[int]Range
+	// Plan plans a record again: the dispatcher's Plan.
+	Plan func(dst []dispatcher.Delivery, ev *event.Event, rec *dispatcher.Record, now time.Time) []dispatcher.Delivery
+	// Changed says whether the account's configuration was changed at or after the time; nil: nobody knows.
+	Changed func(account string, since time.Time) bool
+	// Keep selects the deliveries that are accounted for; nil: all.
+	Keep  func(*dispatcher.Delivery) bool
+	Done  *atomic.Int64 // counts offsets; may be nil
+	Total func(int64)   // told how many more offsets there are; may be nil
+}
+
+// Audit is an account of a range of source offsets.
+type Audit struct {
+	Records    int                `json:"records"`
+	Events     int                `json:"events"`
+	Ignored    int                `json:"ignored"`
+	Malformed  int                `json:"malformed"`
+	Unmatched  int                `json:"unmatched"`
+	States     map[AuditState]int `json:"states"`
+	Deliveries []Audited          `json:"-"` // by origin
+}
+
+// auditRow is what is kept of a delivery while the topics are read: a million of them have to fit in memory.
+type auditRow struct {
+	trace        Trace
+	id           string
+	account      string
+	subscription string
+	event        event.Name
+	partition    int32
+	pending      bool
+	offset       int64
+	time         int64 // Unix ms
+}
+
+// Audit plans the range again and finds out what became of each delivery. It is ErrNoAttempts where there is no attempts
+// topic.
+func (a *Admin) Audit(ctx context.Context, cfg AuditConfig) (*Audit, error) {
+	decoders, err := NewDecoders(&a.cfg)
+	if err != nil {
+		return nil, err
+	}
+	var partitions []int
+	for id := range cfg.Ranges {
+		partitions = append(partitions, id)
+	}
+	progress, err := a.Committed(ctx, a.cfg.Kafka.Group, cfg.Topic, partitions)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Total != nil {
+		cfg.Total(Total(cfg.Ranges))
+	}
+	out := &Audit{States: make(map[AuditState]int)}
+	rows := make(map[string]*auditRow)
+	oldest := time.Now()
+	var mu sync.Mutex // guards out, rows and oldest
+	err = a.Scan(ctx, cfg.Topic, cfg.Ranges, cfg.Done, func(m *Message) error {
+		ev, rec, err := decoders.Decode(m)
+		var planned []dispatcher.Delivery
+		if err == nil {
+			planned = cfg.Plan(nil, &ev, &rec, m.Time)
+		}
+		p, ok := progress[m.Partition]
+		pending := !ok || !p.Settled(m.Offset)
+		mu.Lock()
+		defer mu.Unlock()
+		out.Records++
+		oldest = earlier(oldest, m.Time)
+		switch {
+		case errors.Is(err, event.ErrIgnored):
+			out.Ignored++
+		case err != nil:
+			out.Malformed++
+		case len(planned) == 0:
+			out.Unmatched++
+		default:
+			out.Events++
+		}
+		for i := range planned {
+			d := &planned[i]
+			if cfg.Keep != nil && !cfg.Keep(d) {
+				continue
+			}
+			if rows[d.ID] == nil { // the same event written twice is one delivery
+				rows[d.ID] = &auditRow{
+					id: d.ID, account: d.Account, subscription: d.Subscription, event: d.Event, pending: pending,
+					partition: int32(m.Partition), // Kafka numbers them with 32 bits
+					offset:    m.Offset, time: m.Time.UnixMilli(),
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	knows, err := a.Trace(ctx, TraceConfig{
+		// Clocks differ: what came of a record may bear a time a little before it.
+		Since: oldest.Add(-time.Minute), Done: cfg.Done, Total: cfg.Total,
+		Want: func(id string) *Trace {
+			if row := rows[id]; row != nil {
+				return &row.trace
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !knows {
+		return nil, ErrNoAttempts
+	}
+	out.close(cfg, rows)
+	return out, nil
+}
+
+// close decides each delivery's state.
+func (out *Audit) close(cfg AuditConfig, rows map[string]*auditRow) {
+	out.Deliveries = make([]Audited, 0, len(rows))
+	for _, row := range rows {
+		origin := dispatcher.Origin{Topic: cfg.Topic, Partition: int(row.partition), Offset: row.offset}
+		d := Audited{
+			ID: row.id, Account: row.account, Subscription: row.subscription, Event: row.event, EventName: row.event.String(),
+			Origin: origin, OriginText: origin.String(), Time: time.UnixMilli(row.time),
+		}
+		d.State, d.Why = row.state(cfg.Changed, d.Time)
+		out.States[d.State]++
+		out.Deliveries = append(out.Deliveries, d)
+	}
+	slices.SortFunc(out.Deliveries, func(a, b Audited) int {
+		if a.Origin.Partition != b.Origin.Partition {
+			return a.Origin.Partition - b.Origin.Partition
+		}
+		if a.Origin.Offset != b.Origin.Offset {
+			return int(a.Origin.Offset - b.Origin.Offset)
+		}
+		return strings.Compare(a.Subscription, b.Subscription)
+	})
+}
+
+func (row *auditRow) state(changed func(string, time.Time) bool, at time.Time) (AuditState, string) {
+	t := &row.trace
+	switch {
+	case t.Delivered:
+		return AuditDelivered, ""
+	case t.Waiting != nil:
+		return AuditWaiting, "in " + t.Waiting.Topic + ", due " + t.Waiting.Due.UTC().Format(time.RFC3339) + ", " + t.Waiting.Reason
+	case t.Dead != nil:
+		return AuditDead, t.Dead.Reason
+	case t.Discarded != "":
+		return AuditDiscarded, t.Discarded
+	case row.pending:
+		return AuditPending, ""
+	case changed != nil && changed(row.account, at):
+		return AuditChanged, ""
+	}
+	return AuditMissing, ""
+}

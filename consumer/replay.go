@@ -1,0 +1,437 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"golang.org/x/time/rate"
+
+	"fanout/dispatcher"
+	"fanout/event"
+)
+
+// ReplayConfig says what a replay sends, and how.
+type ReplayConfig struct {
+	Name        string // on each record it sends; the same name again goes on where it ended
+	Filter      Filter
+	Again       bool    // also what an earlier replay, of another name, has sent
+	Rate        float64 // records a second; 0 means no bound
+	MaxFailures int     // it stops when more deliveries than that have failed again; 0 means no bound
+	// Gone says that the delivery's subscription does not exist; nil: nobody knows. It may be called from several
+	// goroutines.
+	Gone func(account, subscription string) bool
+}
+
+// ReplayPlan is what a replay would send, and what it would not and why.
+type ReplayPlan struct {
+	Name      string    `json:"name"`
+	Send      int       `json:"send"`
+	Groups    []Group   `json:"groups"`    // of what it would send, by reason and subscription
+	Sent      int       `json:"sent"`      // by this name before
+	Replayed  int       `json:"replayed"`  // by other replays before; left out unless told otherwise
+	Own       int       `json:"own"`       // dead letters of this replay's own deliveries
+	Later     int       `json:"later"`     // died after this name began
+	Delivered int       `json:"delivered"` // delivered meanwhile, the attempts topic says; left out unless told otherwise
+	Malformed int       `json:"malformed"` // they are mended and sent to their source topic instead
+	Unusable  int       `json:"unusable"`  // their headers do not make a delivery
+	Gone      int       `json:"gone"`      // of Send: their subscription does not exist, so they will be discarded
+	Began     time.Time `json:"began,omitzero"`
+
+	ranges  map[int]Range
+	skip    map[position]bool
+	deliver map[string]time.Time // last delivery by webhook-id
+}
+
+// position is where a dead letter lies.
+type position struct {
+	partition int
+	offset    int64
+}
+
+// Replay sends dead letters out again, through the replay topic and to their own subscription only.
+type Replay struct {
+	admin   *Admin
+	letters *DeadLetters
+	cfg     ReplayConfig
+	names   names
+
+	sent     atomic.Int64
+	failures atomic.Int64
+	sending  atomic.Int64 // nanoseconds
+}
+
+// ErrTooManyFailures ends a replay whose deliveries fail again.
+var ErrTooManyFailures = errors.New("too many of the replayed deliveries fail again")
+
+// Replay makes a replay. Nothing is read before Plan, nothing written before Run.
+func (a *Admin) Replay(cfg ReplayConfig) *Replay {
+	return &Replay{admin: a, letters: a.DeadLetters(), cfg: cfg, names: newNames(a.cfg.TopicPrefix)}
+}
+
+// Sent is how many records have been sent.
+func (r *Replay) Sent() int64 { return r.sent.Load() }
+
+// Failures is how many of the deliveries are known to have failed again.
+func (r *Replay) Failures() int64 { return r.failures.Load() }
+
+// Sending is how long Run has been writing, or waiting for its rate; looking at outcomes is not in it.
+func (r *Replay) Sending() time.Duration { return time.Duration(r.sending.Load()) }
+
+// Plan finds out exactly what Run would send. The end offsets are those of now: what dies later, be it of this replay's
+// own making, is not sent by it.
+func (r *Replay) Plan(ctx context.Context, done *atomic.Int64, total func(int64)) (*ReplayPlan, error) {
+	p := &ReplayPlan{Name: r.cfg.Name, skip: make(map[position]bool)}
+	var err error
+	if p.ranges, err = r.letters.Ranges(ctx, &r.cfg.Filter); err != nil {
+		return nil, err
+	}
+	if total != nil {
+		total(Total(p.ranges))
+	}
+	others, err := r.readSent(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if p.deliver, err = r.readDelivered(ctx); err != nil {
+		return nil, err
+	}
+	type key struct{ account, subscription, reason string }
+	groups := make(map[key]*Group)
+	var mu sync.Mutex // guards p's counts, p.skip and groups
+	err = r.letters.Each(ctx, &r.cfg.Filter, p.ranges, done, func(d *DeadLetter) error {
+		usable := usable(d)
+		gone := usable && r.cfg.Gone != nil && r.cfg.Gone(d.Account, d.Subscription)
+		at := position{d.Partition, d.Offset}
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case p.skip[at]:
+			p.Sent++
+			return nil
+		case d.Malformed():
+			p.Malformed++
+		case d.Replay == r.cfg.Name && d.Replay != "":
+			p.Own++
+		case !p.Began.IsZero() && d.DeadAt.After(p.Began):
+			p.Later++
+		case others[at] && !r.cfg.Again:
+			p.Replayed++
+		case !usable:
+			p.Unusable++
+		case !r.cfg.Again && p.deliver[d.ID].After(d.DeadAt):
+			p.Delivered++
+		default:
+			p.Send++
+			if gone {
+				p.Gone++
+			}
+			k := key{d.Account, d.Subscription, d.Reason}
+			g := groups[k]
+			if g == nil {
+				g = &Group{Account: k.account, Subscription: k.subscription, Reason: k.reason, First: d.DeadAt, Last: d.DeadAt}
+				groups[k] = g
+			}
+			g.Count++
+			g.First, g.Last = earlier(g.First, d.DeadAt), later(g.Last, d.DeadAt)
+			return nil
+		}
+		p.skip[at] = true
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range groups {
+		p.Groups = append(p.Groups, *g)
+	}
+	slices.SortFunc(p.Groups, func(a, b Group) int { return b.Count - a.Count })
+	return p, nil
+}
+
+// readSent reads the replay topic: what this name has sent goes to p.skip, what others have to the result. Nothing else
+// keeps account, so a replay can be killed at any point.
+func (r *Replay) readSent(ctx context.Context, p *ReplayPlan) (map[position]bool, error) {
+	others := make(map[position]bool)
+	ranges, err := r.admin.Ranges(ctx, r.names.replay, time.Time{})
+	if errors.Is(err, kafka.UnknownTopicOrPartition) {
+		return others, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex // guards others and p
+	err = r.admin.Scan(ctx, r.names.replay, ranges, nil, func(m *Message) error {
+		at, err := parsePosition(m.Header(headerDeadLetter))
+		if err != nil {
+			return nil // somebody else's record
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if m.Header(headerReplay) == r.cfg.Name {
+			p.skip[at] = true
+			if p.Began.IsZero() || m.Time.Before(p.Began) {
+				p.Began = m.Time
+			}
+		} else {
+			others[at] = true
+		}
+		return nil
+	})
+	return others, err
+}
+
+// readDelivered reads from the attempts topic, where there is one, which deliveries succeeded last when.
+func (r *Replay) readDelivered(ctx context.Context) (map[string]time.Time, error) {
+	delivered := make(map[string]time.Time)
+	ranges, err := r.admin.Ranges(ctx, r.names.attempts, r.cfg.Filter.Since)
+	if errors.Is(err, kafka.UnknownTopicOrPartition) {
+		return delivered, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex // guards delivered
+	err = r.admin.Scan(ctx, r.names.attempts, ranges, nil, func(m *Message) error {
+		if a, ok := ParseAttempt(m.Value); ok && a.Outcome == dispatcher.Delivered.String() {
+			mu.Lock()
+			defer mu.Unlock()
+			delivered[a.ID] = later(delivered[a.ID], time.UnixMilli(a.Time))
+		}
+		return nil
+	})
+	return delivered, err
+}
+
+func parsePosition(s string) (position, error) {
+	partition, offset, ok := cutLast(s)
+	if !ok {
+		return position{}, errors.New("is no partition/offset")
+	}
+	p, err := strconv.ParseUint(partition, 10, 31)
+	if err != nil {
+		return position{}, errors.New("is no partition/offset")
+	}
+	o, err := strconv.ParseUint(offset, 10, 63)
+	if err != nil {
+		return position{}, errors.New("is no partition/offset")
+	}
+	return position{int(p), int64(o)}, nil
+}
+
+// usable says whether a dead letter's headers make a delivery.
+func usable(d *DeadLetter) bool {
+	_, known := event.ParseName(d.Event)
+	_, err := ParseOrigin(d.Origin)
+	return err == nil && known && validID(d.ID) && d.Account != "" && validSubscription(d.Subscription) && len(d.Value) > 0
+}
+
+// record is the replay record of a dead letter that is usable: the delivery begins anew, with its original webhook-id
+// and origin.
+func (r *Replay) record(d *DeadLetter, now time.Time) kafka.Record {
+	name, _ := event.ParseName(d.Event)
+	origin, _ := ParseOrigin(d.Origin)
+	reason, _ := dispatcher.ParseReason(d.Reason)
+	again := dispatcher.Delivery{
+		ID: d.ID, Account: d.Account, Subscription: d.Subscription, Event: name, Body: d.Value, FirstSeen: now, Origin: origin,
+		TraceParent: d.Trace, TraceState: d.traceState, Replay: r.cfg.Name, DeadLetter: d.Position(), Replays: d.Replays + 1,
+	}
+	headers := deliveryHeaders(&again, &dispatcher.Outcome{Reason: reason, Status: d.Status, Detail: clip(d.Detail, 512)}, now)
+	return kafka.Record{Time: now, Key: kafka.NewBytes(recordKey(&again)), Value: kafka.NewBytes(d.Value), Headers: headers}
+}
+
+// Run sends what the plan holds. When it is interrupted or killed, another Run with a new Plan and the same name goes
+// on; nothing is sent twice but what was being written at that moment.
+func (r *Replay) Run(ctx context.Context, plan *ReplayPlan) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	if r.cfg.MaxFailures > 0 {
+		watch, err := r.watch(ctx)
+		if err != nil {
+			return err
+		}
+		watching.Go(func() {
+			if err := watch(); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	begun := time.Now()
+	err := r.send(ctx, plan)
+	r.sending.Store(int64(time.Since(begun)))
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	if err == nil && r.cfg.MaxFailures > 0 {
+		r.await(ctx)
+		err = context.Cause(ctx)
+	}
+	cancel(nil)
+	return err
+}
+
+// sendBatch is how many records are written at once: few enough that a kill leaves little in doubt.
+const sendBatch = 200
+
+func (r *Replay) send(ctx context.Context, plan *ReplayPlan) error {
+	partitions, err := partitionCount(ctx, r.admin.client, r.names.replay)
+	if err != nil {
+		return fmt.Errorf("topic %s: %w", r.names.replay, err)
+	}
+	limit := rate.NewLimiter(rate.Inf, 1)
+	batch := sendBatch
+	if r.cfg.Rate > 0 {
+		batch = max(1, min(sendBatch, int(r.cfg.Rate/20)))
+		limit = rate.NewLimiter(rate.Limit(r.cfg.Rate), batch)
+	}
+	queue := make(chan kafka.Record, batch)
+	reading := make(chan error, 1)
+	go func() {
+		defer close(queue)
+		reading <- r.letters.Each(ctx, &r.cfg.Filter, plan.ranges, nil, func(d *DeadLetter) error {
+			if plan.skip[position{d.Partition, d.Offset}] || !usable(d) {
+				return nil
+			}
+			select {
+			case queue <- r.record(d, time.Now()):
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		})
+	}()
+	pending := make([]kafka.Record, 0, batch)
+	flush := func() error {
+		if len(pending) == 0 {
+			return nil
+		}
+		if err := limit.WaitN(ctx, len(pending)); err != nil {
+			return err
+		}
+		partition := int(r.sent.Load()/int64(batch)) % partitions
+		now := time.Now()
+		for i := range pending {
+			pending[i].Time = now
+		}
+		res, err := r.admin.client.Produce(ctx, &kafka.ProduceRequest{
+			Topic: r.names.replay, Partition: partition, RequiredAcks: kafka.RequireAll, Records: kafka.NewRecordReader(pending...),
+		})
+		if err == nil {
+			err = res.Error
+		}
+		if err != nil {
+			return fmt.Errorf("write to %s: %w; run the same replay (--name %s) again to go on", r.names.replay, err, r.cfg.Name)
+		}
+		r.sent.Add(int64(len(pending)))
+		pending = pending[:0]
+		return nil
+	}
+	for record := range queue {
+		if pending = append(pending, record); len(pending) == batch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := <-reading; err != nil {
+		return err
+	}
+	return flush()
+}
+
+// watch looks from now on, in the retry and dead-letter topics, for first attempts of this replay that failed. The
+// function that it returns blocks until there are too many or ctx is done.
+func (r *Replay) watch(ctx context.Context) (func() error, error) {
+	counts, err := r.admin.Partitions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ladder := newLadder(r.admin.cfg.TopicPrefix, r.admin.cfg.Schedule, r.admin.cfg.ParkMin, r.admin.cfg.ParkMax)
+	at := make(map[string]map[int]Range)
+	for topic := range counts {
+		if _, tier := ladder.tierDelay(topic); tier || topic == r.names.deadLetter {
+			if at[topic], err = r.admin.Ranges(ctx, topic, time.Time{}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var mu sync.Mutex // guards failed
+	failed := make(map[string]bool)
+	return func() error {
+		for sleep(ctx, 500*time.Millisecond) {
+			for topic, seen := range at {
+				now, err := r.admin.Ranges(ctx, topic, time.Time{})
+				if err != nil {
+					continue // it is looked at again
+				}
+				news := make(map[int]Range)
+				for id, n := range now {
+					if n.To > seen[id].To {
+						news[id] = Range{seen[id].To, n.To}
+					}
+				}
+				err = r.admin.Scan(ctx, topic, news, nil, func(m *Message) error {
+					if m.Header(headerReplay) == r.cfg.Name && failedAgain(m, topic == r.names.deadLetter) {
+						mu.Lock()
+						defer mu.Unlock()
+						failed[m.Header(headerDeadLetter)] = true // once, however often it is put off again
+						r.failures.Store(int64(len(failed)))
+					}
+					return nil
+				})
+				if err == nil {
+					at[topic] = now
+				}
+			}
+			if n := r.failures.Load(); n > int64(r.cfg.MaxFailures) {
+				return fmt.Errorf("%w: %d of them have, the bound is %d", ErrTooManyFailures, n, r.cfg.MaxFailures)
+			}
+		}
+		return nil
+	}, nil
+}
+
+// failedAgain says whether a record of a replay's own delivery tells of a receiver that still fails: it is dead, its
+// first attempt failed, or none was made since so many others had failed that the lane is parked.
+func failedAgain(m *Message, dead bool) bool {
+	return dead || m.Header(headerAttempts) == "1" || m.Header(headerReason) == dispatcher.Parked.String()
+}
+
+// awaitOutcomes bounds how long a replay that has sent everything looks at what comes of it.
+const awaitOutcomes = 15 * time.Second
+
+// await returns when the group has settled the replay topic, so that the watch has seen what there was to see.
+func (r *Replay) await(ctx context.Context) {
+	deadline := time.Now().Add(awaitOutcomes)
+	ranges, err := r.admin.Ranges(ctx, r.names.replay, time.Time{})
+	if err != nil {
+		return
+	}
+	var ids []int
+	for id := range ranges {
+		ids = append(ids, id)
+	}
+	for time.Now().Before(deadline) && sleep(ctx, 500*time.Millisecond) {
+		progress, err := r.admin.Committed(ctx, r.admin.cfg.Kafka.Group+".replay", r.names.replay, ids)
+		if err != nil {
+			continue
+		}
+		open := false
+		for id, rg := range ranges {
+			p := progress[id]
+			open = open || rg.To > rg.From && p.Offset < rg.To
+		}
+		if !open {
+			sleep(ctx, time.Second) // one more look at the retry topics
+			return
+		}
+	}
+}
