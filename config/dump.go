@@ -1,0 +1,71 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const masked = "(set)"
+
+// Dump writes the configuration in force as YAML. Secrets, and those inside URLs, are masked.
+func (c *Config) Dump(w io.Writer) error {
+	encoder := yaml.NewEncoder(w)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(redacted("", reflect.ValueOf(*c))); err != nil {
+		return fmt.Errorf("write the configuration: %w", err)
+	}
+	return nil
+}
+
+// redacted is the value as a YAML node, in the order of the fields.
+func redacted(path string, value reflect.Value) *yaml.Node {
+	scalar := &yaml.Node{Kind: yaml.ScalarNode, Value: plain(value)}
+	if d, ok := reflect.TypeAssert[time.Duration](value); ok {
+		scalar.Value = duration(d)
+		return scalar
+	}
+	switch value.Kind() { //nolint:exhaustive // no key has another kind
+	case reflect.Struct:
+		node := &yaml.Node{Kind: yaml.MappingNode}
+		for name, field := range fields(value) {
+			node.Content = append(node.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: name}, redacted(path+"."+name, field))
+		}
+		return node
+	case reflect.Map:
+		node := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
+		names := value.MapKeys()
+		slices.SortFunc(names, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+		for _, name := range names {
+			node.Content = append(node.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: name.String()}, redacted(path, value.MapIndex(name)))
+		}
+		return node
+	case reflect.Slice:
+		node := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+		for i := range value.Len() {
+			node.Content = append(node.Content, redacted(path, value.Index(i)))
+		}
+		return node
+	case reflect.String:
+		scalar.SetString(mask(path, value.String()))
+	}
+	return scalar
+}
+
+func mask(path, text string) string {
+	if (key{path: path}).secret() && text != "" {
+		return masked
+	}
+	if u, err := url.Parse(text); err == nil && u.User != nil {
+		if _, ok := u.User.Password(); ok {
+			return u.Redacted()
+		}
+	}
+	return text
+}

@@ -1,0 +1,247 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"fanout/admin"
+	"fanout/consumer"
+	"fanout/dispatcher/egress"
+	"fanout/event"
+)
+
+const (
+	maxSchedule   = 20
+	maxWait       = 7 * 24 * time.Hour // a retry topic keeps its records for max_age and these 7 days: a longer wait would lose them
+	minEventBytes = 256
+	maxEventBytes = 16 << 20
+)
+
+// judge notes what is wrong with values that could be read.
+type judge struct {
+	places   map[string]string
+	problems Problems
+}
+
+func validate(c *Config, places map[string]string) Problems {
+	j := &judge{places: places}
+	j.kafka(&c.Kafka)
+	j.sources(c)
+	j.theirs(c.Redis.Validate())
+	j.delivery(c)
+	j.lanes(c)
+	_, err := egress.New(c.Egress)
+	j.theirs(err)
+	j.admin(c.Admin)
+	if !topicName.MatchString(c.Topics.Prefix) || len(c.Topics.Prefix) > 200 {
+		j.badf("topics.prefix", c.Topics.Prefix, "a topic's name takes letters, digits, '.', '_' and '-' alone; want 1 to 200 of them")
+	}
+	j.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	j.oneOf("log.format", c.Log.Format, "json", "console")
+	if n := c.MaxEventBytes; n < minEventBytes || n > maxEventBytes {
+		j.badf("max_event_bytes", n, "want %d to %d bytes", minEventBytes, maxEventBytes)
+	}
+	j.positive("shutdown_timeout", c.ShutdownTimeout)
+	return j.problems
+}
+
+// bad notes a problem at the place where the value was given.
+func (j *judge) badf(path string, value any, format string, args ...any) {
+	text := mask(path, plain(reflect.ValueOf(value)))
+	j.problems = append(j.problems, Problem{j.place(path), path, text, fmt.Sprintf(format, args...)})
+}
+
+// place is where the key, or what it is part of, was given.
+func (j *judge) place(path string) string {
+	for path != "" {
+		if place, ok := j.places[path]; ok {
+			return place
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return ""
+}
+
+func (j *judge) positive(path string, d time.Duration) {
+	if d <= 0 {
+		j.badf(path, d, "want a duration above 0, such as 10s")
+	}
+}
+
+func (j *judge) wait(path string, d time.Duration) {
+	if d < time.Millisecond || d > maxWait {
+		j.badf(path, d, "want 1ms to %s, which is how much longer than max_age a retry topic keeps its records", duration(maxWait))
+	}
+}
+
+func (j *judge) atLeastOne(path string, n int) {
+	if n < 1 {
+		j.badf(path, n, "want 1 or more")
+	}
+}
+
+func (j *judge) oneOf(path, value string, known ...string) {
+	if !slices.Contains(known, value) {
+		j.badf(path, value, "want %s", list(known...)+nearest(value, known))
+	}
+}
+
+func (j *judge) kafka(c *consumer.KafkaConfig) {
+	if len(c.Brokers) == 0 {
+		j.badf("kafka.brokers", "", "no broker: name at least one, as in [127.0.0.1:9092]")
+	}
+	for i, broker := range c.Brokers {
+		j.address(fmt.Sprintf("kafka.brokers[%d]", i), broker, 1, "127.0.0.1:9092")
+	}
+	if c.Group == "" || len(c.Group) > 200 {
+		j.badf("kafka.group", c.Group, "want a consumer group's name of 1 to 200 characters")
+	}
+	j.atLeastOne("kafka.partitions", c.Partitions)
+	j.atLeastOne("kafka.retry_partitions", c.RetryPartitions)
+	j.atLeastOne("kafka.replication", c.Replication)
+	if _, err := time.Parse(time.RFC3339, c.Start); err != nil && c.Start != "earliest" && c.Start != "latest" {
+		j.badf("kafka.start", c.Start, "want earliest, latest or a time such as 2026-01-31T08:00:00Z%s", nearest(c.Start, []string{"earliest", "latest"}))
+	}
+	switch tls := c.TLS; {
+	case !tls.Enabled && tls != (consumer.TLSConfig{}):
+		j.badf("kafka.tls.enabled", tls.Enabled, "keys of kafka.tls are given and TLS is off: write enabled: true, or remove them")
+	case (tls.CertFile == "") != (tls.KeyFile == ""):
+		j.badf("kafka.tls", "", "cert_file and key_file belong together: give both or none")
+	}
+	j.sasl(c.SASL)
+}
+
+func (j *judge) sasl(c consumer.SASLConfig) {
+	if c.Mechanism == "" {
+		if c != (consumer.SASLConfig{}) {
+			j.badf("kafka.sasl.mechanism", "", "a user name or password is given and no mechanism: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+		}
+		return
+	}
+	j.oneOf("kafka.sasl.mechanism", c.Mechanism, "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+	if c.Username == "" {
+		j.badf("kafka.sasl.username", "", "%s needs a user name", c.Mechanism)
+	}
+	if (c.Password == "") == (c.PasswordFile == "") {
+		j.badf("kafka.sasl.password", "", "want either password or password_file")
+	}
+}
+
+// address notes what is no host:port; port 0 is taken where lowest is 0. example is part of the remedy.
+func (j *judge) address(path, text string, lowest int, example string) bool {
+	host, port, err := net.SplitHostPort(text)
+	n, portErr := strconv.Atoi(port)
+	if err != nil || portErr != nil || n < lowest || n > 65535 || (host == "" && lowest > 0) || strings.ContainsAny(host, "/@ ") {
+		j.badf(path, text, "want host:port, as in %s", example)
+		return false
+	}
+	return true
+}
+
+// topicName is what Kafka takes for a topic.
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
+
+func (j *judge) sources(c *Config) {
+	seen := map[string]int{}
+	for i, source := range c.Sources {
+		path := fmt.Sprintf("sources[%d]", i)
+		first, twice := seen[source.Topic]
+		switch topic := source.Topic; {
+		case topic == "":
+			j.badf(path+".topic", "", "a source needs a topic")
+		case !topicName.MatchString(topic) || len(topic) > 249:
+			j.badf(path+".topic", topic, "a topic's name takes letters, digits, '.', '_' and '-' alone; want 1 to 249 of them")
+		case owned(c.Topics.Prefix, topic):
+			j.badf(path+".topic", topic, "this topic is fanout's own: reading it as a source would send its records round and round")
+		case twice:
+			j.badf(path+".topic", topic, "given twice, first in sources[%d]: a topic has one mapping", first)
+		default:
+			seen[topic] = i
+		}
+		if _, err := source.Compile(); err != nil {
+			key, text, _ := strings.Cut(err.Error(), ": ")
+			j.badf(path+"."+key, "", "%s", text)
+		}
+	}
+}
+
+// owned says whether fanout writes to that topic.
+func owned(prefix, topic string) bool {
+	name, ours := strings.CutPrefix(topic, prefix+".")
+	return ours && (strings.HasPrefix(name, "retry.") || name == "replay" || name == "dead-letter" || name == "attempts")
+}
+
+func (j *judge) delivery(c *Config) {
+	d := &c.Delivery
+	j.positive("delivery.timeout", d.Timeout)
+	j.positive("delivery.connect_timeout", d.ConnectTimeout)
+	if n := len(d.Schedule); n == 0 || n > maxSchedule {
+		j.badf("delivery.schedule", "", "%d waits: want 1 to %d, as in [5s, 5m, 30m]", n, maxSchedule)
+	}
+	for i, wait := range d.Schedule {
+		j.wait(fmt.Sprintf("delivery.schedule[%d]", i), wait)
+	}
+	j.positive("delivery.max_age", d.MaxAge)
+	for name, age := range d.MaxAges {
+		path := "delivery.max_ages." + name
+		if _, ok := event.ParseName(name); !ok {
+			var known []string
+			for _, n := range event.Names() {
+				known = append(known, n.String())
+			}
+			j.badf(path, "", "unknown event name, want %s%s", list(known...), nearest(name, known))
+		}
+		j.positive(path, age)
+	}
+	for i, status := range d.PermanentStatuses {
+		path := fmt.Sprintf("delivery.permanent_statuses[%d]", i)
+		switch {
+		case status >= 200 && status <= 299:
+			j.badf(path, status, "200 to 299 are successes, and cannot be permanent failures: remove it")
+		case status < 100 || status > 599:
+			j.badf(path, status, "want an HTTP status, 300 to 599")
+		}
+	}
+	j.atLeastOne("delivery.max_in_flight", d.MaxInFlight)
+}
+
+func (j *judge) lanes(c *Config) {
+	l := &c.Lanes
+	j.atLeastOne("lanes.max_in_flight", l.MaxInFlight)
+	j.atLeastOne("lanes.queue", l.Queue)
+	j.positive("lanes.queue_age", l.QueueAge)
+	j.atLeastOne("lanes.park_after", l.ParkAfter)
+	j.wait("lanes.park_min", l.ParkMin)
+	j.wait("lanes.park_max", l.ParkMax)
+	if l.ParkMin > l.ParkMax {
+		j.badf("lanes.park_min", l.ParkMin, "longer than lanes.park_max, which is %s", duration(l.ParkMax))
+	}
+}
+
+// theirs notes what a package says of its own section: joined errors, each of which begins with its key. They quote no
+// secret; the values are not shown, since a password in a URL that cannot be read cannot be found to be masked.
+func (j *judge) theirs(err error) {
+	if err == nil {
+		return
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // errors.Join, which nobody wrapped
+		for _, problem := range joined.Unwrap() {
+			j.theirs(problem)
+		}
+		return
+	}
+	path, text, _ := strings.Cut(err.Error(), ": ")
+	j.badf(path, "", "%s", text)
+}
+
+func (j *judge) admin(c admin.Config) {
+	if j.address("admin.listen", c.Listen, 0, "127.0.0.1:8080") && c.Token == "" && !admin.Loopback(c.Listen) {
+		j.badf("admin.listen", c.Listen, "others can reach this address, so it needs a token: set admin.token or FANOUT_ADMIN_TOKEN, or listen on 127.0.0.1")
+	}
+}
