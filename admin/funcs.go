@@ -1,0 +1,164 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"math"
+	"strconv"
+	"time"
+)
+
+// badge is a state in a word and a sign: its colour says nothing that they do not.
+type badge struct{ Kind, Sign, Text string }
+
+func good(text string) badge { return badge{"good", "✓", text} }
+func warn(text string) badge { return badge{"warn", "!", text} }
+func poor(text string) badge { return badge{"bad", "✕", text} }
+func idle(text string) badge { return badge{"", "·", text} }
+
+func laneBadge(state string) badge {
+	switch state {
+	case "parked":
+		return poor(state)
+	case "limited":
+		return warn(state)
+	}
+	return warn("failing")
+}
+
+func outcomeBadge(outcome string) badge {
+	switch outcome {
+	case "delivered":
+		return good(outcome)
+	case "dead":
+		return poor(outcome)
+	case "retry":
+		return warn("failed, retry")
+	}
+	return idle(outcome)
+}
+
+func testBadge(t *tested) badge {
+	switch {
+	case t.Outcome == "delivered":
+		return good("delivered")
+	case !t.Sent:
+		return poor("not sent: " + t.Reason)
+	}
+	return poor("failed: " + t.Reason)
+}
+
+func replayBadge(state string) badge {
+	switch state {
+	case replayDone:
+		return good(state)
+	case replayFailed:
+		return poor(state)
+	case replayCanceled:
+		return warn(state)
+	}
+	return idle(state)
+}
+
+// functions are what the templates use.
+func functions() template.FuncMap {
+	return template.FuncMap{
+		"good": good, "poor": poor, "laneBadge": laneBadge, "testBadge": testBadge, "replayBadge": replayBadge,
+		"iso":  func(t any) string { return moment(t).UTC().Format(time.RFC3339) },
+		"date": func(t any) string { return moment(t).UTC().Format("2006-01-02 15:04 MST") },
+		"ago":  func(t any) string { return ago(time.Since(moment(t))) },
+		"num":  number,
+		"ms": func(v *float64) string {
+			if v == nil {
+				return "–"
+			}
+			return millis(*v)
+		},
+		"ms3": millis,
+		"percent": func(v *float64) string {
+			if v == nil {
+				return "–"
+			}
+			return strconv.FormatFloat(math.Floor(*v*1000)/10, 'f', 1, 64) + " %"
+		},
+		"seconds": func(v float64) string { return length(time.Duration(v * float64(time.Second))) },
+		"json": func(v any) (string, error) {
+			b, err := json.Marshal(v)
+			return string(b), err
+		},
+		"anchor": func(field string) string { return anchors[field] },
+		"label": func(field string) string {
+			if l, ok := labels[field]; ok {
+				return l
+			}
+			return field
+		},
+	}
+}
+
+// anchors and labels are where a field is on the page, and what it is called there.
+//
+//nolint:gochecknoglobals // tables
+var (
+	anchors = map[string]string{
+		"url": "url", "events": "events", "id": "id", "headers": "headers", "maxInFlight": "maxInFlight", "maxPerSecond": "maxPerSecond",
+		"description": "description", "account": "account", "rate": "rate", "maxFailures": "max", "from": "from", "to": "to",
+	}
+	labels = map[string]string{
+		"url": "Webhook URL", "events": "Events", "id": "Name", "account": "Account", "headers": "Request headers", "description": "Description",
+		"maxInFlight": "Attempts at once", "maxPerSecond": "Attempts a second", "rate": "Rate", "maxFailures": "Failures", "from": "From", "to": "To",
+	}
+)
+
+func moment(t any) time.Time {
+	switch t := t.(type) {
+	case time.Time:
+		return t
+	case *time.Time:
+		if t != nil {
+			return *t
+		}
+	}
+	return time.Time{}
+}
+
+// ago is how long ago a time was, or how far ahead it lies.
+func ago(d time.Duration) string {
+	if d < -time.Second {
+		return "in " + length(-d)
+	}
+	if d < time.Second {
+		return "now"
+	}
+	return length(d) + " ago"
+}
+
+func length(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+func number(v float64) string {
+	if v > 0 && v < 10 {
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(math.Round(v), 'f', 0, 64)
+}
+
+func millis(v float64) string {
+	switch {
+	case v < 10:
+		return strconv.FormatFloat(v, 'f', 1, 64) + " ms"
+	case v < 10_000:
+		return strconv.FormatFloat(v, 'f', 0, 64) + " ms"
+	}
+	return strconv.FormatFloat(v/1000, 'f', 1, 64) + " s"
+}

@@ -1,0 +1,67 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+// Check is one condition of readiness.
+type Check struct {
+	Name string
+	// Ready says whether the condition holds, and a detail for people: why not, or what is degraded. It is called for
+	// each request of /readyz and must answer at once. The detail names no secret.
+	Ready func() (ok bool, detail string)
+	// Alive, where it is not nil, says why the process will not get on by itself: /healthz is then 503, and whoever
+	// watches it restarts the process. Waiting for something outside is no such reason.
+	Alive func() error
+}
+
+// readiness is the body of /readyz.
+type readiness struct {
+	Ready  bool          `json:"ready"`
+	Checks []checkResult `json:"checks"`
+}
+
+type checkResult struct {
+	Name   string `json:"name"`
+	Ready  bool   `json:"ready"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// healthz says that the process answers and gets on; what it depends on is the business of readyz, since restarting this
+// process mends nothing of it.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	for _, check := range s.checks {
+		if check.Alive == nil {
+			continue
+		}
+		if err := check.Alive(); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = w.Write([]byte(check.Name + ": " + err.Error() + "\n"))
+			return
+		}
+	}
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// readyz is 200 once every check holds, else 503 with the reasons.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	body := s.readiness()
+	w.Header().Set("Content-Type", "application/json")
+	if !body.Ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(body) //nolint:errchkjson // a client that went away is no error of ours
+}
+
+// readiness asks every check.
+func (s *Server) readiness() readiness {
+	body := readiness{Ready: true, Checks: make([]checkResult, len(s.checks))}
+	for i, check := range s.checks {
+		ok, detail := check.Ready()
+		body.Checks[i] = checkResult{Name: check.Name, Ready: ok, Detail: detail}
+		body.Ready = body.Ready && ok
+	}
+	return body
+}

@@ -1,0 +1,227 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"fanout/dispatcher"
+)
+
+// attempt is an outcome as the API shows it.
+type attempt struct {
+	Time         time.Time  `json:"time"`
+	ID           string     `json:"id"` // webhook-id
+	Account      string     `json:"account"`
+	Subscription string     `json:"subscription"`
+	Event        string     `json:"event"`
+	Stage        string     `json:"stage"`
+	Attempt      int        `json:"attempt"` // which POST of the delivery this was; 0: none was made
+	Outcome      string     `json:"outcome"`
+	Reason       string     `json:"reason,omitempty"`
+	Status       int        `json:"status,omitempty"`
+	TookMs       float64    `json:"tookMs"`
+	Detail       string     `json:"detail,omitempty"`
+	NotBefore    *time.Time `json:"notBefore,omitempty"`
+	Request      string     `json:"request,omitempty"`  // the body, at most its first KiB
+	Response     string     `json:"response,omitempty"` // the body, at most its first KiB
+}
+
+func newAttempt(a *dispatcher.Attempt) attempt {
+	out := attempt{
+		Time: a.Time.UTC(), ID: a.ID, Account: a.Account, Subscription: a.Subscription, Event: a.Event.String(), Stage: a.Stage.String(),
+		Attempt: a.Attempt, Outcome: a.Result.String(), Reason: a.Reason.String(), Status: a.Status,
+		TookMs: float64(a.Took.Microseconds()) / 1000, Detail: a.Detail, Request: readable(a.Body), Response: readable(a.Response),
+	}
+	if !a.NotBefore.IsZero() {
+		out.NotBefore = new(a.NotBefore.UTC())
+	}
+	return out
+}
+
+func (a *api) listAttempts(w http.ResponseWriter, r *http.Request) error {
+	account, id, err := identity(r)
+	if err != nil {
+		return err
+	}
+	if a.Directory.Lookup(account, id) == nil {
+		return errNoSubscription
+	}
+	writeJSON(w, http.StatusOK, "application/json", map[string]any{"attempts": a.recent(account, id)})
+	return nil
+}
+
+func (p *panel) recent(account, id string) []attempt {
+	list := []attempt{}
+	for _, one := range p.Dispatcher.Recent(account, id) {
+		list = append(list, newAttempt(&one))
+	}
+	return list
+}
+
+// lane is a lane as the API shows it.
+type lane struct {
+	Account      string     `json:"account"`
+	Subscription string     `json:"subscription"`
+	State        string     `json:"state"` // open, limited or parked
+	Why          string     `json:"why,omitempty"`
+	Since        *time.Time `json:"since,omitempty"`
+	Until        *time.Time `json:"until,omitempty"`
+	InFlight     int        `json:"inFlight"`
+	Limit        int        `json:"limit"`
+	Maximum      int        `json:"maximum"`
+	Queued       int        `json:"queued"`
+	OldestQueued *time.Time `json:"oldestQueued,omitempty"`
+	Failures     int        `json:"failures"` // in a row
+	Pace         float64    `json:"pace"`     // attempts that ended a second
+	MaxPerSecond float64    `json:"maxPerSecond,omitempty"`
+}
+
+func newLane(l *dispatcher.LaneStatus) lane {
+	at := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		return new(t.UTC())
+	}
+	return lane{
+		Account: l.Account, Subscription: l.Subscription, State: l.State, Why: l.Why, Since: at(l.Since), Until: at(l.Until),
+		InFlight: l.InFlight, Limit: l.Limit, Maximum: l.Maximum, Queued: l.Queued, OldestQueued: at(l.OldestQueued),
+		Failures: l.Failures, Pace: l.Pace, MaxPerSecond: l.MaxPerSecond,
+	}
+}
+
+func (a *api) listLanes(w http.ResponseWriter, r *http.Request) error {
+	q := newQuery(r, "account", "state")
+	account, state := q.text("account"), q.oneOf("state", []string{"open", "limited", "parked"})
+	if err := q.err(); err != nil {
+		return err
+	}
+	list := []lane{}
+	for _, l := range a.Dispatcher.Lanes(func(l *dispatcher.LaneStatus) bool {
+		return (account == "" || l.Account == account) && (state == "" || l.State == state)
+	}) {
+		list = append(list, newLane(&l))
+	}
+	writeJSON(w, http.StatusOK, "application/json", map[string]any{"lanes": list})
+	return nil
+}
+
+// tail streams outcomes as they happen, a JSON object a line, until the client goes. What a slow client misses is told
+// in a line {"dropped": n}, which counts from the beginning; an empty line says that the stream lives.
+func (a *api) tail(w http.ResponseWriter, r *http.Request) error {
+	q := newQuery(r, "account", "subscription", "outcome", "limit")
+	account, subscription := q.text("account"), q.text("subscription")
+	outcome := q.oneOf("outcome", []string{"delivered", "retry", "deferred", "dead", "discarded", "abandoned"})
+	left := q.count("limit", -1, 1<<31-1)
+	if err := q.err(); err != nil {
+		return err
+	}
+	watcher := a.Dispatcher.Watch(4096, func(d *dispatcher.Delivery, out *dispatcher.Outcome) bool {
+		return (account == "" || d.Account == account) && (subscription == "" || d.Subscription == subscription) &&
+			(outcome == "" || out.Result.String() == outcome)
+	})
+	defer watcher.Close()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	stream := http.NewResponseController(w)
+	flush := func() bool { return stream.Flush() == nil }
+	if !flush() {
+		return nil
+	}
+	enc := json.NewEncoder(w)
+	alive := time.NewTicker(5 * time.Second)
+	defer alive.Stop()
+	dropped := uint64(0)
+	for left != 0 {
+		select {
+		case <-r.Context().Done():
+			return nil
+		case <-a.closing:
+			return nil
+		case one := <-watcher.Events():
+			if left > 0 {
+				left--
+			}
+			if err := enc.Encode(newAttempt(&one)); err != nil || len(watcher.Events()) == 0 && !flush() {
+				return nil
+			}
+		case <-alive.C:
+			line := "\n"
+			if n := watcher.Dropped(); n > dropped {
+				dropped = n
+				line = `{"dropped":` + strconv.FormatUint(n, 10) + "}\n"
+			}
+			if _, err := w.Write([]byte(line)); err != nil || !flush() {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// status is the instance at a glance.
+type status struct {
+	Version       string         `json:"version"`
+	Started       time.Time      `json:"started"`
+	Ready         bool           `json:"ready"`
+	Checks        []checkResult  `json:"checks"`
+	Subscriptions subsStatus     `json:"subscriptions"`
+	Now           sample         `json:"now"`
+	Lanes         map[string]int `json:"lanes"` // by state
+	Lag           []topicLag     `json:"lag"`
+}
+
+type subsStatus struct {
+	Loaded     bool    `json:"loaded"`
+	Source     string  `json:"source,omitempty"`
+	AgeSeconds float64 `json:"ageSeconds"` // since the snapshot last agreed with Redis
+	Enabled    int     `json:"enabled"`
+	Disabled   int     `json:"disabled"`
+	Invalid    int     `json:"invalid"`
+	Shrink     *shrink `json:"shrink,omitempty"` // a full load that waits for POST /api/v1/subscriptions/accept
+	Error      string  `json:"error,omitempty"`
+}
+
+type shrink struct {
+	Known int       `json:"known"`
+	Found int       `json:"found"`
+	Since time.Time `json:"since"`
+}
+
+func (a *api) getStatus(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, "application/json", a.status())
+	return nil
+}
+
+func (p *panel) status() status {
+	ready := p.readiness()
+	now, _ := p.meter.latest()
+	d := p.Directory.Status()
+	s := status{
+		Version: p.Version, Started: p.started.UTC(), Ready: ready.Ready, Checks: ready.Checks, Now: now.sample, Lanes: now.lanes, Lag: now.lag,
+		Subscriptions: subsStatus{
+			Loaded: d.Loaded, Source: d.Source, AgeSeconds: d.Age.Seconds(), Enabled: d.Enabled, Disabled: d.Disabled, Invalid: d.Invalid, Error: d.Error,
+		},
+	}
+	if s.Lag == nil {
+		s.Lag = []topicLag{}
+	}
+	if s.Lanes == nil {
+		s.Lanes = map[string]int{}
+	}
+	if d.Shrink != nil {
+		s.Subscriptions.Shrink = &shrink{d.Shrink.Known, d.Shrink.Found, d.Shrink.Since.UTC()}
+	}
+	return s
+}
+
+// acceptShrink makes every instance take what Redis holds.
+func (a *api) acceptShrink(w http.ResponseWriter, r *http.Request) error {
+	if err := a.Store.AcceptShrink(r.Context()); err != nil {
+		return err
+	}
+	a.Directory.AcceptShrink()
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

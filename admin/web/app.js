@@ -1,0 +1,58 @@
+"use strict";
+// Everything works without this file, but for what is live: it copies, selects all, and feeds the charts.
+(() => {
+  // What a person has opened stays open when a live part is renewed.
+  if (window.Idiomorph) Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name) => name !== "open";
+
+  document.addEventListener("click", (e) => {
+    const id = e.target.dataset && e.target.dataset.copy;
+    if (!id) return;
+    const field = document.getElementById(id);
+    field.select();
+    const said = () => { e.target.textContent = "Copied"; };
+    if (navigator.clipboard) navigator.clipboard.writeText(field.value).then(said, () => {});
+    else if (document.execCommand("copy")) said();
+  });
+  document.addEventListener("change", (e) => {
+    if (e.target.id !== "pick-all") return;
+    for (const box of document.querySelectorAll('input[name="id"][type=checkbox]')) box.checked = e.target.checked;
+  });
+  const problem = document.getElementById("problem");
+  if (problem && problem.tabIndex === -1) problem.focus();
+
+  const history = document.getElementById("history");
+  if (!history || !window.uPlot) return;
+  const kept = 300;
+  const samples = JSON.parse(history.textContent);
+  const charts = [];
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const draw = () => {
+    while (charts.length) charts.pop().plot.destroy();
+    const make = (id, lines) => {
+      const el = document.getElementById(id);
+      const axis = { stroke: color("--dim"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
+      const data = () => [samples.map((s) => Date.parse(s.time) / 1000), ...lines.map((l) => samples.map((s) => l.of(s) ?? null))];
+      const plot = new uPlot({
+        width: el.clientWidth, height: el.clientHeight, legend: { show: false }, cursor: { show: false },
+        axes: [{ ...axis, space: 70, values: (u, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false })) }, { ...axis, size: 48 }],
+        scales: { x: { range: (u, min, max) => [max - kept, max] }, y: { range: (u, min, max) => [0, Math.max(max * 1.1, 1)] } },
+        series: [{}, ...lines.map((l) => ({ stroke: color(l.color), width: 2, dash: l.dash, points: { show: false }, spanGaps: false }))],
+      }, data(), el);
+      charts.push({ plot, data, el });
+    };
+    make("chart-flow", [
+      { of: (s) => s.eventsPerSecond, color: "--c1" }, { of: (s) => s.deliveredPerSecond, color: "--c2" },
+      { of: (s) => s.failedPerSecond, color: "--c3", dash: [6, 4] }]);
+    make("chart-time", [{ of: (s) => s.attemptP50Ms, color: "--c1" }, { of: (s) => s.attemptP99Ms, color: "--c4", dash: [6, 4] }]);
+  };
+  draw();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  addEventListener("resize", () => charts.forEach((c) => c.plot.setSize({ width: c.el.clientWidth, height: c.el.clientHeight })));
+  document.body.addEventListener("htmx:sseMessage", () => {
+    const sample = JSON.parse(document.getElementById("sample").dataset.sample);
+    if (samples.length && samples[samples.length - 1].time === sample.time) return;
+    samples.push(sample);
+    if (samples.length > kept) samples.shift();
+    charts.forEach((c) => c.plot.setData(c.data()));
+  });
+})();
