@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"fanout/cmd/internal/lab"
+)
+
+const latencyTopic = "bench.latency"
+
+// latency is the part of that name. When a record is appended lies between the producer's call and its answer; both are
+// shown. The producer sends every 2 ms, to one partition after the other, with acks=1.
+func latency(ctx context.Context, args []string, out io.Writer) error {
+	fs := flag.NewFlagSet("latency", flag.ContinueOnError)
+	ld := load{}
+	ld.flags(fs)
+	rate := fs.Int("rate", 0, "events a second; 0 means half of what a first run, of -events events, delivers")
+	span := fs.Duration("for", 20*time.Second, "how long")
+	warm := fs.Duration("warm", 5*time.Second, "how long at the beginning nothing is measured")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	l, err := lab.New()
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	w, err := newWorld(ctx, l)
+	if err != nil {
+		return err
+	}
+	if *rate == 0 {
+		if *rate, err = w.half(ctx, ld); err != nil {
+			return err
+		}
+	}
+	perTick := max(1, *rate*int(produceEvery)/int(time.Second))
+	ticks := int((*span + *warm) / produceEvery)
+	s := &steady{w: w, ld: ld, topic: latencyTopic, perTick: perTick, sent: make([]time.Time, ticks), acked: make([]time.Time, ticks)}
+	fmt.Fprintf(out, "%s; %d events a second for %s after %s of warming up, %d subscriptions, signed\n",
+		machine(), perTick*int(time.Second/produceEvery), *span, *warm, ld.subscriptions)
+	times, err := s.run(ctx)
+	if err != nil {
+		return err
+	}
+	s.report(out, times, int(*warm/produceEvery))
+	return nil
+}
+
+// half of the pace at which fanout drains a topic on this machine.
+func (w *world) half(ctx context.Context, ld load) (int, error) {
+	nginx, err := w.lab.Nginx(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := w.subscribe(ctx, ld.subscriptions, nginx.URL()); err != nil {
+		return 0, err
+	}
+	const topic = "bench.pace"
+	if err := w.produce(ctx, topic, ld); err != nil {
+		return 0, err
+	}
+	f, err := w.start(topic)
+	if err != nil {
+		return 0, err
+	}
+	full, _, err := w.drain(ctx, f, nginx, topic, ld.events)
+	if err != nil {
+		return 0, errors.Join(err, tail(f))
+	}
+	return int(full.pace / 2), errors.Join(f.Kill(), nginx.Kill())
+}
+
+const produceEvery = 2 * time.Millisecond
+
+// steady is a producer with a steady rate, and the receiver of what becomes of it.
+type steady struct {
+	w           *world
+	ld          load
+	topic       string
+	perTick     int
+	sent, acked []time.Time // of each tick's batch
+}
+
+// run produces, waits until all has arrived, and returns when each event came, as Unix nanoseconds.
+func (s *steady) run(ctx context.Context) ([]int64, error) {
+	n := s.perTick * len(s.sent)
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	receiver, err := s.w.lab.Server(ctx, receiverPart, func(addr string) []string {
+		return []string{self, receiverPart, "-listen", addr, "-events", strconv.Itoa(n)}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.w.subscribe(ctx, s.ld.subscriptions, receiver.URL()); err != nil {
+		return nil, err
+	}
+	if err := s.w.kafka.CreateTopics(ctx, lab.Topic{Name: latencyTopic, Partitions: s.ld.partitions}); err != nil {
+		return nil, err
+	}
+	f, err := s.w.start(latencyTopic)
+	if err != nil {
+		return nil, err
+	}
+	starting, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := f.Ready(starting); err != nil {
+		return nil, errors.Join(err, tail(f))
+	}
+	if err := s.produce(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.w.settled(ctx, f, latencyTopic, n); err != nil {
+		return nil, errors.Join(err, tail(f))
+	}
+	body, err := receiver.Get(ctx, timesPath)
+	if err != nil {
+		return nil, err
+	}
+	times := make([]int64, n)
+	_, err = binary.Decode(body, binary.BigEndian, times)
+	return times, err
+}
+
+func (s *steady) produce(ctx context.Context) error {
+	client := s.w.kafka.Client()
+	var (
+		wg   sync.WaitGroup
+		errs = make([]error, len(s.sent))
+	)
+	tick := time.NewTicker(produceEvery)
+	defer tick.Stop()
+	for t := range s.sent {
+		select {
+		case <-ctx.Done():
+			wg.Wait()
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		records := make([]kafka.Record, s.perTick)
+		for i := range records {
+			number := t*s.perTick + i
+			m := rawEvent(number, s.ld.subscriptions, trackPrefix+strconv.Itoa(number))
+			records[i] = kafka.Record{Key: kafka.NewBytes(m.Key), Value: kafka.NewBytes(m.Value)}
+		}
+		s.sent[t] = time.Now()
+		wg.Go(func() {
+			answer, err := client.Produce(ctx, &kafka.ProduceRequest{
+				Topic: s.topic, Partition: t % s.ld.partitions, RequiredAcks: kafka.RequireOne, Records: kafka.NewRecordReader(records...),
+			})
+			s.acked[t] = time.Now()
+			if err == nil {
+				err = answer.Error
+			}
+			errs[t] = err
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("produce: %w", err)
+	}
+	return nil
+}
+
+func (s *steady) report(out io.Writer, times []int64, warm int) {
+	fromCall := make([]time.Duration, 0, len(times))
+	fromAnswer := make([]time.Duration, 0, len(times))
+	missing := 0
+	for i, at := range times {
+		t := i / s.perTick
+		if at == 0 {
+			missing++
+			continue
+		}
+		if t >= warm {
+			fromCall = append(fromCall, time.Duration(at-s.sent[t].UnixNano()))
+			fromAnswer = append(fromAnswer, max(0, time.Duration(at-s.acked[t].UnixNano())))
+		}
+	}
+	line := func(what string, d []time.Duration) {
+		fmt.Fprintf(out, "%s: p50 %.2f ms, p90 %.2f ms, p99 %.2f ms, p99.9 %.2f ms, most %.2f ms\n", what,
+			millis(quantile(d, 0.5)), millis(quantile(d, 0.9)), millis(quantile(d, 0.99)), millis(quantile(d, 0.999)), millis(quantile(d, 1)))
+	}
+	line("from the producer's call to the receipt  ", fromCall)
+	line("from the broker's answer to the receipt  ", fromAnswer)
+	fmt.Fprintf(out, "%d requests, %d missing (targets: p50 at most 2 ms, p99 at most 10 ms)\n", len(times)-missing, missing)
+}
+
+func millis(d time.Duration) float64 { return micros(d) / 1000 }

@@ -1,0 +1,71 @@
+// Command bench measures fanout on this machine, as a process of its own, on real Kafka, Redis and receivers.
+//
+// Every figure is a comparison within one run: machines differ, and so does one machine from hour to hour, by more than
+// most changes to the code do. `bench help` lists the parts.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+)
+
+// part is one thing that can be measured.
+type part struct {
+	name, about string
+	run         func(ctx context.Context, args []string, out io.Writer) error
+}
+
+func parts() []part {
+	return []part{
+		{"pipeline", "pace and CPU of fanout beside bare loops of HTTP clients (the default)", pipeline},
+		{"loops", "the bare loops alone", loops},
+		{"latency", "from a record's append to its request's receipt, at a steady rate", latency},
+		{"slow", "what the others notice of receivers that hang or are slow", slow},
+		{"outage", "a receiver that fails for a while: requests it got, and how its backlog drains", outage},
+		{"rate", "maxPerSecond over 1 and 3 instances, and Retry-After", limits},
+		{"idle", "memory after many subscriptions each got one delivery", idle},
+		{receiverPart, "(used by latency) a receiver that notes when requests come", receive},
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1) //nolint:gocritic // stop has run
+	}
+}
+
+// run runs the part that the first argument names, else the first one.
+func run(ctx context.Context, args []string, out io.Writer) error {
+	all := parts()
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return all[0].run(ctx, args, out)
+	}
+	var list strings.Builder
+	for _, p := range all {
+		if p.name == args[0] {
+			return p.run(ctx, args[1:], out)
+		}
+		fmt.Fprintf(&list, "  %-10s %s\n", p.name, p.about)
+	}
+	if args[0] == "help" {
+		fmt.Fprintf(out, "bench [part] [flags]; bench [part] -h lists the flags\n%s", &list)
+		return nil
+	}
+	return fmt.Errorf("no part %q; there are\n%s", args[0], &list)
+}
+
+func machine() string {
+	return fmt.Sprintf("%d CPUs, %s, %s/%s", runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}

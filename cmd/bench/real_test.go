@@ -1,0 +1,43 @@
+//go:build real
+
+package main
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"fanout/cmd/internal/lab"
+)
+
+// The latency part runs its own program again as the receiver: here that is the test binary.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == receiverPart {
+		main()
+		return
+	}
+	m.Run()
+}
+
+// The figures of so small a run mean nothing; that every event was delivered once, committed and accounted for does.
+func TestPartsRun(t *testing.T) {
+	lab.RequireKafka(t)
+	lab.RequireTools(t, "nginx", "redis-server")
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	for _, test := range []struct{ args, want string }{
+		{"pipeline -pairs 2 -events 5000 -subscriptions 100", "medians: fanout"},
+		{"latency -rate 1000 -for 2s -warm 500ms -subscriptions 100", "2500 requests, 0 missing"},
+	} {
+		var out strings.Builder
+		if err := run(ctx, strings.Fields(test.args), &out); err != nil {
+			t.Errorf("bench %s: %v", test.args, err)
+		}
+		t.Log(out.String())
+		if !strings.Contains(out.String(), test.want) {
+			t.Errorf("bench %s: no %q", test.args, test.want)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	receiverPart = "receiver"
+	trackPrefix  = "track-" // trackingId of event number i is track-<i>
+	timesPath    = "/times" // answers, for each event, when its first request came, as big-endian Unix nanoseconds
+)
+
+// receive is the part of that name. It runs as a process of its own, so that what the producer does in its process (and
+// what its garbage collector does) is no part of what is measured.
+func receive(ctx context.Context, args []string, _ io.Writer) error {
+	fs := flag.NewFlagSet(receiverPart, flag.ContinueOnError)
+	listen := fs.String("listen", "127.0.0.1:0", "address")
+	events := fs.Int("events", 0, "events to come")
+	bad := fs.Int("bad", 0, "how many of the paths /hooks/0, /hooks/1, … misbehave")
+	delay := fs.Duration("delay", 0, "how long they take to answer; 0 means that they never do")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	times := make([]atomic.Int64, *events)
+	ln, err := net.Listen("tcp", *listen)
+	if err != nil {
+		return err
+	}
+	stopped := ctx
+	server := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) {
+		now := time.Now().UnixNano()
+		if string(ctx.Path()) == timesPath {
+			body := make([]byte, 0, 8*len(times))
+			for i := range times {
+				body = binary.BigEndian.AppendUint64(body, uint64(times[i].Load())) // after 1970
+			}
+			ctx.SetBody(body)
+			return
+		}
+		if n, err := strconv.Atoi(strings.TrimPrefix(string(ctx.Path()), "/hooks/")); err == nil && n < *bad {
+			if *delay == 0 {
+				<-stopped.Done()
+				return
+			}
+			time.Sleep(*delay)
+		}
+		if i, ok := trackNumber(ctx.PostBody()); ok && i < len(times) {
+			times[i].CompareAndSwap(0, now)
+		}
+		ctx.SetStatusCode(fasthttp.StatusNoContent)
+	}}
+	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
+	if err := server.Serve(ln); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("receive: %w", err)
+	}
+	return nil
+}
+
+// trackNumber finds the event's number in a payload.
+func trackNumber(body []byte) (int, bool) {
+	_, rest, found := bytes.Cut(body, []byte(`"trackingId":"`+trackPrefix))
+	digits, _, ended := bytes.Cut(rest, []byte(`"`))
+	if !found || !ended {
+		return 0, false
+	}
+	n, err := strconv.Atoi(string(digits))
+	return n, err == nil && n >= 0
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fanout/config"
+	"fanout/consumer"
+)
+
+func (a *app) deadletterExportCommand() *cobra.Command {
+	var s selection
+	var file string
+	cmd := &cobra.Command{
+		Use:     "export",
+		Short:   "Write dead letters whole, one JSON object a line",
+		Long:    "export writes the selected dead letters with key and value (base64), one JSON object a line. `deadletter replay\n--from-file` replays what such a file, perhaps with lines taken out, still lists.",
+		Example: "  fanout deadletter export --account acme --file acme.ndjson\n  fanout deadletter replay --from-file acme.ndjson",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			filter, err := s.filter(time.Now())
+			if err != nil {
+				return err
+			}
+			cfg, err := a.load(cmd)
+			if err != nil {
+				return err
+			}
+			admin, wrap, err := a.kafkaAdmin(&cfg)
+			if err != nil {
+				return err
+			}
+			defer admin.Close()
+			return wrap(a.deadletterExport(cmd.Context(), admin, &filter, file))
+		},
+	}
+	s.flags(cmd.Flags())
+	cmd.Flags().StringVar(&file, "file", "-", "where to; - is standard output")
+	return configured(cmd)
+}
+
+func (a *app) deadletterExport(ctx context.Context, admin *consumer.Admin, filter *consumer.Filter, name string) (err error) {
+	out := a.stdout
+	if name != "-" {
+		file, opened := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if opened != nil {
+			return hint(opened, "export does not write over a file")
+		}
+		defer func() {
+			if err = errors.Join(err, file.Close()); err != nil {
+				_ = os.Remove(name) // half of an export is none
+			}
+		}()
+		out = file
+	}
+	buffered := bufio.NewWriterSize(out, 1<<16)
+	letters := admin.DeadLetters()
+	ranges, err := letters.Ranges(ctx, filter)
+	if err != nil {
+		return err
+	}
+	done, total, end := a.progress("reading dead letters")
+	total(consumer.Total(ranges))
+	var mu sync.Mutex // guards n and the writer
+	n := 0
+	list := &lister{out: buffered, lines: true}
+	err = letters.Each(ctx, filter, ranges, done, func(d *consumer.DeadLetter) error {
+		mu.Lock()
+		defer mu.Unlock()
+		n++
+		return list.add(d)
+	})
+	end()
+	if err == nil {
+		err = buffered.Flush()
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stderr, "%s written\n", count(n, "dead letter"))
+	return nil
+}
+
+func (a *app) deadletterShowCommand() *cobra.Command {
+	return configured(&cobra.Command{
+		Use:     "show PARTITION/OFFSET | WEBHOOK-ID",
+		Short:   "Show one dead letter whole: what was sent, what came back, how to send it again",
+		Example: "  fanout deadletter show 3/1287\n  fanout deadletter show msg_2mbk7qbnrzvv2pfh3esgfzy4ea",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.load(cmd)
+			if err != nil {
+				return err
+			}
+			admin, wrap, err := a.kafkaAdmin(&cfg)
+			if err != nil {
+				return err
+			}
+			defer admin.Close()
+			return wrap(a.deadletterShow(cmd.Context(), &cfg, admin, args[0]))
+		},
+	})
+}
+
+// shownLetter is all that is known of a dead letter.
+type shownLetter struct {
+	*consumer.DeadLetter
+	Body  string          `json:"body"` // the value, as text
+	Trace *consumer.Trace `json:"trace,omitempty"`
+	Curl  string          `json:"curl,omitempty"`
+	Why   string          `json:"whyNoCurl,omitempty"`
+}
+
+func (a *app) deadletterShow(ctx context.Context, cfg *config.Config, admin *consumer.Admin, which string) error {
+	letters, err := findLetters(ctx, admin, which)
+	if err != nil {
+		return err
+	}
+	if len(letters) == 0 {
+		return hint(fmt.Errorf("no dead letter is %s", which), "`fanout deadletter list` shows where they are; it may have passed its retention")
+	}
+	shown := make([]shownLetter, 0, len(letters))
+	for _, d := range letters {
+		s := shownLetter{DeadLetter: d, Body: string(d.Value)}
+		if !d.Malformed() {
+			s.Trace = new(consumer.Trace)
+			since := d.DeadAt.Add(-cfg.Delivery.MaxAge)
+			if d.FirstSeen != nil {
+				since = d.FirstSeen.Add(-time.Minute)
+			}
+			if _, err := admin.Trace(ctx, consumer.TraceConfig{Since: since, Attempts: true, Want: func(id string) *consumer.Trace {
+				if id == d.ID {
+					return s.Trace
+				}
+				return nil
+			}}); err != nil {
+				return err
+			}
+			s.Curl, s.Why = a.letterCurl(ctx, cfg, d)
+		}
+		shown = append(shown, s)
+	}
+	if a.asJSON() {
+		return a.json(shown)
+	}
+	for i, s := range shown {
+		if i > 0 {
+			fmt.Fprintln(a.stdout)
+		}
+		showLetter(a.stdout, &s)
+	}
+	return nil
+}
+
+func findLetters(ctx context.Context, admin *consumer.Admin, which string) ([]*consumer.DeadLetter, error) {
+	letters := admin.DeadLetters()
+	filter := consumer.Filter{IDs: []string{which}}
+	if p, o, ok := strings.Cut(which, "/"); ok {
+		partition, err1 := strconv.Atoi(p)
+		offset, err2 := strconv.ParseInt(o, 10, 64)
+		if err1 != nil || err2 != nil || partition < 0 || offset < 0 {
+			return nil, &exitError{code: 2, err: fmt.Errorf("%s is no PARTITION/OFFSET", which)}
+		}
+		filter = consumer.Filter{Partitions: []int{partition}, Offsets: &consumer.Range{From: offset, To: offset + 1}}
+	}
+	ranges, err := letters.Ranges(ctx, &filter)
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex // guards found
+	var found []*consumer.DeadLetter
+	err = letters.Each(ctx, &filter, ranges, nil, func(d *consumer.DeadLetter) error {
+		mu.Lock()
+		defer mu.Unlock()
+		kept := *d
+		found = append(found, &kept)
+		return nil
+	})
+	slices.SortFunc(found, func(a, b *consumer.DeadLetter) int { return a.DeadAt.Compare(b.DeadAt) })
+	return found, err
+}
+
+func showLetter(w io.Writer, s *shownLetter) {
+	d := s.DeadLetter
+	line := func(name, value string) {
+		if value != "" && value != "0" {
+			fmt.Fprintf(w, "%-13s %s\n", name, printable(value))
+		}
+	}
+	fmt.Fprintf(w, "dead letter   %s\n", d.Position())
+	line("died", clock(d.DeadAt)+"  "+d.Reason)
+	line("detail", d.Detail)
+	line("status", strconv.Itoa(d.Status))
+	line("account", d.Account)
+	line("subscription", d.Subscription)
+	line("event", d.Event)
+	line("webhook-id", d.ID)
+	line("attempts", strconv.Itoa(d.Attempts))
+	if d.FirstSeen != nil {
+		line("first seen", clock(*d.FirstSeen))
+	}
+	line("origin", d.Origin)
+	line("replays", strconv.Itoa(d.Replays))
+	line("replay", d.Replay)
+	line("key", string(d.Key))
+	for name, value := range d.Headers {
+		line("header", name+": "+string(value))
+	}
+	fmt.Fprintf(w, "value         %s\n", printable(s.Body))
+	if s.Trace != nil {
+		showTrace(w, s.Trace)
+	}
+	if s.Curl != "" {
+		fmt.Fprintf(w, "\nto send it again by hand:\n%s\n", s.Curl)
+	}
+	if s.Why != "" {
+		fmt.Fprintf(w, "\n%s\n", s.Why)
+	}
+}
+
+// showTrace shows the attempts that are known, and where the delivery is.
+func showTrace(w io.Writer, t *consumer.Trace) {
+	if len(t.Attempts) == 0 {
+		fmt.Fprintln(w, "attempts are not kept: set attempts.topic: true, and every one from then on is")
+	}
+	for _, at := range t.Attempts {
+		text := at.Outcome
+		if at.Reason != "" {
+			text += " (" + at.Reason + ")"
+		}
+		if at.Attempt > 0 {
+			text = fmt.Sprintf("attempt %d, %dms: %s", at.Attempt, at.TookMillis, text)
+		}
+		fmt.Fprintf(w, "  %s  %-8s %s %s\n", time.UnixMilli(at.Time).Local().Format("01-02 15:04:05.000"), at.Stage, text, printable(at.Detail))
+		if at.Response != "" {
+			fmt.Fprintf(w, "      answer: %s\n", printable(at.Response))
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"fanout/dispatcher/egress"
+	"fanout/subscriptions"
+)
+
+// manifest is what `subscriptions apply` wants to be true.
+type manifest struct {
+	accounts map[string]map[string]entry // account → subscription id
+	problems []string
+}
+
+// entry is one subscription of a manifest.
+type entry struct {
+	place string // file:line
+	json  []byte // the subscription, of DESIGN.md section 5
+}
+
+const manifestShape = "want {account: A, id: B, url: …, events: […]}, a list of these, or {account: A, subscriptions: {B: {url: …}}}"
+
+// readManifest reads files, folders (their *.yaml, *.yml and *.json) and - for standard input. What cannot be understood
+// is among its problems.
+func (a *app) readManifest(paths []string) (*manifest, error) {
+	m := &manifest{accounts: map[string]map[string]entry{}}
+	for _, path := range paths {
+		files, err := manifestFiles(path)
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range files {
+			data, err := a.readFile(file)
+			if err != nil {
+				return nil, err
+			}
+			m.read(file, data)
+		}
+	}
+	return m, nil
+}
+
+// err is all that is wrong.
+func (m *manifest) err() error {
+	if len(m.problems) == 0 {
+		return nil
+	}
+	slices.Sort(m.problems)
+	return hint(fmt.Errorf("%s; nothing was applied\n  %s", count(len(m.problems), "problem"), strings.Join(m.problems, "\n  ")),
+		"mend the files and apply them again")
+}
+
+func manifestFiles(path string) ([]string, error) {
+	if path == "-" {
+		return []string{path}, nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	var files []string
+	err = filepath.WalkDir(path, func(file string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(file)) {
+			files = append(files, file)
+		}
+		return err
+	})
+	if err == nil && len(files) == 0 {
+		return nil, fmt.Errorf("read %s: it holds no *.yaml, *.yml or *.json", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	return files, nil
+}
+
+func (m *manifest) wrongf(place, format string, args ...any) {
+	m.problems = append(m.problems, place+": "+fmt.Sprintf(format, args...))
+}
+
+// read takes in a file's documents. JSON is YAML too.
+func (m *manifest) read(file string, data []byte) {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var document yaml.Node
+		err := decoder.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			m.wrongf(file, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+			return
+		}
+		m.node(file, document.Content[0])
+	}
+}
+
+func (m *manifest) node(file string, node *yaml.Node) {
+	place := fmt.Sprintf("%s:%d", file, node.Line)
+	switch {
+	case node.Tag == "!!null": // an empty document
+		return
+	case node.Kind == yaml.SequenceNode:
+		for _, item := range node.Content {
+			m.node(file, item)
+		}
+		return
+	}
+	var fields map[string]yaml.Node
+	if err := node.Decode(&fields); err != nil || node.Kind != yaml.MappingNode {
+		m.wrongf(place, "%s", manifestShape)
+		return
+	}
+	account, id := fields["account"], fields["id"]
+	list, whole := fields["subscriptions"]
+	if account.Value == "" || (id.Value == "") == !whole {
+		m.wrongf(place, "%s", manifestShape)
+		return
+	}
+	if !whole {
+		m.add(file, account.Value, id.Value, node)
+		return
+	}
+	if m.accounts[account.Value] == nil { // an account without any may be meant: --prune then empties it
+		m.accounts[account.Value] = map[string]entry{}
+	}
+	if list.Kind != yaml.MappingNode {
+		m.wrongf(fmt.Sprintf("%s:%d", file, list.Line), "%s", manifestShape)
+		return
+	}
+	for i := 0; i+1 < len(list.Content); i += 2 {
+		m.add(file, account.Value, list.Content[i].Value, list.Content[i+1])
+	}
+}
+
+func (m *manifest) add(file, account, id string, node *yaml.Node) {
+	place := fmt.Sprintf("%s:%d", file, node.Line)
+	var fields map[string]any
+	if err := node.Decode(&fields); err != nil {
+		m.wrongf(place, "%s/%s: %v", account, id, err)
+		return
+	}
+	delete(fields, "account")
+	delete(fields, "id")
+	text, err := marshal(fields)
+	if err != nil {
+		m.wrongf(place, "%s/%s: %v", account, id, err)
+		return
+	}
+	if m.accounts[account] == nil {
+		m.accounts[account] = map[string]entry{}
+	}
+	if first, twice := m.accounts[account][id]; twice {
+		m.wrongf(place, "%s/%s is given twice, first at %s", account, id, first.place)
+		return
+	}
+	m.accounts[account][id] = entry{place, text}
+}
+
+// complete is what is to be stored: the entry with the secrets and headers that it leaves out, or masks, as they are
+// stored. It notes every bad field, the destination's among them.
+func (m *manifest) complete(account, id string, stored []byte, rules *egress.Rules) []byte {
+	e, name := m.accounts[account][id], account+"/"+id
+	text, err := subscriptions.Merge(stored, e.json)
+	if err == nil {
+		_, bad := subscriptions.Parse(account, id, text)
+		var sub struct {
+			URL string `json:"url"`
+		}
+		// What is no URL at all is Parse's to say.
+		if json.Unmarshal(text, &sub) == nil && sub.URL != "" {
+			if _, denied := rules.ParseURL(sub.URL); denied != nil {
+				m.wrongf(e.place, "%s url: %v", name, denied)
+			}
+		}
+		if bad == nil {
+			return text
+		}
+		err = bad
+	}
+	bad, ok := errors.AsType[*subscriptions.ValidationError](err)
+	if !ok {
+		m.wrongf(e.place, "%s: %v", name, err)
+		return nil
+	}
+	for _, p := range bad.Problems {
+		m.wrongf(e.place, "%s: %s", strings.TrimSuffix(name+" "+p.Field, " "), p.Problem)
+	}
+	return nil
+}
+
+// marshal keeps <, > and & as they are.
+func marshal(v any) ([]byte, error) {
+	var buffer bytes.Buffer
+	encoder := json.NewEncoder(&buffer)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, fmt.Errorf("make JSON: %w", err)
+	}
+	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), nil
+}

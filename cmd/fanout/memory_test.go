@@ -1,0 +1,14 @@
+package main
+
+import "testing"
+
+func TestCollectorGrowth(t *testing.T) {
+	for _, c := range []struct {
+		live uint64
+		want int
+	}{{0, 800}, {8 << 20, 800}, {16 << 20, 500}, {32 << 20, 200}, {48 << 20, 100}, {500 << 20, 100}} {
+		if got := collectorGrowth(c.live); got != c.want {
+			t.Errorf("with %d MiB alive the heap may grow by %d %%, want %d %%", c.live>>20, got, c.want)
+		}
+	}
+}

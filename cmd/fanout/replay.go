@@ -1,0 +1,328 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fanout/config"
+	"fanout/consumer"
+	"fanout/subscriptions"
+)
+
+// replayFlags are those of `deadletter replay` beside the selection.
+type replayFlags struct {
+	selection   selection
+	name        string
+	dryRun      bool
+	yes         bool
+	again       bool
+	edit        bool
+	rate        float64
+	maxFailures int
+	fromFile    string
+}
+
+func (a *app) replayCommand() *cobra.Command {
+	f := &replayFlags{}
+	cmd := &cobra.Command{
+		Use:   "replay",
+		Short: "Send dead letters out again, to their own subscription only",
+		Long: "replay sends the selected dead letters through fanout.replay, each to its own subscription, with its original\n" +
+			"webhook-id. Nothing that dies after it began is sent by it, so what fails again is not picked up again.\n\n" +
+			"With --name it can be interrupted, or killed, and run again: it goes on where it ended. What an earlier replay has\n" +
+			"sent is skipped unless --again. It stops by itself when more than --max-failures of what it sent fails again.\n" +
+			"Malformed records are skipped; --edit opens each in $EDITOR and sends what was mended to its source topic.\n\n" +
+			"Exit status: 0 all is sent, 1 a problem, or it stopped by itself, 2 flags that are not understood, or no --yes off a terminal.",
+		Example: "  fanout deadletter replay --account acme --reason expired --dry-run\n  fanout deadletter replay --account acme --rate 100 --name acme-1123 --yes",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.replay(cmd, f)
+		},
+	}
+	f.selection.flags(cmd.Flags())
+	flags := cmd.Flags()
+	flags.StringVar(&f.name, "name", "", "the replay's name, under which it can be resumed (default replay-<date>-<time>)")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be sent")
+	flags.BoolVar(&f.yes, "yes", false, "do not ask")
+	flags.BoolVar(&f.again, "again", false, "also what an earlier replay has sent, or what was delivered meanwhile")
+	flags.BoolVar(&f.edit, "edit", false, "mend malformed records in $EDITOR and send them to their source topic")
+	flags.Float64Var(&f.rate, "rate", 1000, "records a second; 0 means as fast as they can be written")
+	flags.IntVar(&f.maxFailures, "max-failures", 100, "stop when more of them than that have failed again; 0 means never")
+	flags.StringVar(&f.fromFile, "from-file", "", "replay the dead letters of a file that `deadletter export` wrote (- is standard input)")
+	return configured(cmd)
+}
+
+func (f *replayFlags) check(now time.Time) (consumer.ReplayConfig, error) {
+	filter, err := f.selection.filter(now)
+	if err != nil {
+		return consumer.ReplayConfig{}, err
+	}
+	if f.fromFile != "" && len(f.selection.ids) > 0 {
+		return consumer.ReplayConfig{}, &exitError{code: 2, err: errors.New("--id and --from-file both say which: give one of them")}
+	}
+	if f.name == "" {
+		f.name = "replay-" + now.UTC().Format("20060102-150405")
+	}
+	if len(f.name) > 200 || strings.ContainsFunc(f.name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return consumer.ReplayConfig{}, &exitError{code: 2, err: fmt.Errorf("--name %q: use at most 200 bytes without spaces", f.name)}
+	}
+	if f.rate < 0 || f.maxFailures < 0 {
+		return consumer.ReplayConfig{}, &exitError{code: 2, err: errors.New("--rate and --max-failures are not negative")}
+	}
+	return consumer.ReplayConfig{Name: f.name, Filter: filter, Again: f.again, Rate: f.rate, MaxFailures: f.maxFailures}, nil
+}
+
+func (a *app) replay(cmd *cobra.Command, f *replayFlags) error {
+	ctx := cmd.Context()
+	rc, err := f.check(time.Now())
+	if err != nil {
+		return err
+	}
+	if f.fromFile != "" {
+		if rc.Filter.IDs, err = a.exported(f.fromFile); err != nil {
+			return err
+		}
+	}
+	cfg, err := a.load(cmd)
+	if err != nil {
+		return err
+	}
+	admin, wrap, err := a.kafkaAdmin(&cfg)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	if f.edit {
+		return wrap(a.mend(ctx, &cfg, admin, &rc.Filter, f))
+	}
+	gone, err := a.goneLookup(ctx, &cfg)
+	if err != nil {
+		fmt.Fprintf(a.stderr, "warning: whether the subscriptions still exist is not known: %v\n", err)
+	} else {
+		rc.Gone = gone
+	}
+	if _, err := admin.Create(ctx, missingReplayTopic(&cfg)); err != nil {
+		return wrap(err)
+	}
+	replay := admin.Replay(rc)
+	done, total, end := a.progress("planning the replay")
+	plan, err := replay.Plan(ctx, done, total)
+	end()
+	if err != nil {
+		return wrap(err)
+	}
+	if f.dryRun {
+		if a.asJSON() {
+			return a.json(plan)
+		}
+		return a.showPlan(plan, "would send")
+	}
+	if !a.asJSON() {
+		if err := a.showPlan(plan, "to send"); err != nil {
+			return err
+		}
+	}
+	if plan.Send == 0 {
+		if a.asJSON() {
+			return a.json(replayResult{Name: f.name, Plan: plan})
+		}
+		return nil
+	}
+	if err := a.confirm(f.yes, fmt.Sprintf("send %s as %s?", count(plan.Send, "dead letter"), f.name)); err != nil {
+		return err
+	}
+	return wrap(a.sendReplay(ctx, replay, plan, f))
+}
+
+// replayResult is what a replay did, for programs.
+type replayResult struct {
+	Name     string               `json:"name"`
+	Sent     int64                `json:"sent"`
+	Failures int64                `json:"failures"`
+	Seconds  float64              `json:"seconds"`
+	Error    string               `json:"error,omitempty"`
+	Plan     *consumer.ReplayPlan `json:"plan"`
+}
+
+func (a *app) sendReplay(ctx context.Context, replay *consumer.Replay, plan *consumer.ReplayPlan, f *replayFlags) error {
+	done, total, end := a.progress("sending")
+	total(int64(plan.Send))
+	begun := time.Now()
+	watching := make(chan struct{})
+	var follow sync.WaitGroup
+	follow.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			done.Store(replay.Sent())
+			select {
+			case <-watching:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	err := replay.Run(ctx, plan)
+	took := replay.Sending()
+	close(watching)
+	follow.Wait()
+	end()
+	result := replayResult{Name: f.name, Sent: replay.Sent(), Failures: replay.Failures(), Seconds: took.Seconds(), Plan: plan}
+	if err != nil {
+		result.Error = err.Error()
+	}
+	if a.asJSON() {
+		if jsonErr := a.json(result); jsonErr != nil {
+			return jsonErr
+		}
+		if err != nil {
+			return said()
+		}
+		return nil
+	}
+	fmt.Fprintf(a.stdout, "sent %d of %d in %s (%.0f a second), %d seen to fail again\n",
+		result.Sent, plan.Send, took.Round(10*time.Millisecond), float64(result.Sent)/took.Seconds(), result.Failures)
+	if errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("interrupted after %d of %d", result.Sent, plan.Send)
+	}
+	if err != nil {
+		return hint(err, "go on with the same flags and --name %s", f.name)
+	}
+	fmt.Fprintf(a.stdout, "they are delivered as fast as their lanes allow; `fanout deadletter list --since %s` shows what dies again\n", begun.UTC().Format(time.RFC3339))
+	return nil
+}
+
+func (a *app) showPlan(p *consumer.ReplayPlan, verb string) error {
+	fmt.Fprintf(a.stdout, "replay %s: %d %s\n", p.Name, p.Send, verb)
+	if len(p.Groups) > 0 {
+		rows := [][]string{{"COUNT", "ACCOUNT", "SUBSCRIPTION", "REASON", "FIRST", "LAST"}}
+		for i, g := range p.Groups {
+			if i == 50 {
+				rows = append(rows, []string{"…", fmt.Sprintf("and %d groups more: -o json shows all", len(p.Groups)-i)})
+				break
+			}
+			rows = append(rows, []string{strconv.Itoa(g.Count), g.Account, g.Subscription, g.Reason, clock(g.First), clock(g.Last)})
+		}
+		if err := table(a.stdout, rows); err != nil {
+			return err
+		}
+	}
+	for _, n := range []struct {
+		n    int
+		text string
+	}{
+		{p.Gone, "of these go to a subscription that does not exist any more: they will be discarded (deleted)"},
+		{p.Sent, "not sent: this replay has sent them before"},
+		{p.Replayed, "not sent: an earlier replay has sent them (--again sends them)"},
+		{p.Delivered, "not sent: delivered meanwhile, says the attempts topic (--again sends them)"},
+		{p.Own, "not sent: they are what failed again of this replay"},
+		{p.Later, "not sent: they died after this replay began"},
+		{p.Malformed, "not sent: malformed records (--edit mends them)"},
+		{p.Unusable, "not sent: their headers do not make a delivery"},
+	} {
+		if n.n > 0 {
+			fmt.Fprintf(a.stdout, "%8d %s\n", n.n, n.text)
+		}
+	}
+	return nil
+}
+
+// confirm asks on a terminal; elsewhere it takes --yes.
+func (a *app) confirm(yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	in, ok := a.stdin.(*os.File)
+	if !ok || !isTerminal(in) {
+		return &exitError{code: 2, err: hint(errors.New("nobody is there to be asked"), "add --yes to go ahead, or --dry-run to look")}
+	}
+	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
+	line, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
+		return &exitError{code: 1, err: errors.New("not sent")}
+	}
+	return nil
+}
+
+// missingReplayTopic is what to create before the first replay, where no instance has yet.
+func missingReplayTopic(cfg *config.Config) []consumer.TopicSpec {
+	if !cfg.Kafka.CreateTopics {
+		return nil
+	}
+	c := cfg.Consumer()
+	for _, spec := range c.Owned() {
+		if strings.HasSuffix(spec.Name, ".replay") {
+			return []consumer.TopicSpec{spec}
+		}
+	}
+	return nil
+}
+
+// goneLookup asks Redis which subscriptions exist, once for each.
+func (a *app) goneLookup(ctx context.Context, cfg *config.Config) (func(account, subscription string) bool, error) {
+	store, err := subscriptions.NewStore(cfg.Redis)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { _ = store.Close() })
+	if err := store.Ping(ctx); err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex // guards known
+	known := make(map[[2]string]bool)
+	return func(account, subscription string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		key := [2]string{account, subscription}
+		if gone, ok := known[key]; ok {
+			return gone
+		}
+		_, there, err := store.Get(ctx, account, subscription)
+		known[key] = err == nil && !there
+		return known[key]
+	}, nil
+}
+
+// exported reads which dead letters a file of `deadletter export` holds.
+func (a *app) exported(name string) ([]string, error) {
+	in := a.stdin
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		in = file
+	}
+	decoder := json.NewDecoder(in)
+	var ids []string
+	for n := 1; ; n++ {
+		var d consumer.DeadLetter
+		err := decoder.Decode(&d)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: object %d: %w", name, n, err)
+		}
+		ids = append(ids, d.Position())
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("%s holds no dead letter", name)
+	}
+	return ids, nil
+}

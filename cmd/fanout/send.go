@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fanout/config"
+	"fanout/consumer"
+	"fanout/event"
+)
+
+// rawEvent is the documented shape of a raw event (DESIGN.md section 2).
+type rawEvent struct {
+	Account        string `json:"accountId"`
+	Channel        string `json:"channel"`
+	Type           string `json:"type"`
+	TrackingID     string `json:"trackingId"`
+	NotificationID string `json:"notificationId"`
+	UserID         string `json:"userId"`
+	ID             string `json:"id,omitempty"`
+	OccurredAt     string `json:"occurredAt,omitempty"`
+}
+
+// sendFlags are what send is told.
+type sendFlags struct {
+	event      rawEvent
+	name       string
+	topic, key string
+	count      int
+	lines      bool
+}
+
+func (a *app) sendCommand() *cobra.Command {
+	var f sendFlags
+	cmd := &cobra.Command{
+		Use:   "send [FILE]",
+		Short: "Produce a raw event",
+		Long: "send produces a raw event, made of the flags, or read from a file (- for standard input) byte for byte; with\n" +
+			"--lines each line of the file is an event. It says where the record landed, and warns of what fanout would not deliver.",
+		Example: "  fanout send --account acme --event EMAIL_OPEN\n  fanout send --topic bounces bounce.json\n  jq -c '.[]' events.json | fanout send --topic channel.email --lines -",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.load(cmd)
+			if err != nil {
+				return err
+			}
+			values, err := a.sendValues(&f, args)
+			if err != nil {
+				return err
+			}
+			return withAdmin(cmd.Context(), &cfg, func(ctx context.Context, admin *consumer.Admin) error {
+				return a.send(ctx, &cfg, admin, &f, values)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.event.Account, "account", "", "accountId")
+	flags.StringVar(&f.name, "event", "", "event name such as EMAIL_OPEN, instead of --channel and --type")
+	flags.StringVar(&f.event.Channel, "channel", "", "channel such as EMAIL")
+	flags.StringVar(&f.event.Type, "type", "", "type such as OPEN")
+	flags.StringVar(&f.event.TrackingID, "tracking-id", "", "trackingId (default a random one)")
+	flags.StringVar(&f.event.NotificationID, "notification-id", "test", "notificationId")
+	flags.StringVar(&f.event.UserID, "user-id", "test-user", "userId")
+	flags.StringVar(&f.event.ID, "id", "", "the producer's own event id")
+	flags.StringVar(&f.event.OccurredAt, "occurred-at", "", "occurredAt, RFC 3339")
+	flags.StringVar(&f.topic, "topic", "", "topic (default that of the channel, as in channel.email)")
+	flags.StringVar(&f.key, "key", "", "record key (default the account)")
+	flags.IntVar(&f.count, "count", 1, "how many events, each with a trackingId of its own unless one is given")
+	flags.BoolVar(&f.lines, "lines", false, "each line of the file is an event")
+	return configured(cmd)
+}
+
+// sendValues are the values of the records to produce.
+func (a *app) sendValues(f *sendFlags, args []string) ([][]byte, error) {
+	if len(args) > 0 {
+		data, err := a.readFile(args[0])
+		if err != nil {
+			return nil, err
+		}
+		if f.topic == "" {
+			return nil, hint(errors.New("no topic"), "give --topic: what is in a file is not looked at")
+		}
+		if !f.lines {
+			return [][]byte{data}, nil
+		}
+		var values [][]byte
+		for line := range bytes.Lines(data) {
+			if line = bytes.TrimRight(line, "\r\n"); len(line) > 0 {
+				values = append(values, line)
+			}
+		}
+		return values, nil
+	}
+	if f.name != "" {
+		name, ok := event.ParseName(f.name)
+		if !ok {
+			return nil, hint(fmt.Errorf("--event %s: unknown event name", f.name), "want one of %v", event.Names())
+		}
+		f.event.Channel, f.event.Type = name.Channel(), name.RawType()
+	}
+	if f.event.Account == "" || f.event.Channel == "" || f.event.Type == "" {
+		return nil, hint(errors.New("too little is known of the event"), "give --account and --event, or a file")
+	}
+	f.topic = cmp.Or(f.topic, "channel."+strings.ToLower(f.event.Channel))
+	f.key = cmp.Or(f.key, f.event.Account)
+	values := make([][]byte, max(0, f.count))
+	for i := range values {
+		e := f.event
+		e.TrackingID = cmp.Or(e.TrackingID, "test-"+strings.ToLower(rand.Text()[:12]))
+		e.OccurredAt = cmp.Or(e.OccurredAt, time.Now().UTC().Format(time.RFC3339Nano))
+		value, err := json.Marshal(e)
+		if err != nil {
+			return nil, fmt.Errorf("make the event: %w", err)
+		}
+		values[i] = value
+	}
+	return values, nil
+}
+
+// sent is where a record landed.
+type sent struct {
+	Record string `json:"record"` // topic/partition/offset
+	Note   string `json:"note,omitempty"`
+}
+
+func (a *app) send(ctx context.Context, cfg *config.Config, admin *consumer.Admin, f *sendFlags, values [][]byte) error {
+	decoder, source := sourceDecoder(cfg, f.topic)
+	var key []byte
+	if f.key != "" {
+		key = []byte(f.key)
+	}
+	for _, value := range values {
+		origin, err := admin.Send(ctx, f.topic, key, value, nil)
+		if err != nil {
+			return err
+		}
+		result := sent{Record: origin.String()}
+		if !source {
+			result.Note = "fanout does not read this topic: it is not among the sources"
+		} else if _, err := decoder.Decode(value); err != nil {
+			result.Note = "fanout will not deliver this: " + err.Error()
+		} else if len(value) > cfg.MaxEventBytes {
+			result.Note = "fanout will not deliver this: it is larger than max_event_bytes"
+		}
+		if a.asJSON() {
+			err = json.NewEncoder(a.stdout).Encode(result) // one a line
+		} else {
+			_, err = fmt.Fprintln(a.stdout, strings.TrimSuffix(result.Record+"  "+result.Note, "  "))
+		}
+		if err != nil {
+			return fmt.Errorf("write the result: %w", err)
+		}
+	}
+	return nil
+}
+
+// sourceDecoder is how fanout reads that topic; false where it does not.
+func sourceDecoder(cfg *config.Config, topic string) (*event.Decoder, bool) {
+	sources := cfg.Sources
+	if len(sources) == 0 {
+		sources = consumer.DefaultSources()
+	}
+	for _, source := range sources {
+		if source.Topic == topic {
+			decoder, err := source.Compile()
+			return decoder, err == nil
+		}
+	}
+	return nil, false
+}

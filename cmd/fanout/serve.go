@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sync/errgroup"
+
+	"fanout/admin"
+	"fanout/config"
+	"fanout/consumer"
+	"fanout/dispatcher"
+	"fanout/subscriptions"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	return configured(&cobra.Command{
+		Use:   "run",
+		Short: "Deliver events until stopped",
+		Long: "run reads the source, retry and replay topics and delivers what they hold, until SIGTERM or SIGINT; a second\n" +
+			"signal ends it at once. While Kafka or Redis cannot be reached it waits, and says so in its log and on /readyz.\n\n" +
+			"Exit status: 0 after a stop, 1 for a bad configuration or a source topic that is missing.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.load(cmd)
+			if problems, ok := errors.AsType[config.Problems](err); ok {
+				return append(problems, missingSources(cmd.Context(), &cfg)...)
+			}
+			if err != nil {
+				return err
+			}
+			log := newLogger(cfg.Log, a.stderr)
+			i, err := newInstance(cmd.Context(), &cfg, log)
+			if err != nil {
+				return err
+			}
+			return i.run(cmd.Context())
+		},
+	})
+}
+
+// newLogger writes to w. The configuration has been validated.
+func newLogger(cfg config.Log, w io.Writer) *zap.Logger {
+	level, err := zapcore.ParseLevel(cfg.Level)
+	if err != nil {
+		level = zapcore.InfoLevel
+	}
+	keys := zap.NewProductionEncoderConfig()
+	keys.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	encoder := zapcore.NewJSONEncoder(keys)
+	if cfg.Format == "console" {
+		encoder = zapcore.NewConsoleEncoder(keys)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level))
+}
+
+// newRegistry has what every instance shows of itself.
+func newRegistry() *prometheus.Registry {
+	b := thisBuild()
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "fanout_build_info", Help: "Which build this is; always 1.",
+		ConstLabels: prometheus.Labels{"version": b.Version, "revision": b.Revision, "modified": strconv.FormatBool(b.Modified), "goversion": b.Go},
+	})
+	info.Set(1)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// instance is one running fanout: all that `run` and `demo` wire, in the order of a record.
+type instance struct {
+	cfg      *config.Config
+	log      *zap.Logger
+	registry *prometheus.Registry
+
+	admin      *admin.Server
+	release    func() // what the dashboard uses
+	directory  *subscriptions.Directory
+	dispatcher *dispatcher.Dispatcher
+	peers      *subscriptions.Peers
+	consumer   *consumer.Consumer
+}
+
+// newInstance wires an instance and listens on its admin address. Its run must be called.
+func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (*instance, error) {
+	i := &instance{cfg: cfg, log: log, registry: newRegistry()}
+	var err error
+	if i.directory, err = subscriptions.New(cfg.Redis, log, i.registry); err != nil {
+		return nil, fmt.Errorf("subscriptions: %w", err)
+	}
+	share := dispatcher.WithShare(func(account, subscription string) float64 { return i.peers.Share(account, subscription) })
+	if i.dispatcher, err = dispatcher.New(cfg.Dispatcher(userAgent()), i.directory, log, i.registry, share); err != nil {
+		return nil, fmt.Errorf("dispatcher: %w", err)
+	}
+	if i.peers, err = subscriptions.NewPeers(cfg.Redis, log, i.dispatcher.Demand); err != nil {
+		return nil, fmt.Errorf("instances: %w", err)
+	}
+	if i.consumer, err = consumer.New(cfg.Consumer(), i.dispatcher, log, i.registry); err != nil {
+		return nil, fmt.Errorf("consumer: %w", err)
+	}
+	i.admin, err = admin.New(ctx, cfg.Admin, log, i.registry,
+		admin.Check{Name: "subscriptions", Ready: i.subscriptionsReady},
+		admin.Check{Name: "kafka", Ready: i.kafkaReady, Alive: i.consumer.Healthy})
+	if err != nil {
+		return nil, err
+	}
+	if i.release, err = i.attach(); err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	return i, nil
+}
+
+// subscriptionsReady says whether it is known who wants what, and how good that knowledge is.
+func (i *instance) subscriptionsReady() (ok bool, detail string) {
+	s := i.directory.Status()
+	switch {
+	case !s.Loaded && s.Error != "":
+		return false, "waiting for Redis: " + s.Error
+	case !s.Loaded:
+		return false, "loading"
+	case s.Shrink != nil:
+		return true, fmt.Sprintf("Redis holds %d of the %d subscriptions known: refused until `fanout subscriptions accept`", s.Shrink.Found, s.Shrink.Known)
+	case s.Error != "":
+		return true, fmt.Sprintf("going on with the subscriptions of %s ago: %s", s.Age.Round(time.Second), s.Error)
+	}
+	return true, ""
+}
+
+// kafkaReady says whether every group is joined and records can be written.
+func (i *instance) kafkaReady() (ok bool, detail string) {
+	if err := i.consumer.Ready(); err != nil {
+		return false, err.Error()
+	}
+	return true, ""
+}
+
+// run delivers until ctx ends, and stops within the configuration's shutdown_timeout. What sends ends before what it
+// needs: first the consumer, then the dispatcher, then the directory; the admin listener answers to the last.
+func (i *instance) run(ctx context.Context) error {
+	i.log.Info("starting", zap.String("version", thisBuild().Version), zap.Stringer("admin", i.admin.Addr()))
+	admin := begin(ctx, i.serveAdmin)
+	directory := begin(ctx, i.directory.Run)
+	dispatcher := begin(ctx, i.dispatcher.Run)
+	peers := begin(ctx, i.peers.Run)
+	collector := begin(ctx, tuneCollector)
+
+	err := i.consume(ctx)
+	stopErr := errors.Join(dispatcher(), peers(), collector(), directory(), admin())
+	if err != nil {
+		return err
+	}
+	if stopErr != nil {
+		return stopErr
+	}
+	i.log.Info("stopped")
+	return nil
+}
+
+// consume waits until subscriptions are known, since an event is matched against nothing else, and then reads.
+func (i *instance) consume(ctx context.Context) error {
+	select {
+	case <-i.directory.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	return i.consumer.Run(ctx)
+}
+
+// begin runs a part in its own goroutine, past the end of ctx: until the returned function is called, which waits for it.
+func begin(ctx context.Context, part func(context.Context) error) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var group errgroup.Group
+	group.Go(func() error { return part(ctx) })
+	return func() error {
+		cancel()
+		return group.Wait()
+	}
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fanout/config"
+	"fanout/dispatcher"
+	"fanout/event"
+	"fanout/subscriptions"
+)
+
+func (a *app) testCommand() *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "test ACCOUNT ID",
+		Short: "Send a subscription one sample event, and show what came back",
+		Long: "test POSTs one signed sample to a subscription's URL, as `run` would and under the same egress rules, and shows\n" +
+			"the status, the time it took and the answer. Nothing of it is kept or retried.\n\n" +
+			"Exit status: 0 where the answer is 2xx, else 1.",
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withStore(cmd, func(ctx context.Context, cfg *config.Config, store *subscriptions.Store) error {
+				data, err := getStored(ctx, store, args[0], args[1])
+				if err != nil {
+					return err
+				}
+				sub, bad := subscriptions.Parse(args[0], args[1], data)
+				if bad != nil {
+					return bad
+				}
+				return a.test(ctx, cfg, sub, name)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&name, "event", "", "event name (default the first one that it selects)")
+	return configured(cmd)
+}
+
+// tested is the result for a program.
+type tested struct {
+	Outcome   string  `json:"outcome"`
+	Reason    string  `json:"reason,omitempty"`
+	Detail    string  `json:"detail,omitempty"`
+	Status    int     `json:"status,omitempty"`
+	Seconds   float64 `json:"seconds"`
+	WebhookID string  `json:"webhookId"`
+	Event     string  `json:"event"`
+	Body      string  `json:"body"`
+	Answer    string  `json:"answer,omitempty"`
+}
+
+func (a *app) test(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription, name string) error {
+	names := sub.Events().Names()
+	sample := names[0]
+	if name != "" {
+		var ok bool
+		if sample, ok = event.ParseName(name); !ok {
+			return hint(fmt.Errorf("--event %s: unknown event name", name), "want one of %v", event.Names())
+		}
+	}
+	del, out, err := attemptOnce(ctx, cfg, sub, sample)
+	if err != nil {
+		return err
+	}
+	result := tested{
+		Outcome: out.Result.String(), Reason: out.Reason.String(), Detail: out.Detail, Status: out.Status, Seconds: out.Took.Seconds(),
+		WebhookID: del.ID, Event: sample.String(), Body: string(del.Body), Answer: strings.ToValidUTF8(string(out.Response), "�"),
+	}
+	if a.asJSON() {
+		err = a.json(result)
+	} else {
+		err = table(a.stdout, result.rows(sub))
+	}
+	if err == nil && out.Result != dispatcher.Delivered {
+		return said()
+	}
+	return err
+}
+
+func (t *tested) rows(sub *subscriptions.Subscription) [][]string {
+	rows := [][]string{
+		{"POST", withoutQuery(sub.URL())},
+		{"webhook-id", t.WebhookID},
+		{"signatures", count(len(sub.Secrets()), "secret")},
+		{"event", t.Event},
+		{"body", t.Body},
+		{"outcome", strings.TrimSpace(t.Outcome + " " + t.Reason)},
+		{"time", time.Duration(t.Seconds * float64(time.Second)).Round(10 * time.Microsecond).String()},
+	}
+	if t.Status > 0 {
+		rows = append(rows, []string{"status", strconv.Itoa(t.Status)})
+	}
+	if t.Detail != "" {
+		rows = append(rows, []string{"detail", t.Detail})
+	}
+	if t.Answer != "" {
+		rows = append(rows, []string{"answer", t.Answer})
+	}
+	return rows
+}
+
+// one is a directory of one subscription.
+type one struct{ sub *subscriptions.Subscription }
+
+func (o one) Match(dst []*subscriptions.Subscription, account string, name event.Name) []*subscriptions.Subscription {
+	if o.Lookup(account, o.sub.ID()) == nil || !o.sub.Events().Has(name) {
+		return dst
+	}
+	return append(dst, o.sub)
+}
+
+func (o one) Lookup(account, id string) *subscriptions.Subscription {
+	if account != o.sub.Account() || id != o.sub.ID() {
+		return nil
+	}
+	return o.sub
+}
+
+// settled takes one outcome.
+type settled chan dispatcher.Outcome
+
+func (s settled) Settle(_ *dispatcher.Delivery, out dispatcher.Outcome) { s <- out }
+
+// attemptOnce runs a sample delivery through the dispatcher. It is judged as any delivery is: one for a subscription
+// that is disabled is discarded, for one that is paused it is deferred.
+func attemptOnce(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription, name event.Name) (*dispatcher.Delivery, dispatcher.Outcome, error) {
+	d, err := dispatcher.New(cfg.Dispatcher(userAgent()), one{sub}, nil, nil)
+	if err != nil {
+		return nil, dispatcher.Outcome{}, fmt.Errorf("dispatcher: %w", err)
+	}
+	stop := begin(ctx, d.Run)
+	sample := event.Event{
+		Account: sub.Account(), Name: name, TrackingID: "test-tracking", NotificationID: "test-notification", UserID: "test-user", ID: "test-" + rand.Text(),
+	}
+	now, outcome := time.Now(), make(settled, 1)
+	del := &dispatcher.Delivery{
+		ID: dispatcher.WebhookID(&sample, dispatcher.Origin{}, sub.ID()), Account: sub.Account(), Subscription: sub.ID(),
+		Event: name, Body: dispatcher.Body(&sample), FirstSeen: now, AppendedAt: now, Settler: outcome,
+	}
+	d.Submit(del) // an attempt ends with its own deadline
+	select {
+	case out := <-outcome:
+		return del, out, stop()
+	case <-ctx.Done():
+		_ = stop() // it is interrupted, which is what is reported
+		return del, dispatcher.Outcome{}, fmt.Errorf("send the sample: %w", context.Cause(ctx))
+	}
+}
