@@ -1,0 +1,320 @@
+package docs_test
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"fanout/config"
+	"fanout/consumer"
+	"fanout/dispatcher"
+	"fanout/dispatcher/webhook"
+	"fanout/event"
+	"fanout/subscriptions"
+)
+
+// beyondSchema are the malformed events that no schema can tell from good ones, once JSON was parsed.
+func beyondSchema() []string {
+	return []string{
+		"malformed-field-twice.json", "malformed-invalid-utf8.json", "malformed-nested-too-deep.json", "malformed-unpaired-surrogate.json",
+	}
+}
+
+// The schema of raw events agrees with the decoder on every event of testdata.
+func TestRawEventSchema(t *testing.T) {
+	t.Parallel()
+	s := schema(t, "raw-event.json")
+	decoder, err := new(event.Mapping).Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(root, "testdata", "events", "*.json"))
+	if err != nil || len(files) < 20 {
+		t.Fatalf("%d events, %v", len(files), err)
+	}
+	for _, file := range files {
+		value, name := read(t, file), filepath.Base(file)
+		_, decodeErr := decoder.Decode([]byte(value))
+		good := decodeErr == nil || errors.Is(decodeErr, event.ErrIgnored)
+		bySchema := check(s, value)
+		switch {
+		case slices.Contains(beyondSchema(), name):
+			if good || bySchema != nil {
+				t.Errorf("%s: decoder %v, schema %v: it is not beyond the schema", name, decodeErr, bySchema)
+			}
+		case good != (bySchema == nil):
+			t.Errorf("%s: the decoder says %v, the schema %v", name, decodeErr, bySchema)
+		}
+	}
+	for _, c := range []string{"sms", "Web_Push", "ſms", "FAX", "EMAIL "} {
+		value := fmt.Sprintf(`{"accountId":"a","channel":%q,"type":"x","trackingId":"t","notificationId":"n","userId":"u"}`, c)
+		_, err := decoder.Decode([]byte(value))
+		if good := errors.Is(err, event.ErrIgnored); good != (check(s, value) == nil) {
+			t.Errorf("channel %q: the decoder says %v, the schema %v", c, err, check(s, value))
+		}
+	}
+}
+
+// The schema of payloads takes what is sent for each event name, and nothing else.
+func TestPayloadSchema(t *testing.T) {
+	t.Parallel()
+	s := schema(t, "payload.json")
+	for _, name := range event.Names() {
+		body := string(webhook.AppendPayload(nil, name.PayloadType(), "t\"1", "welcome\n", name.Channel(), "user–1"))
+		if err := check(s, body); err != nil {
+			t.Errorf("%s: %v", body, err)
+		}
+		if err := check(s, strings.Replace(body, `"channel":"`, `"channel":"X`, 1)); err == nil {
+			t.Errorf("%s with another channel is valid too", name)
+		}
+		if err := check(s, strings.TrimSuffix(body, "}")+`,"more":1}`); err == nil {
+			t.Errorf("%s with a sixth key is valid too", name)
+		}
+	}
+}
+
+// The schema of subscriptions agrees with the parser.
+func TestSubscriptionSchema(t *testing.T) {
+	t.Parallel()
+	s := schema(t, "subscription.json")
+	with := func(member string) string { return `{"url":"https://example.com","events":["EMAIL_OPEN"],` + member + `}` }
+	for _, value := range []string{
+		read(t, root, "testdata", "subscriptions", "full.json"),
+		`{"url":"https://example.com","events":["*"]}`,
+		`{"url":"https://example.com","events":["*","EMAIL_OPEN"]}`,
+		`{"url":"https://example.com","events":[]}`,
+		`{"url":"https://example.com","events":["EMAIL_OPENED"]}`,
+		`{"url":"https://example.com","events":"*"}`,
+		`{"url":"https://example.com"}`, `{"events":["*"]}`, `{"url":"","events":["*"]}`, `{"url":null,"events":["*"]}`, `[]`, `"x"`, `{`,
+		with(`"enabled":false`), with(`"enabled":"no"`), with(`"enabled":null`), with(`"paused":1`),
+		with(`"secrets":[]`), with(`"secrets":["nonsense"]`), with(`"secrets":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`),
+		with(`"secrets":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]`),
+		with(`"headers":{"x-a":"b"}`), with(`"headers":{"Host":"b"}`), with(`"headers":{"Content-Length":"1"}`), with(`"headers":{"webhook-id":"1"}`),
+		with(`"headers":{"a b":"c"}`), with(`"headers":{"x":"a\nb"}`), with(`"headers":{"x":1}`), with(`"headers":{"TraceParent":"b"}`),
+		with(`"maxInFlight":0`), with(`"maxInFlight":1`), with(`"maxInFlight":1.5`), with(`"maxPerSecond":0`), with(`"maxPerSecond":0.5`),
+		with(`"description":1`), with(`"owner":{"team":"growth"}`),
+	} {
+		_, problem := subscriptions.Parse("acme", "crm", []byte(value))
+		if bySchema := check(s, value); (problem == nil) != (bySchema == nil) {
+			t.Errorf("%s: the parser says %v, the schema %v", value, problem, bySchema)
+		}
+	}
+}
+
+// The schemas of records know the headers that package consumer knows, and require those that it always writes. That
+// real records are valid is shown in cmd/fanout.
+func TestRecordSchemasNameTheHeaders(t *testing.T) {
+	t.Parallel()
+	constants, written := headersOfConsumer(t)
+	always := func(names []string, but ...string) []string {
+		var list []string
+		for _, name := range names {
+			if !slices.Contains(but, constants[name]) {
+				list = append(list, constants[name])
+			}
+		}
+		slices.Sort(list)
+		return slices.Compact(list)
+	}
+	retry, dead := schema(t, "retry-record.json"), schema(t, "dead-letter-record.json")
+	if diff := cmp.Diff(always(written["deliveryHeaders"]), properties(retry)); diff != "" {
+		t.Errorf("retry-record.json: headers written (-), headers of the schema (+):\n%s", diff)
+	}
+	if diff := cmp.Diff(slices.Sorted(maps.Values(constants)), properties(dead)); diff != "" {
+		t.Errorf("dead-letter-record.json: headers of package consumer (-), headers of the schema (+):\n%s", diff)
+	}
+	if diff := cmp.Diff(always(written["bury"]), slices.Sorted(slices.Values(dead.Required))); diff != "" {
+		t.Errorf("dead-letter-record.json: headers of a malformed record (-), required by the schema (+):\n%s", diff)
+	}
+	optional := []string{"fanout-status", "fanout-replays", "fanout-replay", "fanout-dead-letter", "traceparent", "tracestate"}
+	if diff := cmp.Diff(always(written["deliveryHeaders"], optional...), slices.Sorted(slices.Values(retry.Required))); diff != "" {
+		t.Errorf("retry-record.json: headers always written (-), required by the schema (+):\n%s", diff)
+	}
+}
+
+// headersOfConsumer reads package consumer's source: the header constants, and which of them each function names.
+func headersOfConsumer(t *testing.T) (constants map[string]string, written map[string][]string) {
+	t.Helper()
+	constants, written = map[string]string{}, map[string][]string{}
+	for _, name := range []string{"headers.go", "settle.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "consumer", name), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, declaration := range file.Decls {
+			within := ""
+			if function, ok := declaration.(*ast.FuncDecl); ok {
+				within = function.Name.Name
+			}
+			ast.Inspect(declaration, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.ValueSpec:
+					if within == "" && strings.HasPrefix(n.Names[0].Name, "header") && len(n.Values) == 1 {
+						if literal, ok := n.Values[0].(*ast.BasicLit); ok {
+							constants[n.Names[0].Name], _ = strconv.Unquote(literal.Value)
+						}
+					}
+				case *ast.Ident:
+					if within != "" && strings.HasPrefix(n.Name, "header") && n.Name != "headers" {
+						written[within] = append(written[within], n.Name)
+					}
+				}
+				return true
+			})
+		}
+	}
+	if len(constants) < 15 || len(written["deliveryHeaders"]) == 0 || len(written["bury"]) == 0 {
+		t.Fatalf("package consumer's source is not as this test knows it: %v, %v", constants, written)
+	}
+	return constants, written
+}
+
+// The schemas list every reason, and no other.
+func TestRecordSchemasNameTheReasons(t *testing.T) {
+	t.Parallel()
+	if diff := cmp.Diff(dispatcher.DeadReasons(), reasons(t, "dead-letter-record.json", "fanout-reason")); diff != "" {
+		t.Errorf("dead-letter-record.json: reasons of the code (-), of the schema (+):\n%s", diff)
+	}
+	for _, list := range [][]string{reasons(t, "retry-record.json", "fanout-reason"), reasons(t, "attempt-record.json", "reason")} {
+		for _, reason := range list {
+			if _, ok := dispatcher.ParseReason(reason); !ok {
+				t.Errorf("there is no reason %s", reason)
+			}
+		}
+	}
+	all := reasons(t, "attempt-record.json", "reason")
+	for r := dispatcher.AttemptsExhausted; r <= dispatcher.Deselected; r++ {
+		if !slices.Contains(all, r.String()) {
+			t.Errorf("attempt-record.json does not have the reason %s", r)
+		}
+	}
+}
+
+func reasons(t *testing.T, file, property string) (list []string) {
+	t.Helper()
+	for _, value := range schema(t, file).Properties[property].Enum.Values {
+		list = append(list, fmt.Sprint(value))
+	}
+	return list
+}
+
+// The schema of attempts has the keys that are written.
+func TestAttemptSchema(t *testing.T) {
+	t.Parallel()
+	s := schema(t, "attempt-record.json")
+	var keys, always []string
+	for field := range reflect.TypeFor[consumer.Attempt]().Fields() {
+		key, option, _ := strings.Cut(field.Tag.Get("json"), ",")
+		keys = append(keys, key)
+		if option == "" {
+			always = append(always, key)
+		}
+	}
+	slices.Sort(keys)
+	if diff := cmp.Diff(keys, properties(s)); diff != "" {
+		t.Errorf("keys written (-), keys of the schema (+):\n%s", diff)
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(always)), slices.Sorted(slices.Values(s.Required))); diff != "" {
+		t.Errorf("keys always written (-), keys required (+):\n%s", diff)
+	}
+	attempt := consumer.Attempt{ID: "msg_2mbk7qbnrzvv2pfh3esgfzy4ea", Account: "a", Subscription: "s", Event: "EMAIL_OPEN", Origin: "t/0/1", Stage: "first", Outcome: "delivered"}
+	if err := check(s, text(t, attempt)); err != nil {
+		t.Error(err)
+	}
+}
+
+// The AsyncAPI document names the topics of the default configuration, and only files and messages that are there.
+func TestAsyncAPI(t *testing.T) {
+	t.Parallel()
+	var document struct {
+		Version  string `yaml:"asyncapi"`
+		Channels map[string]struct {
+			Address string `yaml:"address"`
+		} `yaml:"channels"`
+		Operations map[string]struct {
+			Action  string            `yaml:"action"`
+			Channel map[string]string `yaml:"channel"`
+		} `yaml:"operations"`
+	}
+	source := read(t, "contracts", "asyncapi.yaml")
+	var tree any
+	for _, to := range []any{&document, &tree} {
+		if err := yaml.Unmarshal([]byte(source), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !strings.HasPrefix(document.Version, "3.") {
+		t.Errorf("asyncapi: %s", document.Version)
+	}
+	var topics, addresses []string
+	cfg := config.Default()
+	cfg.Attempts.Topic = true
+	owned := cfg.Consumer()
+	for _, spec := range owned.Owned() {
+		topics = append(topics, spec.Name)
+	}
+	for _, s := range consumer.DefaultSources() {
+		topics = append(topics, s.Topic)
+	}
+	used := map[string]bool{}
+	for _, operation := range document.Operations {
+		used[strings.TrimPrefix(operation.Channel["$ref"], "#/channels/")] = true
+	}
+	for name, channel := range document.Channels {
+		addresses = append(addresses, channel.Address)
+		if !used[name] {
+			t.Errorf("channel %s has no operation", name)
+		}
+	}
+	slices.Sort(topics)
+	slices.Sort(addresses)
+	if diff := cmp.Diff(topics, addresses); diff != "" {
+		t.Errorf("default topics (-), channels (+):\n%s", diff)
+	}
+	eachRef(tree, func(ref string) {
+		inside, ok := strings.CutPrefix(ref, "#/")
+		if !ok {
+			if _, err := os.Stat(filepath.Join("contracts", ref)); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		at := tree
+		for step := range strings.SplitSeq(inside, "/") {
+			node, _ := at.(map[string]any)
+			at = node[step]
+		}
+		if at == nil {
+			t.Errorf("$ref %s leads nowhere", ref)
+		}
+	})
+}
+
+func eachRef(tree any, f func(string)) {
+	switch node := tree.(type) {
+	case map[string]any:
+		for key, value := range node {
+			if ref, ok := value.(string); ok && key == "$ref" {
+				f(ref)
+			}
+			eachRef(value, f)
+		}
+	case []any:
+		for _, value := range node {
+			eachRef(value, f)
+		}
+	}
+}
