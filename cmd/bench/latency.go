@@ -75,7 +75,7 @@ func (w *world) half(ctx context.Context, ld load) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	full, _, err := w.drain(ctx, f, nginx, topic, ld.events)
+	full, err := w.drain(ctx, work{fleet: []*lab.Fanout{f}, group: topic, topic: topic, deliveries: ld.events}, nginx)
 	if err != nil {
 		return 0, errors.Join(err, tail(f))
 	}
@@ -124,7 +124,7 @@ func (s *steady) run(ctx context.Context) ([]int64, error) {
 	if err := s.produce(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.w.settled(ctx, f, latencyTopic, n); err != nil {
+	if err := s.w.settled(ctx, work{fleet: []*lab.Fanout{f}, group: latencyTopic, topic: latencyTopic, deliveries: n}); err != nil {
 		return nil, errors.Join(err, tail(f))
 	}
 	body, err := receiver.Get(ctx, timesPath)

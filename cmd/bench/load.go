@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"flag"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -19,6 +20,19 @@ type load struct {
 	subscriptions int
 	partitions    int
 	connections   int
+	fanOut        int // subscriptions of an account, all of which want each of its events; 0 is 1
+	busy          int // accounts that have events; 0 is all
+}
+
+// deliveries is what the events come to.
+func (ld *load) deliveries() int { return ld.events * max(ld.fanOut, 1) }
+
+// accounts is how many accounts have events.
+func (ld *load) accounts() int {
+	if ld.busy > 0 {
+		return ld.busy
+	}
+	return max(1, ld.subscriptions/max(ld.fanOut, 1))
 }
 
 func (ld *load) flags(fs *flag.FlagSet) {
@@ -35,14 +49,15 @@ type world struct {
 	redis *lab.Redis
 	fan   string // the program
 
-	attempts bool // attempts.topic
+	attempts bool   // attempts.topic
+	profile  string // the file for a CPU profile of the last run
 }
 
-// newWorld starts Kafka and Redis and builds fanout. The caller closes the lab.
-func newWorld(ctx context.Context, l *lab.Lab) (*world, error) {
+// newWorld starts Kafka and Redis and builds fanout, with more arguments for `go build`. The caller closes the lab.
+func newWorld(ctx context.Context, l *lab.Lab, build ...string) (*world, error) {
 	w := &world{lab: l}
 	var err error
-	if w.fan, err = l.Build(ctx); err != nil {
+	if w.fan, err = l.Build(ctx, build...); err != nil {
 		return nil, err
 	}
 	if w.kafka, err = l.Kafka(ctx, lab.KafkaConfig{}); err != nil {
@@ -61,14 +76,19 @@ func secret() string {
 
 // subscribe stores n subscriptions as a config sync job does, one for each account, all at url.
 func (w *world) subscribe(ctx context.Context, n int, url string) error {
-	client := w.redis.Client()
+	return w.store(ctx, load{subscriptions: n}, 0, url)
+}
+
+// store fills a database of Redis with the subscriptions of a load.
+func (w *world) store(ctx context.Context, ld load, db int, url string) error {
+	client := redis.NewClient(&redis.Options{Addr: w.redis.Addr(), DB: db})
 	defer client.Close()
 	const batch = 1000
-	for from := 0; from < n; from += batch {
+	for from := 0; from < ld.subscriptions; from += batch {
 		_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for i := from; i < min(from+batch, n); i++ {
+			for i := from; i < min(from+batch, ld.subscriptions); i++ {
 				value := fmt.Sprintf(`{"url":"%s/hooks/%d","events":["EMAIL_OPEN"],"secrets":["%s"]}`, url, i, secret())
-				p.HSet(ctx, "fanout:account:"+account(i), "main", value)
+				p.HSet(ctx, "fanout:account:"+account(i/max(ld.fanOut, 1)), subscription(i%max(ld.fanOut, 1)), value)
 			}
 			return nil
 		})
@@ -80,13 +100,21 @@ func (w *world) subscribe(ctx context.Context, n int, url string) error {
 	return client.XAdd(ctx, change).Err()
 }
 
-// rawEvent is event number i: it matches exactly one subscription, that of its account.
-func rawEvent(i, subscriptions int, trackingID string) kafka.Message {
+// subscription is the id of an account's subscription number i.
+func subscription(i int) string {
+	if i == 0 {
+		return "main"
+	}
+	return "more-" + strconv.Itoa(i)
+}
+
+// rawEvent is event number i: it matches the subscriptions of its account.
+func rawEvent(i, accounts int, trackingID string) kafka.Message {
 	user := fmt.Sprintf("user-%08d", i)
 	return kafka.Message{
 		Key: []byte(user),
 		Value: fmt.Appendf(nil, `{"accountId":"%s","channel":"EMAIL","type":"OPEN","trackingId":"%s","notificationId":"welcome-email","userId":"%s"}`,
-			account(i%subscriptions), trackingID, user),
+			account(i%accounts), trackingID, user),
 	}
 }
 
@@ -100,6 +128,13 @@ func (w *world) produce(ctx context.Context, topic string, ld load) error {
 
 // produceTo fills a topic that exists.
 func (w *world) produceTo(ctx context.Context, topic string, ld load) error {
+	return w.write(ctx, topic, ld.events, func(i int) kafka.Message {
+		return rawEvent(i, ld.accounts(), fmt.Sprintf("tracking-%08d", i))
+	})
+}
+
+// write fills a topic that exists with n records.
+func (w *world) write(ctx context.Context, topic string, n int, record func(i int) kafka.Message) error {
 	const batch = 10_000
 	// A transport of its own: the shared one would remember for seconds that there was no such topic.
 	transport := &kafka.Transport{}
@@ -110,9 +145,9 @@ func (w *world) produceTo(ctx context.Context, topic string, ld load) error {
 	}
 	defer writer.Close()
 	messages := make([]kafka.Message, 0, batch)
-	for i := range ld.events {
-		messages = append(messages, rawEvent(i, ld.subscriptions, fmt.Sprintf("tracking-%08d", i)))
-		if len(messages) == batch || i == ld.events-1 {
+	for i := range n {
+		messages = append(messages, record(i))
+		if len(messages) == batch || i == n-1 {
 			if err := writer.WriteMessages(ctx, messages...); err != nil {
 				return fmt.Errorf("produce to %s: %w", topic, err)
 			}

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"flag"
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +29,23 @@ const (
 	sampleSignature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 	sampleAgent     = "fanout/1.0.0"
 )
+
+// receiverAt is what a loop sends to.
+type receiverAt struct {
+	url, addr string
+	roots     *x509.CertPool // nil: no TLS
+}
+
+// trusted is an nginx over TLS. From here on this process, and every one that it starts, trusts its certificate alone.
+func trusted(nginx *lab.Nginx) (receiverAt, error) {
+	text, err := os.ReadFile(nginx.CertFile())
+	if err != nil {
+		return receiverAt{}, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	return receiverAt{nginx.TLSURL(), nginx.TLSAddr(), roots}, os.Setenv("SSL_CERT_FILE", nginx.CertFile())
+}
 
 // client sends one POST; each connection of a loop has its own.
 type client func() error
@@ -65,12 +85,15 @@ func loop(ctx context.Context, n, connections int, dial func() client) (figure, 
 }
 
 // fasthttpLoop is the yardstick of DESIGN.md, section 9: the fastest client there is, doing nothing else.
-func fasthttpLoop(ctx context.Context, addr string, ld load) (figure, error) {
-	host := &fasthttp.HostClient{Addr: addr, MaxConns: ld.connections, NoDefaultUserAgentHeader: true}
+func fasthttpLoop(ctx context.Context, at receiverAt, ld load) (figure, error) {
+	host := &fasthttp.HostClient{Addr: at.addr, MaxConns: ld.connections, NoDefaultUserAgentHeader: true}
+	if at.roots != nil {
+		host.IsTLS, host.TLSConfig = true, &tls.Config{RootCAs: at.roots, MinVersion: tls.VersionTLS12}
+	}
 	defer host.CloseIdleConnections()
-	return loop(ctx, ld.events, ld.connections, func() client {
+	return loop(ctx, ld.deliveries(), ld.connections, func() client {
 		request, response := &fasthttp.Request{}, &fasthttp.Response{}
-		request.SetRequestURI("http://" + addr + samplePath)
+		request.SetRequestURI(at.url + samplePath)
 		request.Header.SetMethod(fasthttp.MethodPost)
 		request.Header.SetContentType("application/json")
 		request.Header.SetUserAgent(sampleAgent)
@@ -90,23 +113,23 @@ func fasthttpLoop(ctx context.Context, addr string, ld load) (figure, error) {
 }
 
 // postLoop is a bare loop of fanout's own client.
-func postLoop(ctx context.Context, addr string, ld load) (figure, error) {
+func postLoop(ctx context.Context, at receiverAt, ld load) (figure, error) {
 	rules, err := egress.New(egress.Config{AllowHTTP: true, AllowCIDRs: []string{"127.0.0.0/8"}})
 	if err != nil {
 		return figure{}, err
 	}
-	to, err := netip.ParseAddrPort(addr)
+	to, err := netip.ParseAddrPort(at.addr)
 	if err != nil {
 		return figure{}, err
 	}
-	poster := post.New(post.Config{Egress: rules})
+	poster := post.New(post.Config{Egress: rules, RootCAs: at.roots})
 	defer poster.Close()
-	target := &egress.Target{Host: to.Addr().String(), Addr: to.Addr(), Port: to.Port(), Path: samplePath}
+	target := &egress.Target{Host: to.Addr().String(), Addr: to.Addr(), Port: to.Port(), Path: samplePath, TLS: at.roots != nil}
 	body := []byte(sampleBody)
 	head := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nUser-Agent: %s\r\n"+
 		"webhook-id: %s\r\nwebhook-timestamp: %s\r\nwebhook-signature: %s\r\nAccept-Encoding: identity\r\nContent-Length: %d\r\n\r\n",
-		samplePath, addr, sampleAgent, sampleID, sampleTimestamp, sampleSignature, len(body))
-	return loop(ctx, ld.events, ld.connections, func() client { //nolint:contextcheck // an exchange has a deadline, no context
+		samplePath, at.addr, sampleAgent, sampleID, sampleTimestamp, sampleSignature, len(body))
+	return loop(ctx, ld.deliveries(), ld.connections, func() client { //nolint:contextcheck // an exchange has a deadline, no context
 		var response post.Response
 		return func() error {
 			if err := poster.Do(target, head, body, time.Now().Add(10*time.Second), &response); err != nil {
@@ -142,13 +165,14 @@ func loops(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	to := receiverAt{nginx.URL(), nginx.Addr(), nil}
 	fmt.Fprintf(out, "%s; %d requests, %d connections, nginx answers 204\n", machine(), ld.events, ld.connections)
 	for i := range *pairs {
-		fast, err := fasthttpLoop(ctx, nginx.Addr(), ld)
+		fast, err := fasthttpLoop(ctx, to, ld)
 		if err != nil {
 			return fmt.Errorf("fasthttp loop: %w", err)
 		}
-		own, err := postLoop(ctx, nginx.Addr(), ld)
+		own, err := postLoop(ctx, to, ld)
 		if err != nil {
 			return fmt.Errorf("post loop: %w", err)
 		}

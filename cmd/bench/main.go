@@ -26,6 +26,14 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"pipeline", "pace and CPU of fanout beside bare loops of HTTP clients (the default)", pipeline},
+		{"tls", "the same over HTTPS with keep-alive", overTLS},
+		{"subscriptions", "1 to 1 000 000 subscriptions: CPU a delivery, memory, start", comparison("subscriptions", sizes)},
+		{"fanout", "1, 10 and 100 subscriptions an event", comparison("fanout", fanOuts)},
+		{"failing", "1 % and 20 % of the deliveries answered 503", comparison("failing", failures)},
+		{"instances", "1, 2 and 3 instances on this machine", comparison("instances", fleets)},
+		{"attempts", "attempts.topic off and on", comparison("attempts", audited)},
+		{"retry", "what comes up from a retry tier, beside first attempts", comparison("retry", tiers)},
+		{"inflight", "memory with 10 000 attempts in flight", inFlight},
 		{"loops", "the bare loops alone", loops},
 		{"latency", "from a record's append to its request's receipt, at a steady rate", latency},
 		{"slow", "what the others notice of receivers that hang or are slow", slow},
@@ -57,7 +65,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if p.name == args[0] {
 			return p.run(ctx, args[1:], out)
 		}
-		fmt.Fprintf(&list, "  %-10s %s\n", p.name, p.about)
+		fmt.Fprintf(&list, "  %-13s %s\n", p.name, p.about)
 	}
 	if args[0] == "help" {
 		fmt.Fprintf(out, "bench [part] [flags]; bench [part] -h lists the flags\n%s", &list)

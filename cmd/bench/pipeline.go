@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"fanout/cmd/internal/lab"
@@ -14,8 +17,8 @@ import (
 
 // pair is a run of fanout between two bare loops, close in time.
 type pair struct {
-	fast, fanout, own figure
-	peak              int64 // bytes, fanout's
+	fast, own figure
+	fanout    ran
 }
 
 func (p pair) paceRatio() float64 { return p.fanout.pace / p.fast.pace }
@@ -24,11 +27,21 @@ func (p pair) ownRatio() float64  { return float64(p.fanout.cpu) / float64(p.own
 
 // pipeline is the part of that name: events that wait in Kafka, each for one of many subscriptions, signed, commits on.
 func pipeline(ctx context.Context, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("pipeline", flag.ContinueOnError)
+	return besideLoops(ctx, "pipeline", args, out)
+}
+
+// overTLS is the part named tls: the same over HTTPS with keep-alive, and bare loops that do so too.
+func overTLS(ctx context.Context, args []string, out io.Writer) error {
+	return besideLoops(ctx, "tls", args, out)
+}
+
+func besideLoops(ctx context.Context, name string, args []string, out io.Writer) error {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	var ld load
 	ld.flags(fs)
 	count := fs.Int("pairs", 3, "how often fanout and the loops take turns")
 	attempts := fs.Bool("attempts", false, "with attempts.topic: true")
+	profile := fs.String("profile", "", "write a CPU profile of fanout's last run to this file")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -37,148 +50,210 @@ func pipeline(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer l.Close()
-	w, err := newWorld(ctx, l)
-	if err != nil {
-		return err
-	}
-	w.attempts = *attempts
 	nginx, err := l.Nginx(ctx)
 	if err != nil {
 		return err
 	}
-	if err := w.subscribe(ctx, ld.subscriptions, nginx.URL()); err != nil {
+	to := receiverAt{nginx.URL(), nginx.Addr(), nil}
+	if name == "tls" {
+		to, err = trusted(nginx)
+		if err != nil {
+			return err
+		}
+	}
+	var tags []string
+	if *profile != "" {
+		tags = []string{"-tags", "profile"}
+	}
+	w, err := newWorld(ctx, l, tags...)
+	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%s; %d events, %d subscriptions, signed, commits on; nginx answers 204; loops of %d connections\n",
-		machine(), ld.events, ld.subscriptions, ld.connections)
+	w.attempts, w.profile = *attempts, *profile
+	if err := w.subscribe(ctx, ld.subscriptions, to.url); err != nil {
+		return err
+	}
+	scheme, _, _ := strings.Cut(to.url, ":")
+	fmt.Fprintf(out, "%s; %d events, %d subscriptions, signed, commits on; nginx answers 204 over %s; loops of %d connections\n",
+		machine(), ld.events, ld.subscriptions, scheme, ld.connections)
 	pairs := make([]pair, 0, *count)
 	for i := range *count {
-		p, err := w.pair(ctx, nginx, fmt.Sprintf("bench.%d", i), ld)
+		p, err := w.pair(ctx, nginx, to, fmt.Sprintf("bench.%d", i), ld)
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(out, "%d  fasthttp loop %6.0f/s %5.1f µs   fanout %6.0f/s %5.1f µs %4d MiB   post loop %6.0f/s %5.1f µs   pace %.2f, CPU %.2f of fasthttp, %.2f of post\n",
-			i+1, p.fast.pace, micros(p.fast.cpu), p.fanout.pace, micros(p.fanout.cpu), p.peak>>20,
+			i+1, p.fast.pace, micros(p.fast.cpu), p.fanout.pace, micros(p.fanout.cpu), p.fanout.peak>>20,
 			p.own.pace, micros(p.own.cpu), p.paceRatio(), p.cpuRatio(), p.ownRatio())
 		pairs = append(pairs, p)
 	}
-	fmt.Fprintf(out, "medians: fanout %.0f/s, %.1f µs CPU a delivery; pace %.2f of the loop's (target at least 0.60), CPU %.2f (target at most 1.50)\n",
+	fmt.Fprintf(out, "medians: fanout %.0f/s, %.1f µs CPU a delivery; pace %.2f of the loop's (target at least 0.60), CPU %.2f (target at most 1.50), %.2f of the post loop's\n",
 		median(pairs, func(p pair) float64 { return p.fanout.pace }),
 		micros(median(pairs, func(p pair) time.Duration { return p.fanout.cpu })),
-		median(pairs, pair.paceRatio), median(pairs, pair.cpuRatio))
+		median(pairs, pair.paceRatio), median(pairs, pair.cpuRatio), median(pairs, pair.ownRatio))
 	return nil
 }
 
 // pair measures the loops around one run of fanout, on a topic and with a consumer group of its own.
-func (w *world) pair(ctx context.Context, nginx *lab.Nginx, topic string, ld load) (p pair, err error) {
+func (w *world) pair(ctx context.Context, nginx *lab.Nginx, to receiverAt, topic string, ld load) (p pair, err error) {
 	if err = w.produce(ctx, topic, ld); err != nil {
 		return p, err
 	}
-	if p.fast, err = fasthttpLoop(ctx, nginx.Addr(), ld); err != nil {
+	if p.fast, err = fasthttpLoop(ctx, to, ld); err != nil {
 		return p, fmt.Errorf("fasthttp loop: %w", err)
 	}
 	f, err := w.start(topic)
 	if err != nil {
 		return p, err
 	}
-	if p.fanout, p.peak, err = w.drain(ctx, f, nginx, topic, ld.events); err != nil {
+	r := work{fleet: []*lab.Fanout{f}, group: topic, topic: topic, deliveries: ld.deliveries()}
+	if p.fanout, err = w.drain(ctx, r, nginx); err != nil {
 		return p, errors.Join(err, f.Kill(), tail(f))
 	}
 	stopping, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	if err := f.Stop(stopping); err != nil {
+	if err := errors.Join(f.Stop(stopping), w.keepProfile(f)); err != nil {
 		return p, err
 	}
-	if p.own, err = postLoop(ctx, nginx.Addr(), ld); err != nil {
+	if p.own, err = postLoop(ctx, to, ld); err != nil {
 		return p, fmt.Errorf("post loop: %w", err)
 	}
 	return p, nil
 }
 
-// start starts fanout on one topic.
-func (w *world) start(topic string) (*lab.Fanout, error) {
+// start starts fanout on one topic; adjust may change its configuration.
+func (w *world) start(topic string, adjust ...func(lab.Config)) (*lab.Fanout, error) {
 	return w.lab.Fanout(w.fan, w.kafka, w.redis, func(c lab.Config) {
 		c.Set("kafka.group", topic).
 			Set("sources", []map[string]string{{"topic": topic}}).
 			Set("topics.prefix", topic).
 			Set("attempts.topic", w.attempts).
 			Set("log.level", "warn")
+		for _, change := range adjust {
+			change(c)
+		}
 	})
 }
 
-// drain waits while fanout works off n events, and measures from its first request to its last. Then it checks that
-// each was delivered once, that the loss account is even and that all is committed: a figure for less would be none.
-func (w *world) drain(ctx context.Context, f *lab.Fanout, nginx *lab.Nginx, topic string, n int) (figure, int64, error) {
+// work is what one or more instances of fanout are to work off.
+type work struct {
+	fleet        []*lab.Fanout
+	group, topic string
+	deliveries   int
+	failing      bool // some end otherwise than delivered
+}
+
+// ran is what it came to.
+type ran struct {
+	figure
+
+	peak  int64         // bytes of the instance that had most
+	first time.Duration // from the call to drain to the first request
+}
+
+// drain waits while fanout works off what a topic holds, and measures from its first request to its last. Then it checks
+// that each delivery was made once, that the loss account is even and that all is committed: a figure for less would be
+// none.
+func (w *world) drain(ctx context.Context, r work, nginx *lab.Nginx) (ran, error) {
 	base, err := nginx.Requests(ctx)
 	if err != nil {
-		return figure{}, 0, err
+		return ran{}, err
 	}
 	const (
 		beginning = 2 * time.Millisecond
 		working   = 20 * time.Millisecond
-		patience  = 30 * time.Second
+		still     = time.Second
+		patience  = 60 * time.Second
 	)
 	// The last look before the first request is where the work begins: nothing is left out.
 	var (
+		called  = time.Now()
 		began   time.Time
 		started lab.Usage
 		seen    int64
-		moved   = time.Now()
+		moved   = called
+		n       = int64(r.deliveries)
 	)
 	tick := time.NewTicker(beginning)
 	defer tick.Stop()
 	for {
 		at := time.Now()
-		usage, err := f.Usage()
-		if err != nil || !f.Running() {
-			return figure{}, 0, fmt.Errorf("fanout ended after %d of %d", seen, n)
+		usage, err := r.usage()
+		if err != nil {
+			return ran{}, fmt.Errorf("fanout ended after %d of %d: %w", seen, n, err)
 		}
 		requests, err := nginx.Requests(ctx)
 		if err != nil {
-			return figure{}, 0, err
+			return ran{}, err
 		}
 		if requests-base > seen {
 			if seen == 0 {
 				tick.Reset(working)
+				if err := w.profiled(r.fleet[0]); err != nil {
+					return ran{}, err
+				}
 			}
 			seen, moved = requests-base, at
 		}
 		if seen == 0 {
 			began, started = at, usage
 		}
-		if seen >= int64(n) {
+		if seen >= n || seen > 0 && at.Sub(moved) > still && r.failing && r.settled(ctx, n) == nil {
 			break
 		}
 		if at.Sub(moved) > patience {
-			return figure{}, 0, fmt.Errorf("no request for %s after %d of %d", patience, seen, n)
+			return ran{}, fmt.Errorf("no request for %s after %d of %d", patience, seen, n)
 		}
 		select {
 		case <-ctx.Done():
-			return figure{}, 0, context.Cause(ctx)
+			return ran{}, context.Cause(ctx)
 		case <-tick.C:
 		}
 	}
 	took := time.Since(began)
-	ended, err := f.Usage()
+	if seen < n {
+		took = moved.Sub(began)
+	}
+	ended, err := r.usage()
 	if err != nil {
-		return figure{}, 0, err
+		return ran{}, err
 	}
-	if seen != int64(n) {
-		return figure{}, 0, fmt.Errorf("%d requests for %d events", seen, n)
+	if err := w.profiled(r.fleet[0]); err != nil {
+		return ran{}, err
 	}
-	return newFigure(int64(n), took, ended.CPU-started.CPU), ended.Peak, w.settled(ctx, f, topic, n)
+	if seen > n || seen < n && !r.failing {
+		return ran{}, fmt.Errorf("%d requests for %d deliveries", seen, n)
+	}
+	return ran{newFigure(n, took, ended.CPU-started.CPU), ended.Peak, began.Sub(called)}, w.settled(ctx, r)
 }
 
-// settled waits until fanout has accounted for all n deliveries and committed them.
-func (w *world) settled(ctx context.Context, f *lab.Fanout, topic string, n int) error {
+// usage is the CPU of all instances, and the memory of the largest.
+func (r work) usage() (lab.Usage, error) {
+	var sum lab.Usage
+	for _, f := range r.fleet {
+		if !f.Running() {
+			return sum, tail(f)
+		}
+		u, err := f.Usage()
+		if err != nil {
+			return sum, err
+		}
+		sum.CPU += u.CPU
+		sum.Peak = max(sum.Peak, u.Peak)
+	}
+	return sum, nil
+}
+
+// settled waits until fanout has accounted for all deliveries and committed them.
+func (w *world) settled(ctx context.Context, r work) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	ends, err := w.kafka.Ends(ctx, topic)
+	ends, err := w.kafka.Ends(ctx, r.topic)
 	if err != nil {
 		return err
 	}
 	err = lab.Await(ctx, "the last commit", func() bool {
-		committed, err := w.kafka.Committed(ctx, topic, topic)
+		committed, err := w.kafka.Committed(ctx, r.group, r.topic)
 		if err != nil {
 			return false
 		}
@@ -192,17 +267,50 @@ func (w *world) settled(ctx context.Context, f *lab.Fanout, topic string, n int)
 	if err != nil {
 		return err
 	}
-	m, err := f.Metrics(ctx)
+	return r.settled(ctx, int64(r.deliveries))
+}
+
+// settled checks the loss accounts of all instances together.
+func (r work) settled(ctx context.Context, n int64) error {
+	var outcomes, delivered float64
+	for _, f := range r.fleet {
+		m, err := f.Metrics(ctx)
+		if err != nil {
+			return err
+		}
+		if off := m.Unaccounted(); len(off) > 0 {
+			return fmt.Errorf("the loss account is off: %v", off)
+		}
+		outcomes += m.Sum("fanout_outcomes_total")
+		delivered += m.Sum("fanout_outcomes_total", `outcome="delivered"`)
+	}
+	if r.failing {
+		delivered = outcomes
+	}
+	if outcomes != float64(n) || delivered != float64(n) {
+		return fmt.Errorf("%.0f outcomes, %.0f of them delivered, of %d deliveries", outcomes, delivered, n)
+	}
+	return nil
+}
+
+// profiled begins or ends the CPU profile that was asked for: see cmd/fanout/profile.go.
+func (w *world) profiled(f *lab.Fanout) error {
+	if w.profile == "" {
+		return nil
+	}
+	return f.Signal(syscall.SIGUSR1)
+}
+
+// keepProfile moves the profile of a run to where it was asked for. The run has been stopped.
+func (w *world) keepProfile(f *lab.Fanout) error {
+	if w.profile == "" {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(f.Dir(), "cpu.pprof"))
 	if err != nil {
 		return err
 	}
-	if off := m.Unaccounted(); len(off) > 0 {
-		return fmt.Errorf("the loss account is off: %v", off)
-	}
-	if delivered := m.Sum("fanout_outcomes_total", `outcome="delivered"`); delivered != float64(n) {
-		return fmt.Errorf("%.0f outcomes are delivered, of %d", delivered, n)
-	}
-	return nil
+	return os.WriteFile(w.profile, text, 0o600)
 }
 
 // tail is the end of fanout's log, as an error.

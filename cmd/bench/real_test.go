@@ -25,10 +25,13 @@ func TestMain(m *testing.M) {
 func TestPartsRun(t *testing.T) {
 	lab.RequireKafka(t)
 	lab.RequireTools(t, "nginx", "redis-server")
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	for _, test := range []struct{ args, want string }{
 		{"pipeline -pairs 2 -events 5000 -subscriptions 100", "medians: fanout"},
+		{"tls -pairs 1 -events 5000 -subscriptions 100", "medians: fanout"},
+		{"failing -pairs 1 -events 5000 -subscriptions 100", "medians, failing: none failing"},
+		{"retry -pairs 1 -events 5000 -subscriptions 100", "medians, retry: first attempts"},
 		{"latency -rate 1000 -for 2s -warm 500ms -subscriptions 100", "2500 requests, 0 missing"},
 	} {
 		var out strings.Builder

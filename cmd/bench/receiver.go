@@ -20,6 +20,7 @@ import (
 const (
 	receiverPart = "receiver"
 	trackPrefix  = "track-" // trackingId of event number i is track-<i>
+	openPath     = "/open"  // answers how many requests have been open at most at once
 	timesPath    = "/times" // answers, for each event, when its first request came, as big-endian Unix nanoseconds
 )
 
@@ -39,6 +40,7 @@ func receive(ctx context.Context, args []string, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var open, most atomic.Int64
 	stopped := ctx
 	server := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) {
 		now := time.Now().UnixNano()
@@ -49,6 +51,15 @@ func receive(ctx context.Context, args []string, _ io.Writer) error {
 			}
 			ctx.SetBody(body)
 			return
+		}
+		if string(ctx.Path()) == openPath {
+			ctx.SetBody(strconv.AppendInt(nil, most.Load(), 10))
+			return
+		}
+		here := open.Add(1)
+		defer open.Add(-1)
+		for seen := most.Load(); here > seen && !most.CompareAndSwap(seen, here); {
+			seen = most.Load()
 		}
 		if n, err := strconv.Atoi(strings.TrimPrefix(string(ctx.Path()), "/hooks/")); err == nil && n < *bad {
 			if *delay == 0 {

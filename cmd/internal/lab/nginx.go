@@ -10,12 +10,13 @@ import (
 	"sync/atomic"
 )
 
-// Nginx answers every request with 204, cheaply, and counts them: the receiver of the bench.
+// Nginx answers requests with 204, cheaply, and counts them: the receiver of the bench. Below the paths /failing/1,
+// /failing/10 and /failing/20 that percentage of webhook-ids gets 503, each one always.
 type Nginx struct {
 	*Process
 
-	port, status int
-	polls        atomic.Int64 // requests that Requests itself made
+	port, tls, status int
+	polls             atomic.Int64 // requests that Requests itself made
 }
 
 // One process, no workers: nothing is left behind when it is killed, and its CPU is that of one process. It carries
@@ -36,9 +37,19 @@ http {
   fastcgi_temp_path fastcgi;
   uwsgi_temp_path uwsgi;
   scgi_temp_path scgi;
+  split_clients "$http_webhook_id" $failing1 { 1%% 1; * 0; }
+  split_clients "$http_webhook_id" $failing10 { 10%% 1; * 0; }
+  split_clients "$http_webhook_id" $failing20 { 20%% 1; * 0; }
+  ssl_certificate cert.pem;
+  ssl_certificate_key key.pem;
+  ssl_session_cache shared:sessions:4m;
   server {
     listen 127.0.0.1:%[1]d backlog=4096;
+    listen 127.0.0.1:%[4]d ssl backlog=4096;
     location / { return 204; }
+    location /failing/1/ { if ($failing1) { return 503; } return 204; }
+    location /failing/10/ { if ($failing10) { return 503; } return 204; }
+    location /failing/20/ { if ($failing20) { return 503; } return 204; }
   }
   server {
     listen 127.0.0.1:%[2]d;
@@ -64,8 +75,20 @@ func (l *Lab) Nginx(ctx context.Context) (*Nginx, error) {
 	if n.status, err = freePort(); err != nil {
 		return nil, err
 	}
+	if n.tls, err = freePort(); err != nil {
+		return nil, err
+	}
+	certificate, err := NewCertificate()
+	if err != nil {
+		return nil, err
+	}
+	for path, text := range map[string][]byte{n.CertFile(): certificate.CertPEM, filepath.Join(dir, "key.pem"): certificate.KeyPEM} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			return nil, err
+		}
+	}
 	const files = 20000 // more than its connections
-	conf := fmt.Sprintf(nginxConf, n.port, n.status, files)
+	conf := fmt.Sprintf(nginxConf, n.port, n.status, files, n.tls)
 	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf), 0o600); err != nil {
 		return nil, err
 	}
@@ -89,6 +112,15 @@ func (n *Nginx) Addr() string { return loopback(n.port) }
 
 // URL is Addr as an address to POST to, without a path.
 func (n *Nginx) URL() string { return "http://" + n.Addr() }
+
+// TLSAddr is the receiver's address for TLS, with a certificate for a P-256 key that CertFile holds.
+func (n *Nginx) TLSAddr() string { return loopback(n.tls) }
+
+// TLSURL is TLSAddr as an address to POST to, without a path.
+func (n *Nginx) TLSURL() string { return "https://" + n.TLSAddr() }
+
+// CertFile is the path of the certificate, which is its own authority.
+func (n *Nginx) CertFile() string { return filepath.Join(n.dir, "cert.pem") }
 
 // Requests is how many requests the receiver has answered since it was started.
 func (n *Nginx) Requests(ctx context.Context) (int64, error) {

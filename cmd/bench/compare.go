@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"fanout/cmd/internal/lab"
+)
+
+// variant is one way to run fanout, beside others.
+type variant struct {
+	name      string
+	load      load
+	path      string // of the receiver, where it matters
+	db        int    // Redis' database with its subscriptions; variants with the same ones share it
+	instances int    // 0 is 1
+	failing   bool   // some deliveries are not made
+	tier      bool   // the deliveries come up from a retry tier
+	warm      bool   // the instances have joined before there is anything to do
+	adjust    func(lab.Config)
+}
+
+// comparison is a part that runs variants in turns, and relates each to the first one of its turn.
+func comparison(name string, variants func(ld load) []variant) func(context.Context, []string, io.Writer) error {
+	return func(ctx context.Context, args []string, out io.Writer) error {
+		fs := flag.NewFlagSet(name, flag.ContinueOnError)
+		var ld load
+		ld.flags(fs)
+		pairs := fs.Int("pairs", 3, "how often the variants take turns")
+		if err := fs.Parse(args); err != nil {
+			return err
+		}
+		l, err := lab.New()
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		nginx, err := l.Nginx(ctx)
+		if err != nil {
+			return err
+		}
+		w, err := newWorld(ctx, l)
+		if err != nil {
+			return err
+		}
+		all := variants(ld)
+		stored := make(map[int]bool)
+		for _, v := range all {
+			if stored[v.db] {
+				continue
+			}
+			stored[v.db] = true
+			if err := w.store(ctx, v.load, v.db, nginx.URL()+v.path); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(out, "%s; %d events, %d subscriptions where nothing else is said, signed, commits on; nginx answers\n", machine(), ld.events, ld.subscriptions)
+		rounds := make([][]ran, 0, *pairs)
+		for i := range *pairs {
+			round := make([]ran, 0, len(all))
+			for j := range all {
+				r, err := w.variant(ctx, nginx, &all[j], fmt.Sprintf("bench.%s.%d.%d", name, i, j))
+				if err != nil {
+					return fmt.Errorf("%s: %w", all[j].name, err)
+				}
+				fmt.Fprintf(out, "%d  %-28s %6.0f/s %6.1f µs %5d MiB   first delivery after %5.2f s\n",
+					i+1, all[j].name, r.pace, micros(r.cpu), r.peak>>20, r.first.Seconds())
+				round = append(round, r)
+			}
+			rounds = append(rounds, round)
+		}
+		fmt.Fprintln(out, summary(name, all, rounds))
+		return nil
+	}
+}
+
+// summary is the medians in one line; pace and CPU as parts of the first variant's in the same turn.
+func summary(name string, all []variant, rounds [][]ran) string {
+	parts := make([]string, 0, len(all))
+	for j, v := range all {
+		pick := func(get func(r, base ran) float64) float64 {
+			return median(rounds, func(round []ran) float64 { return get(round[j], round[0]) })
+		}
+		parts = append(parts, fmt.Sprintf("%s: %.0f/s %.1f µs %.0f MiB %.1f s (pace %.2f, CPU %.2f)", v.name,
+			pick(func(r, _ ran) float64 { return r.pace }), pick(func(r, _ ran) float64 { return micros(r.cpu) }),
+			pick(func(r, _ ran) float64 { return float64(r.peak >> 20) }), pick(func(r, _ ran) float64 { return r.first.Seconds() }),
+			pick(func(r, base ran) float64 { return r.pace / base.pace }), pick(func(r, base ran) float64 { return float64(r.cpu) / float64(base.cpu) })))
+	}
+	return "medians, " + name + ": " + strings.Join(parts, "; ")
+}
+
+// variant measures one run, on topics and with consumer groups of its own.
+func (w *world) variant(ctx context.Context, nginx *lab.Nginx, v *variant, topic string) (ran, error) {
+	r := work{group: topic, topic: topic, deliveries: v.load.deliveries(), failing: v.failing}
+	if v.tier {
+		r.group += tierSuffix
+		r.topic = r.group
+		if err := w.kafka.CreateTopics(ctx, lab.Topic{Name: topic}); err != nil {
+			return ran{}, err
+		}
+	}
+	if err := w.kafka.CreateTopics(ctx, lab.Topic{Name: r.topic, Partitions: v.load.partitions}); err != nil {
+		return ran{}, err
+	}
+	fill := func() error {
+		if v.tier {
+			return w.produceRetries(ctx, r.topic, v.load)
+		}
+		return w.produceTo(ctx, r.topic, v.load)
+	}
+	if !v.warm {
+		if err := fill(); err != nil {
+			return ran{}, err
+		}
+	}
+	for range max(1, v.instances) {
+		f, err := w.start(topic, func(c lab.Config) {
+			c.Set("redis.url", fmt.Sprintf("redis://%s/%d", w.redis.Addr(), v.db))
+			if v.adjust != nil {
+				v.adjust(c)
+			}
+		})
+		if err != nil {
+			return ran{}, err
+		}
+		defer f.Kill() //nolint:errcheck // the lab ends what is left
+		r.fleet = append(r.fleet, f)
+	}
+	if v.warm {
+		if err := r.hold(ctx, fill); err != nil {
+			return ran{}, err
+		}
+	}
+	result, err := w.drain(ctx, r, nginx)
+	if err != nil {
+		return ran{}, errors.Join(err, tail(r.fleet[0]))
+	}
+	for _, f := range r.fleet {
+		stopping, cancel := context.WithTimeout(ctx, 30*time.Second)
+		err := f.Stop(stopping)
+		cancel()
+		if err != nil {
+			return ran{}, err
+		}
+	}
+	return result, nil
+}
+
+// hold waits until every instance is ready, and freezes them while their topic is filled: for less than a member of a
+// group may be silent.
+func (r work) hold(ctx context.Context, fill func() error) error {
+	for _, f := range r.fleet {
+		starting, cancel := context.WithTimeout(ctx, time.Minute)
+		err := f.Ready(starting)
+		cancel()
+		if err != nil {
+			return errors.Join(err, tail(f))
+		}
+	}
+	select { // the last rebalance
+	case <-time.After(2 * time.Second):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for _, f := range r.fleet {
+		if err := f.Pause(); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
+	err := fill()
+	for _, f := range r.fleet {
+		err = errors.Join(err, f.Resume())
+	}
+	if took := time.Since(began); err == nil && took > silence {
+		return fmt.Errorf("filling the topic took %s: the group may have gone on without its members; ask for fewer -events", took.Round(time.Millisecond))
+	}
+	return err
+}
+
+// silence is how long an instance may be frozen: well below its session's time-out of 8 s, and a commit's of 5 s.
+const silence = 4 * time.Second
