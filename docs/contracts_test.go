@@ -90,7 +90,9 @@ func TestPayloadSchema(t *testing.T) {
 func TestSubscriptionSchema(t *testing.T) {
 	t.Parallel()
 	s := schema(t, "subscription.json")
-	with := func(member string) string { return `{"url":"https://example.com","events":["EMAIL_OPEN"],` + member + `}` }
+	with := func(member string) string {
+		return `{"url":"https://example.com","events":["EMAIL_OPEN"],` + member + `}`
+	}
 	for _, value := range []string{
 		read(t, root, "testdata", "subscriptions", "full.json"),
 		`{"url":"https://example.com","events":["*"]}`,
