@@ -117,12 +117,16 @@ func (f found) id() string {
 	return f.string()
 }
 
+// maxTime bounds the text of occurredAt: nine digits of a second are as many as a time can hold.
+const maxTime = 64
+
 // time is zero where the field is no RFC 3339 time. The RFC lets T and Z be lower-case.
 func (f found) time() time.Time {
-	text := strings.ToUpper(f.string())
-	if text == "" {
+	text := f.string()
+	if text == "" || len(text) > maxTime {
 		return time.Time{} // the library's error would cost an allocation
 	}
+	text = strings.ToUpper(text)
 	var t time.Time
 	if t.UnmarshalText(unsafe.Slice(unsafe.StringData(text), len(text))) != nil || !strictTime(text) {
 		return time.Time{}

@@ -40,7 +40,7 @@ func FuzzDecode(f *testing.F) {
 	mapped := compile(f, event.Mapping{Channel: "EMAIL", Fields: map[string]string{"id": "m.id", "userId": "m.user.id", "occurredAt": "userId"}})
 	f.Fuzz(func(t *testing.T, value []byte) {
 		compare(t, plain, value, reference{
-			paths: []string{"accountId", "channel", "type", "trackingId", "notificationId", "userId", "id", "occurredAt"},
+			paths: fieldPaths,
 		})
 		compare(t, mapped, value, reference{
 			channel: "EMAIL",
@@ -48,6 +48,43 @@ func FuzzDecode(f *testing.F) {
 		})
 	})
 }
+
+// FuzzMapping compares any mapping, on any record, with the reference: what Compile takes reads what the paths say.
+func FuzzMapping(f *testing.F) {
+	f.Add("EMAIL", "id", "m.id", "userId", "m.user.id", "bounced", "FAILED", []byte(record(`"m":{"id":"x","user":{"id":"y"}},`)))
+	f.Add("", "TRACKINGID", "type", "type", "type", "Open", "click", []byte(record("")))
+	f.Add("email", "channel", "accountId", "accountid", "a.b", "", "OPEN", []byte(record(`"a":{"b":"z"},`)))
+	f.Add("sms", "occurredAt", "é.\"", "id", strings.Repeat("a.", 63)+"a", "failed", "nope", []byte(`{"a":{"a":{}}}`))
+	f.Add("", "id", "m", "userId", "m.a", "x", "", []byte(record("")))
+	f.Fuzz(func(t *testing.T, channel, key1, path1, key2, path2, theirs, ours string, value []byte) {
+		m := event.Mapping{Channel: channel, Fields: map[string]string{key1: path1}, Types: map[string]string{theirs: ours}}
+		if fold(key1) != fold(key2) { // which of two spellings counts is not said
+			m.Fields[key2] = path2
+		}
+		d, err := m.Compile()
+		if err != nil {
+			if d != nil || err.Error() == "" {
+				t.Errorf("%+v: %v, %v", m, d, err)
+			}
+			return
+		}
+		r := reference{channel: fold(channel), paths: slices.Clone(fieldPaths), types: m.Types}
+		for key, path := range m.Fields {
+			i := slices.IndexFunc(fieldPaths, func(name string) bool { return fold(name) == fold(key) })
+			if i < 0 {
+				t.Fatalf("Compile takes the field %q", key)
+			}
+			r.paths[i] = path
+		}
+		if channel != "" {
+			r.paths[1] = ""
+		}
+		compare(t, d, value, r)
+	})
+}
+
+// fieldPaths are where the documented shape has its fields, in the order in which they are looked at.
+var fieldPaths = []string{"accountId", "channel", "type", "trackingId", "notificationId", "userId", "id", "occurredAt"}
 
 func compare(t *testing.T, d *event.Decoder, value []byte, r reference) {
 	t.Helper()
@@ -72,6 +109,7 @@ var errReference = errors.New("malformed")
 type reference struct {
 	channel string
 	paths   []string
+	types   map[string]string
 }
 
 type member struct {
@@ -122,6 +160,12 @@ func (r reference) decode(value []byte) (event.Event, error) {
 	if len(text[0]) > 256 || strings.ContainsFunc(text[0], unicode.IsControl) {
 		return event.Event{}, errReference
 	}
+	for theirs, ours := range r.types {
+		if fold(theirs) == fold(text[2]) {
+			text[2] = ours
+			break
+		}
+	}
 	e := event.Event{Account: text[0], TrackingID: text[3], NotificationID: text[4], UserID: text[5]}
 	known := false
 	for _, row := range rows {
@@ -146,7 +190,7 @@ func (r reference) decode(value []byte) (event.Event, error) {
 			e.ID = id.String()
 		}
 	}
-	if s, ok := values[7].(string); ok {
+	if s, ok := values[7].(string); ok && len(s) <= 64 {
 		var at time.Time
 		if at.UnmarshalText([]byte(strings.ToUpper(s))) == nil && rfc3339.MatchString(s) {
 			e.OccurredAt = at.UTC()

@@ -12,6 +12,8 @@ type scanner struct {
 	pos   int
 	seen  [int(fields) * MaxDepth / 64]uint64 // bit set of node indexes
 	found [fields]found
+
+	unescaped []byte // of the last key with escapes; used again, since a record may have a million of them
 }
 
 // document reads the one value that a record is.
@@ -118,7 +120,8 @@ func (s *scanner) key(at *node) (*node, *MalformedError) {
 		return nil, nil
 	}
 	if escaped {
-		key = []byte(unescape(s.text(start, start+len(key))))
+		s.unescaped = appendUnescaped(s.unescaped[:0], s.text(start, start+len(key)))
+		key = s.unescaped
 	}
 	child := at.find(key)
 	if child == nil {

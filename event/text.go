@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // string reads a string and says whether it has escapes.
@@ -86,13 +87,16 @@ func (s *scanner) escape() *MalformedError {
 
 // unescape is the value of a JSON string's inside, which the scanner has found to be right.
 func unescape(raw string) string {
-	var b strings.Builder
-	b.Grow(len(raw))
+	b := appendUnescaped(make([]byte, 0, len(raw)), raw)
+	return unsafe.String(unsafe.SliceData(b), len(b)) // nobody else has b
+}
+
+func appendUnescaped(b []byte, raw string) []byte {
 	for {
 		plain, rest, more := strings.Cut(raw, `\`)
-		b.WriteString(plain)
+		b = append(b, plain...)
 		if !more {
-			return b.String()
+			return b
 		}
 		c := rest[0]
 		raw = rest[1:]
@@ -116,10 +120,10 @@ func unescape(raw string) string {
 				r = utf16.DecodeRune(r, rune(low))
 				raw = raw[6:]
 			}
-			b.WriteRune(r)
+			b = utf8.AppendRune(b, r)
 			continue
 		}
-		b.WriteByte(c)
+		b = append(b, c)
 	}
 }
 
