@@ -58,7 +58,7 @@ func readDeadLetter(m *Message, d *DeadLetter) {
 		case headerEvent:
 			d.Event = string(v)
 		case headerAttempts:
-			d.Attempts, _ = strconv.Atoi(string(v))
+			d.Attempts = orZero(decodeCount(string(v)))
 		case headerFirstSeen:
 			if t, err := decodeTime(string(v)); err == nil {
 				d.FirstSeen = &t
@@ -70,13 +70,13 @@ func readDeadLetter(m *Message, d *DeadLetter) {
 		case headerDetail:
 			d.Detail = string(v)
 		case headerStatus:
-			d.Status, _ = strconv.Atoi(string(v))
+			d.Status = orZero(decodeStatus(string(v)))
 		case headerDeadAt:
 			if t, err := decodeTime(string(v)); err == nil {
 				d.DeadAt = t
 			}
 		case headerReplays:
-			d.Replays, _ = strconv.Atoi(string(v))
+			d.Replays = orZero(decodeCount(string(v)))
 		case headerReplay:
 			d.Replay = string(v)
 		case headerDeadLetter:
@@ -95,6 +95,14 @@ func readDeadLetter(m *Message, d *DeadLetter) {
 			}
 		}
 	}
+}
+
+// orZero is a number, or 0 where it could not be read.
+func orZero(n int, err error) int {
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // reasonText is the reason without an allocation where it is one of ours.

@@ -71,6 +71,17 @@ func EncodeDelivery(d *dispatcher.Delivery, out *dispatcher.Outcome, notBefore t
 	return deliveryHeaders(d, out, notBefore)
 }
 
+// ReadDeadLetter reads a record of the dead-letter topic. replay is the headers of the record that a replay makes of it;
+// nil where it is not usable.
+func ReadDeadLetter(m *Message, name string) (d DeadLetter, replay []kafka.Header) {
+	readDeadLetter(m, &d)
+	if !usable(&d) {
+		return d, nil
+	}
+	r := Replay{cfg: ReplayConfig{Name: name}}
+	return d, r.record(&d, time.UnixMilli(1_700_000_000_000)).Headers
+}
+
 // Ladder is the retry topics of a schedule.
 type Ladder struct{ l ladder }
 

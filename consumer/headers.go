@@ -139,9 +139,12 @@ func decodeDelivery(m *message, stage dispatcher.Stage) (dispatcher.Delivery, er
 	d.Last.Reason, _ = dispatcher.ParseReason(m.header(headerReason))
 	d.Last.Detail = clip(m.header(headerDetail), 512)
 	d.Replay = clip(m.header(headerReplay), 256)
-	d.DeadLetter = clip(m.header(headerDeadLetter), 64)
-	d.TraceParent = traceValue(m.header(headerTraceParent))
-	d.TraceState = traceValue(m.header(headerTraceState))
+	if d.Replay != "" {
+		d.DeadLetter = clip(m.header(headerDeadLetter), 64)
+	}
+	if d.TraceParent = traceValue(m.header(headerTraceParent)); d.TraceParent != "" {
+		d.TraceState = traceValue(m.header(headerTraceState))
+	}
 	return d, nil
 }
 

@@ -147,34 +147,3 @@ func TestForeignRecordsAreRefused(t *testing.T) {
 		}
 	}
 }
-
-// Anyone may write to these topics: whatever is there is either refused, or a delivery whose texts may be sent on.
-func FuzzDecodeDelivery(f *testing.F) {
-	f.Add("fanout-attempts", []byte("3"), []byte("{}"))
-	f.Add("fanout-origin", []byte("///"), []byte("{}"))
-	f.Add("fanout-webhook-id", []byte("msg_\r\n"), []byte("\xff"))
-	f.Add("traceparent", []byte("00-\r\nx: y"), []byte("{}"))
-	f.Add("fanout-detail", []byte("\xff\xfe"), []byte("{}"))
-	f.Fuzz(func(t *testing.T, key string, header, value []byte) {
-		d, err := consumer.DecodeDelivery(append(goodHeaders(), kafka.Header{Key: key, Value: header}), value, time.Now())
-		if err != nil {
-			return
-		}
-		for name, text := range map[string]string{"id": d.ID, "traceparent": d.TraceParent, "tracestate": d.TraceState} {
-			if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
-				t.Errorf("%s %q may not be an HTTP header", name, text)
-			}
-		}
-		if len(d.Last.Detail) > 512 || !utf8.ValidString(d.Last.Detail) || !utf8.ValidString(d.Account) || d.Attempts < 0 || d.Replays < 0 {
-			t.Errorf("taken: %+v", d)
-		}
-		out := dispatcher.Outcome{Result: dispatcher.Deferred, Reason: dispatcher.Parked, Status: d.Last.Status, Detail: d.Last.Detail}
-		again, err := consumer.DecodeDelivery(consumer.EncodeDelivery(&d, &out, d.NotBefore), value, d.AppendedAt)
-		if err != nil {
-			t.Errorf("written again it is refused: %v", err)
-		}
-		if again.ID != d.ID || again.Attempts != d.Attempts || again.Origin != d.Origin {
-			t.Errorf("written again it is %+v, was %+v", again, d)
-		}
-	})
-}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/segmentio/kafka-go"
 	"golang.org/x/time/rate"
@@ -225,11 +227,13 @@ func parsePosition(s string) (position, error) {
 	return position{int(p), int64(o)}, nil
 }
 
-// usable says whether a dead letter's headers make a delivery.
+// usable says whether a dead letter makes a delivery, which is whether decodeDelivery takes what record makes of it:
+// what it refused would come back as a malformed record, which cannot be replayed.
 func usable(d *DeadLetter) bool {
 	_, known := event.ParseName(d.Event)
 	_, err := ParseOrigin(d.Origin)
-	return err == nil && known && validID(d.ID) && d.Account != "" && validSubscription(d.Subscription) && len(d.Value) > 0
+	return err == nil && len(d.Origin) <= maxHeaderBytes && known && validID(d.ID) && validAccount(d.Account) &&
+		validSubscription(d.Subscription) && len(d.Value) > 0 && utf8.Valid(d.Value)
 }
 
 // record is the replay record of a dead letter that is usable: the delivery begins anew, with its original webhook-id
@@ -240,7 +244,7 @@ func (r *Replay) record(d *DeadLetter, now time.Time) kafka.Record {
 	reason, _ := dispatcher.ParseReason(d.Reason)
 	again := dispatcher.Delivery{
 		ID: d.ID, Account: d.Account, Subscription: d.Subscription, Event: name, Body: d.Value, FirstSeen: now, Origin: origin,
-		TraceParent: d.Trace, TraceState: d.traceState, Replay: r.cfg.Name, DeadLetter: d.Position(), Replays: d.Replays + 1,
+		TraceParent: d.Trace, TraceState: d.traceState, Replay: r.cfg.Name, DeadLetter: d.Position(), Replays: min(d.Replays, math.MaxInt32-1) + 1,
 	}
 	headers := deliveryHeaders(&again, &dispatcher.Outcome{Reason: reason, Status: d.Status, Detail: clip(d.Detail, 512)}, now)
 	return kafka.Record{Time: now, Key: kafka.NewBytes(recordKey(&again)), Value: kafka.NewBytes(d.Value), Headers: headers}
