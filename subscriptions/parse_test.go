@@ -1,7 +1,6 @@
 package subscriptions_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -137,35 +136,4 @@ func TestCheckIdentity(t *testing.T) {
 			t.Errorf("%.20q %.20q: %v", c.account, c.id, bad)
 		}
 	}
-}
-
-// FuzzParse holds the hand-written reading against encoding/json's.
-func FuzzParse(f *testing.F) {
-	full, _ := os.ReadFile("../testdata/subscriptions/full.json")
-	for _, seed := range []string{string(full), `{}`, `{"url":"a","events":["*"]}`, `{"headers":{"a":"\\\""}}`, `[`, `{"a":{"b":[{"c":"]"}]},"url":"\u00e9"}`} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, data string) {
-		s, bad := subscriptions.Parse("acme", "a", []byte(data))
-		var want struct {
-			URL         string
-			Description string
-		}
-		if bad == nil {
-			if err := json.Unmarshal([]byte(data), &want); err != nil {
-				t.Fatalf("taken, but %v", err)
-			}
-			var keys map[string]json.RawMessage
-			_ = json.Unmarshal([]byte(data), &keys)
-			var url string
-			_ = json.Unmarshal(keys["url"], &url)
-			if s.URL() != url {
-				t.Fatalf("url %q, want %q", s.URL(), url)
-			}
-		}
-		_, _ = subscriptions.Merge([]byte(data), []byte(data))
-		if masked := subscriptions.Masked([]byte(data)); !json.Valid(masked) {
-			t.Fatalf("masked %q", masked)
-		}
-	})
 }
