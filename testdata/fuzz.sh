@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Runs every fuzz target of the module, one after another, for FUZZTIME each (default 10s). The first find ends it: Go has
+# then written the input to testdata/fuzz of the package, from where every `go test` runs it again.
+# With arguments it runs those targets only: testdata/fuzz.sh event:FuzzDecode
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+targets() {
+  grep -rn --include='*_test.go' --exclude-dir='.*' -oE '^func Fuzz[A-Za-z0-9_]+' . |
+    sed -E 's#^\./(.*)/[^/]*:[0-9]+:func (.*)#\1:\2#' | sort
+}
+
+for target in ${@:-$(targets)}; do
+  began=$SECONDS
+  if ! out=$(go test "./${target%%:*}" -run '^$' -fuzz "^${target##*:}\$" -fuzztime "${FUZZTIME:-10s}" 2>&1); then
+    echo "$out"
+    echo "$target: FOUND something after $((SECONDS - began)) s" >&2
+    exit 1
+  fi
+  echo "$target: $(grep -E '^fuzz: elapsed' <<<"$out" | tail -1 | sed -E 's/^fuzz: elapsed: //')"
+done
