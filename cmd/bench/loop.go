@@ -34,6 +34,7 @@ const (
 type receiverAt struct {
 	url, addr string
 	roots     *x509.CertPool // nil: no TLS
+	closing   bool           // each request on a connection of its own
 }
 
 // trusted is an nginx over TLS. From here on this process, and every one that it starts, trusts its certificate alone.
@@ -44,7 +45,7 @@ func trusted(nginx *lab.Nginx) (receiverAt, error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(text)
-	return receiverAt{nginx.TLSURL(), nginx.TLSAddr(), roots}, os.Setenv("SSL_CERT_FILE", nginx.CertFile())
+	return receiverAt{url: nginx.TLSURL(), addr: nginx.TLSAddr(), roots: roots}, os.Setenv("SSL_CERT_FILE", nginx.CertFile())
 }
 
 // client sends one POST; each connection of a loop has its own.
@@ -101,6 +102,9 @@ func fasthttpLoop(ctx context.Context, at receiverAt, ld load) (figure, error) {
 		request.Header.Set("webhook-timestamp", sampleTimestamp)
 		request.Header.Set("webhook-signature", sampleSignature)
 		request.Header.Set("Accept-Encoding", "identity")
+		if at.closing {
+			request.SetConnectionClose()
+		}
 		body := []byte(sampleBody)
 		return func() error {
 			request.SetBodyRaw(body)
@@ -165,7 +169,7 @@ func loops(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	to := receiverAt{nginx.URL(), nginx.Addr(), nil}
+	to := receiverAt{url: nginx.URL(), addr: nginx.Addr()}
 	fmt.Fprintf(out, "%s; %d requests, %d connections, nginx answers 204\n", machine(), ld.events, ld.connections)
 	for i := range *pairs {
 		fast, err := fasthttpLoop(ctx, to, ld)

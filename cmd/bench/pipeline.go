@@ -54,7 +54,7 @@ func besideLoops(ctx context.Context, name string, args []string, out io.Writer)
 	if err != nil {
 		return err
 	}
-	to := receiverAt{nginx.URL(), nginx.Addr(), nil}
+	to := receiverAt{url: nginx.URL(), addr: nginx.Addr()}
 	if name == "tls" {
 		to, err = trusted(nginx)
 		if err != nil {
@@ -76,6 +76,13 @@ func besideLoops(ctx context.Context, name string, args []string, out io.Writer)
 	scheme, _, _ := strings.Cut(to.url, ":")
 	fmt.Fprintf(out, "%s; %d events, %d subscriptions, signed, commits on; nginx answers 204 over %s; loops of %d connections\n",
 		machine(), ld.events, ld.subscriptions, scheme, ld.connections)
+	fresh, few := to, ld
+	fresh.closing, few.events = true, min(ld.events, 10_000)
+	connecting, err := fasthttpLoop(ctx, fresh, few)
+	if err != nil {
+		return fmt.Errorf("loop of new connections: %w", err)
+	}
+	fmt.Fprintf(out, "a request on a connection of its own: %.0f µs in the fasthttp loop\n", micros(connecting.cpu))
 	pairs := make([]pair, 0, *count)
 	for i := range *count {
 		p, err := w.pair(ctx, nginx, to, fmt.Sprintf("bench.%d", i), ld)

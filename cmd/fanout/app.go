@@ -61,7 +61,7 @@ func (a *app) command(args []string) *cobra.Command {
 	root.AddCommand(
 		a.runCommand(), a.demoCommand(), a.checkCommand(), a.topicsCommand(), a.subscriptionsCommand(),
 		a.sendCommand(), a.verifyCommand(), a.deadletterCommand(), a.explainCommand(), a.auditCommand(), a.diffCommand(), a.tailCommand(), a.topCommand(),
-		a.healthCommand(), a.versionCommand(),
+		a.planCommand(), a.healthCommand(), a.versionCommand(),
 	)
 	return root
 }
