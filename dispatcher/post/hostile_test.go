@@ -33,23 +33,26 @@ func gzipBomb() string {
 	return b.String()
 }
 
-// TestHostile plays every server that a customer, or an attacker, may run. Each must lead to that status, or to that
-// error, within the deadline; a status must not take longer than the 1 s that a body has.
-func TestHostile(t *testing.T) {
-	const (
-		ok      = "HTTP/1.1 200 OK\r\n"
-		timeout = 600 * time.Millisecond
-	)
+// hostile is a server that a customer, or an attacker, may run, and what an exchange with it must lead to.
+type hostile struct {
+	name   string
+	play   script
+	status int
+	kind   post.Kind // where there is no status
+	detail string    // of the error, or the body's beginning
+	body   []byte    // of the request, if not the payload
+}
+
+const (
+	ok200       = "HTTP/1.1 200 OK\r\n"
+	hostileTime = 600 * time.Millisecond // what an exchange without a status has
+)
+
+func hostileServers() []hostile {
+	const ok = ok200
 	long := []byte(strings.Repeat("x", 8<<20))
 	bomb := gzipBomb()
-	tests := []struct {
-		name   string
-		play   script
-		status int
-		kind   post.Kind
-		detail string // of the error, or the body's beginning
-		body   []byte // of the request, if not the payload
-	}{
+	return []hostile{
 		// Cut at each stage.
 		{name: "closed at once", play: func(net.Conn, int) {}, kind: post.Connection},
 		{name: "reset in the request", play: func(c net.Conn, _ int) { io.CopyN(io.Discard, c, 10); reset(c) }, kind: post.Connection, detail: "reset"},
@@ -152,7 +155,13 @@ func TestHostile(t *testing.T) {
 		{name: "header with binary", play: answer("HTTP/1.1 503 Oh\r\n\x00\xff: \x01\r\n\r\nhi"), status: 503, detail: "hi"},
 		{name: "space before the colon", play: answer(ok + "Content-Length : 2\r\n\r\nhello"), status: 200, detail: "hello"},
 	}
-	for _, tt := range tests {
+}
+
+// TestHostile plays every server. Each must lead to that status, or to that error, within the deadline; a status must not
+// take longer than the 1 s that a body has.
+func TestHostile(t *testing.T) {
+	const timeout = hostileTime
+	for _, tt := range hostileServers() {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, tt.play)
@@ -190,22 +199,35 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// TestEndlessMemory says that what a server sends without end is not kept.
+// TestEndlessMemory says that what a server sends without end, or makes of little, is not kept.
 func TestEndlessMemory(t *testing.T) {
-	s := serve(t, endless("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "2\r\nzz\r\n"))
-	c := client(t, post.Config{})
-	allocated := func() uint64 {
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.TotalAlloc
-	}
-	before := allocated()
-	for range 50 {
-		if resp, err := do(c, s.target()); err != nil || resp.Status != 200 {
-			t.Fatalf("got %d, %v", resp.Status, err)
-		}
-	}
-	if grew := (allocated() - before) / 50; grew > 64<<10 {
-		t.Errorf("%d bytes allocated an exchange, both ends included", grew)
+	bomb := gzipBomb()
+	for name, play := range map[string]script{
+		"endless chunks":  endless(ok200+"Transfer-Encoding: chunked\r\n\r\n", "2\r\nzz\r\n"),
+		"endless body":    endless(ok200+"\r\n", "z"),
+		"endless headers": endless(ok200, "A: b\r\n"),
+		"endless header":  endless(ok200+"A: ", "b"),
+		"endless status":  endless("HTTP/1.1 200 ", "O"),
+		"endless 1xx":     endless("", "HTTP/1.1 100 Continue\r\n\r\n"),
+		"gzip bomb":       answer(ok200 + "Content-Encoding: gzip\r\n\r\n" + bomb),
+		"huge headers":    answer(ok200 + headers(31<<10) + "\r\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, play)
+			c := client(t, post.Config{})
+			allocated := func() uint64 {
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				return m.TotalAlloc
+			}
+			_, _ = do(c, s.target())
+			before := allocated()
+			for range 50 {
+				_, _ = do(c, s.target())
+			}
+			if grew := (allocated() - before) / 50; grew > 64<<10 {
+				t.Errorf("%d bytes allocated an exchange, both ends included", grew)
+			}
+		})
 	}
 }
