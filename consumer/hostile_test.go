@@ -1,0 +1,109 @@
+package consumer_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"fanout/consumer"
+)
+
+func bomb(n int, key, value string) []kafka.Header {
+	headers := make([]kafka.Header, n)
+	for i := range headers {
+		headers[i] = kafka.Header{Key: key, Value: []byte(value)}
+	}
+	return headers
+}
+
+// What is hostile goes to the dead letters with its reason, whole, and what came behind it is delivered.
+func TestHostileRecordsAreDeadWithTheirReason(t *testing.T) {
+	w := newWorld(t, "channel.email")
+	w.cfg.MaxEventBytes = 900_000
+	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+	i := w.start()
+	event := func(extra string) string {
+		return `{` + extra + `"accountId":"acme","channel":"EMAIL","type":"OPEN","trackingId":"t","notificationId":"n","userId":"u"}`
+	}
+	delivery := func(h ...kafka.Header) []kafka.Header { return append(goodHeaders(), h...) }
+	hostile := []struct {
+		name, topic, value string
+		headers            []kafka.Header
+		detail             string // of the dead letter; empty: it is delivered
+	}{
+		{"1 MB", "channel.email", event(`"x":"` + strings.Repeat("x", 950_000) + `",`), nil, "max_event_bytes is 900000"},
+		{"120 000 keys", "channel.email", event(strings.Repeat(`"k":1,`, 120_000)), nil, ""},
+		{"120 000 keys with escapes", "channel.email", event(strings.Repeat(`"\n":1,`, 120_000)), nil, ""},
+		{"nested 800 000 deep", "channel.email", strings.Repeat("[", 800_000), nil, "nested deeper than 64"},
+		{"a field twice", "channel.email", event(`"userId":"x",`), nil, "userId: given twice"},
+		{"invalid UTF-8", "channel.email", event("\"x\":\"\xff\","), nil, "invalid UTF-8"},
+		{"5000 headers of an event", "channel.email", event(""), bomb(5000, "traceparent", "00-\r\n"), ""},
+		{"5000 headers of a malformed one", "channel.email", "{", bomb(5000, "fanout-reason", "mine"), "not JSON"},
+		{"5000 headers of a delivery", "fanout.replay", "{}", delivery(bomb(5000, "x", "y")...), "headers; at most 64 are taken"},
+		{"a header of 500 KB", "fanout.replay", "{}", delivery(kafka.Header{Key: "fanout-detail", Value: []byte(strings.Repeat("d", 500_000))}), "bytes; at most 4096 are taken"},
+		{"a header's name of 500 KB", "fanout.replay", "{}", delivery(kafka.Header{Key: strings.Repeat("k", 500_000), Value: []byte(strings.Repeat("d", 5000))}), "bytes; at most 4096 are taken"},
+		{"a delivery of 1 MB", "fanout.replay", strings.Repeat("x", 950_000), delivery(), "max_event_bytes is 900000"},
+		{"a delivery that is no UTF-8", "fanout.replay", "\xff", delivery(), "no UTF-8"},
+		{"a delivery with nothing in it", "fanout.replay", "", delivery(), "no value"},
+	}
+	want := make(map[string]int) // dead letters by origin → index
+	delivered := 0
+	next := make(map[string]int)
+	for k, h := range hostile {
+		w.produce(h.topic, 0, kafka.Record{Value: kafka.NewBytes([]byte(h.value)), Headers: h.headers})
+		if h.detail == "" {
+			delivered++
+		} else {
+			want[fmt.Sprintf("%s/0/%d", h.topic, next[h.topic])] = k
+		}
+		next[h.topic]++
+	}
+	w.produce("channel.email", 0, rawEvent("acme", 1))
+	w.until("what is good", func() bool { return len(w.recv.got("/a")) == delivered+1 })
+	w.until("the dead letters", func() bool { return len(w.records("fanout.dead-letter")) == len(want) })
+	i.end()
+	for _, m := range w.records("fanout.dead-letter") {
+		d, _ := consumer.ReadDeadLetter(&consumer.Message{Headers: m.Headers, Value: m.Value}, "r")
+		k, ok := want[d.Origin]
+		if !ok {
+			t.Fatalf("a dead letter of %s", d.Origin)
+		}
+		h := hostile[k]
+		if d.Reason != "malformed_event" || !strings.Contains(d.Detail, h.detail) || len(d.Detail) > 512 {
+			t.Errorf("%s: dead %s, %q; want %q", h.name, d.Reason, d.Detail, h.detail)
+		}
+		if string(m.Value) != h.value || len(m.Headers) != len(h.headers)+5 {
+			t.Errorf("%s: %d bytes and %d headers were kept of %d and %d", h.name, len(m.Value), len(m.Headers), len(h.value), len(h.headers))
+		}
+	}
+}
+
+// Reading headers costs no memory by their number or size.
+func TestHeaderBombIsCheap(t *testing.T) {
+	for name, headers := range map[string][]kafka.Header{
+		"100 000 headers":           append(goodHeaders(), bomb(100_000, "fanout-attempts", "1")...),
+		"64 headers of 1 MiB":       append(goodHeaders(), bomb(50, "traceparent", strings.Repeat("x", 1<<20))...),
+		"a name of 1 MiB":           append(goodHeaders(), kafka.Header{Key: strings.Repeat("k", 1<<20), Value: make([]byte, 5000)}),
+		"an account of 4096 bytes":  append(goodHeaders(), kafka.Header{Key: "fanout-account", Value: make([]byte, 4096)}),
+		"a topic of 4000 slashes":   append(goodHeaders(), kafka.Header{Key: "fanout-origin", Value: []byte(strings.Repeat("/", 4000))}),
+		"attempts of 4096 digits":   append(goodHeaders(), kafka.Header{Key: "fanout-attempts", Value: []byte(strings.Repeat("9", 4096))}),
+		"a time of 4096 characters": append(goodHeaders(), kafka.Header{Key: "fanout-first-seen", Value: []byte(strings.Repeat("1", 4096))}),
+	} {
+		value, now := []byte("{}"), time.Now()
+		if _, err := consumer.DecodeDelivery(headers, value, now); err == nil || len(err.Error()) > 300 {
+			t.Errorf("%s: %v", name, err)
+		}
+		result := testing.Benchmark(func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = consumer.DecodeDelivery(headers, value, now)
+			}
+		})
+		if result.AllocsPerOp() > 40 || result.AllocedBytesPerOp() > 32<<10 {
+			t.Errorf("%s: %d allocations, %d bytes", name, result.AllocsPerOp(), result.AllocedBytesPerOp())
+		}
+	}
+}
