@@ -3,7 +3,9 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Problem is one thing that is wrong, for the person who can mend it.
@@ -21,13 +23,31 @@ func (p Problem) String() string {
 		line.WriteString(p.Place + ": ")
 	}
 	if p.Key != "" {
-		line.WriteString(p.Key + ": ")
+		fmt.Fprintf(&line, "%.200s: ", p.Key)
 	}
 	if p.Value != "" {
 		fmt.Fprintf(&line, "%.100q: ", p.Value)
 	}
-	return line.String() + p.Text
+	return readable(line.String() + p.Text)
 }
+
+// readable keeps a line a line: what came out of a file may hold line ends, and what a terminal obeys.
+func readable(text string) string {
+	if !strings.ContainsFunc(text, unreadable) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if unreadable(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func unreadable(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }
 
 // Problems is the error of Load: all that is wrong, one a line.
 //

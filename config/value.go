@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -106,7 +107,7 @@ func (r *reader) readDuration(node *yaml.Node, path string, value reflect.Value)
 
 func (r *reader) readList(node *yaml.Node, path string, value reflect.Value) bool {
 	if node.Kind != yaml.SequenceNode {
-		r.wrongf(node, path, "want a list: write [%s]", node.Value)
+		r.wrongf(node, path, "want a list: write [%.100s]", node.Value)
 		return false
 	}
 	ok := true
@@ -167,7 +168,7 @@ func (r *reader) entries(node *yaml.Node, path string, each func(name, item *yam
 }
 
 func (r *reader) unknown(name *yaml.Node, section string, known []string) {
-	path := name.Value
+	path := cmp.Or(name.Value, `""`) // an empty one, or no scalar
 	if section != "" {
 		path = section + "." + path
 	}
