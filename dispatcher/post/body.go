@@ -84,6 +84,8 @@ func (in *reader) chunkSize() (int64, error) {
 	return int64(n), nil
 }
 
+// trailers reads to the end of the message. A line that is no field leaves it open what others would make of it, and the
+// connection is not used again (RFC 9112 section 7.1.2).
 func (in *reader) trailers() error {
 	for left := maxBody; ; {
 		line, size, cut, err := in.line(left)
@@ -92,6 +94,9 @@ func (in *reader) trailers() error {
 		}
 		if len(line) == 0 && !cut {
 			return nil
+		}
+		if i := bytes.IndexByte(line, ':'); i <= 0 || cut || !isToken(line[:i]) || hasControl(line[i+1:]) {
+			return errBody
 		}
 		left -= size
 	}
