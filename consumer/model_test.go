@@ -1,7 +1,9 @@
 package consumer // from the inside: it drives the real ledger, metadata, records, settling and claiming
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -17,9 +19,18 @@ import (
 // answered too late), revocations with and without a drain, crashes and late completions is gone through, and after every
 // step the broker's commit must not be past, nor claim, a record that is not settled durably.
 const (
-	modelRecords = 3
+	modelMost    = 4 // records
 	modelMembers = 2
 )
+
+// modelBounds make the world finite.
+type modelBounds struct {
+	records int
+	joins   int // of members, the first one included
+	crashes int
+	late    int // commits that are on the wire while nobody waits for them
+	depth   int // steps; 0: until there is nothing new
+}
 
 // step is one move of the world: a verb, and the member or record that it concerns.
 type step struct {
@@ -34,7 +45,7 @@ type modelMember struct {
 	p       *partition
 	gen     int
 	sent    *modelCommit // a commit that the broker has not seen
-	records [modelRecords]*record
+	records [modelMost]*record
 	drained bool
 }
 
@@ -46,21 +57,23 @@ type modelCommit struct {
 
 // model is the whole world: the broker, the members, and what really became of the records.
 type model struct {
+	bounds    modelBounds
 	t         *testing.T
-	gen       int // of the group; the member that joined last has it
-	owner     int // -1: nobody
+	metrics   *metrics // shared by all worlds: nothing depends on them, and they are large
+	gen       int      // of the group; the member that joined last has it
+	owner     int      // -1: nobody
 	offset    int64
 	metadata  string
-	durable   [modelRecords]bool // delivered, or its retry record acknowledged, by anybody
-	late      []modelCommit      // commits on the wire of members that have given up waiting
+	durable   [modelMost]bool // delivered, or its retry record acknowledged, by anybody
+	late      []modelCommit   // commits on the wire of members that have given up waiting
 	members   [modelMembers]*modelMember
-	crashes   int
+	crashed   int
 	rebalance int
 }
 
-func newModel(t *testing.T) *model {
+func newModel(t *testing.T, bounds modelBounds, metrics *metrics) *model {
 	t.Helper()
-	w := &model{t: t, owner: -1}
+	w := &model{bounds: bounds, t: t, metrics: metrics, owner: -1}
 	for i := range w.members {
 		w.members[i] = w.process()
 	}
@@ -71,7 +84,7 @@ func newModel(t *testing.T) *model {
 func (w *model) process() *modelMember {
 	c := &Consumer{log: zap.NewNop(), window: newWindow(100, 1<<20), replays: newWindow(100, 1<<20), names: newNames("fanout"), background: w.t.Context()}
 	c.ladder = newLadder("fanout", []time.Duration{time.Second}, time.Second, time.Second)
-	c.metrics = newMetrics(nil, c)
+	c.metrics = w.metrics
 	c.writer = newWriter(c.background, nil, c.log, nil)
 	c.writer.topics[c.ladder.topic(time.Second)] = &topicWriter{w: c.writer, wake: make(chan struct{}, 1)}
 	return &modelMember{c: c}
@@ -83,13 +96,13 @@ func (m *modelMember) queue() *topicWriter { return m.c.writer.topics[m.c.ladder
 func (w *model) moves() (all []step) {
 	for i, m := range w.members {
 		if m.p == nil {
-			if w.owner != i && w.rebalance < 2 {
+			if w.owner != i && w.rebalance < w.bounds.joins {
 				all = append(all, step{verb: "join", m: i})
 			}
 			continue
 		}
 		if !m.drained {
-			if m.p.ledger.next < modelRecords {
+			if m.p.ledger.next < int64(w.bounds.records) {
 				all = append(all, step{verb: "read", m: i})
 			}
 		}
@@ -106,7 +119,12 @@ func (w *model) moves() (all []step) {
 				all = append(all, step{verb: "send", m: i})
 			}
 		} else {
-			all = append(all, step{verb: "arrive", m: i}, step{verb: "time out", m: i})
+			all = append(all, step{verb: "arrive", m: i})
+			if len(w.late) < w.bounds.late {
+				all = append(all, step{verb: "time out", m: i})
+			} else {
+				all = append(all, step{verb: "lose", m: i})
+			}
 		}
 		if !m.drained && m.sent == nil {
 			all = append(all, step{verb: "defer", m: i})
@@ -114,12 +132,12 @@ func (w *model) moves() (all []step) {
 		if m.sent == nil {
 			all = append(all, step{verb: "abandon", m: i})
 		}
-		if w.crashes < 1 {
+		if w.crashed < w.bounds.crashes {
 			all = append(all, step{verb: "crash", m: i})
 		}
 	}
-	if len(w.late) > 0 {
-		all = append(all, step{verb: "late commit"})
+	for i := range w.late { // in any order
+		all = append(all, step{verb: "late commit", n: i})
 	}
 	return all
 }
@@ -135,7 +153,7 @@ func (w *model) do(s step) {
 			c: m.c, topic: "t", stage: dispatcher.StageFirst, ledger: newLedger(w.offset), committed: w.offset, metadata: w.metadata,
 			skip: settledAbove(w.offset, w.metadata),
 		}
-		m.records = [modelRecords]*record{}
+		m.records = [modelMost]*record{}
 	case "read":
 		n := m.p.ledger.next
 		e := &entry{offset: n}
@@ -180,17 +198,19 @@ func (w *model) do(s step) {
 	case "time out": // it may arrive yet
 		w.late = append(w.late, *m.sent)
 		m.sent = nil
+	case "lose": // it never will
+		m.sent = nil
 	case "late commit":
-		w.take(w.late[0])
-		w.late = w.late[1:]
+		w.take(w.late[s.n])
+		w.late = slices.Delete(w.late, s.n, s.n+1)
 	case "defer": // the end of a drain
 		m.drained = true
 		(&session{c: m.c, partitions: []*partition{m.p}}).deferAll()
 	case "abandon":
 		w.abandon(m)
 	case "crash":
-		w.crashes++
-		if m.sent != nil {
+		w.crashed++
+		if m.sent != nil && len(w.late) < w.bounds.late {
 			w.late = append(w.late, *m.sent)
 		}
 		if w.owner == s.m {
@@ -233,13 +253,13 @@ func modelOffset(o outgoing) int64 {
 
 // wrong says what of the promise is broken; empty if nothing is.
 func (w *model) wrong() string {
-	for n := range modelRecords {
+	for n := range w.bounds.records {
 		if int64(n) < w.offset && !w.durable[n] {
 			return fmt.Sprintf("committed up to %d, but record %d is not settled", w.offset, n)
 		}
 	}
 	for _, s := range settledAbove(w.offset, w.metadata) {
-		for n := s.from; n < min(s.to, modelRecords); n++ {
+		for n := s.from; n < min(s.to, int64(w.bounds.records)); n++ {
 			if !w.durable[n] {
 				return fmt.Sprintf("the commit %d %q claims record %d, which is not settled", w.offset, w.metadata, n)
 			}
@@ -254,9 +274,9 @@ func (w *model) wrong() string {
 }
 
 // key tells states apart.
-func (w *model) key() string {
+func (w *model) key() [16]byte {
 	var b strings.Builder
-	fmt.Fprint(&b, w.gen, w.owner, w.offset, w.metadata, w.durable, w.late, w.crashes, w.rebalance)
+	fmt.Fprint(&b, w.gen, w.owner, w.offset, w.metadata, w.durable, w.late, w.crashed, w.rebalance)
 	for _, m := range w.members {
 		if m.p == nil {
 			fmt.Fprint(&b, "|-", len(m.queue().queue))
@@ -275,40 +295,40 @@ func (w *model) key() string {
 			fmt.Fprint(&b, "q", modelOffset(o))
 		}
 	}
-	return b.String()
+	sum := sha256.Sum256([]byte(b.String()))
+	return [16]byte(sum[:16])
 }
 
-func TestCommitProtocolExhaustively(t *testing.T) {
-	const depth = 10
-	type node struct{ path []step }
-	seen := map[string]bool{newModel(t).key(): true}
-	frontier := []node{{}}
-	states, finished := 1, 0
-	for range depth {
-		var next []node
-		for _, at := range frontier {
-			w := newModel(t)
-			for _, s := range at.path {
-				w.do(s)
-			}
-			moves := w.moves()
-			for i, s := range moves {
-				if i > 0 { // the world cannot be copied, so it is lived again
-					w = newModel(t)
-					for _, before := range at.path {
-						w.do(before)
-					}
+// explore goes through every world within the bounds, breadth first, so that what is found has the shortest way there.
+func explore(t *testing.T, bounds modelBounds) (states, finished, deepest int) {
+	t.Helper()
+	metrics := newMetrics(nil, nil)
+	relive := func(path []step) *model { // a world cannot be copied
+		w := newModel(t, bounds, metrics)
+		for _, s := range path {
+			w.do(s)
+		}
+		return w
+	}
+	seen := map[[16]byte]bool{relive(nil).key(): true}
+	frontier := [][]step{nil}
+	for states = 1; len(frontier) > 0 && (bounds.depth == 0 || deepest < bounds.depth); deepest++ {
+		var next [][]step
+		for _, path := range frontier {
+			w := relive(path)
+			for i, s := range w.moves() {
+				if i > 0 {
+					w = relive(path)
 				}
 				w.do(s)
-				path := append(slices.Clip(slices.Clone(at.path)), s)
 				if wrong := w.wrong(); wrong != "" {
-					t.Fatalf("%s\nafter %v", wrong, path)
+					t.Fatalf("%s\nafter %v", wrong, append(slices.Clone(path), s))
 				}
 				if key := w.key(); !seen[key] {
 					seen[key] = true
 					states++
-					next = append(next, node{path})
-					if w.offset == modelRecords {
+					next = append(next, append(slices.Clone(path), s))
+					if w.offset == int64(w.bounds.records) {
 						finished++
 					}
 				}
@@ -316,8 +336,33 @@ func TestCommitProtocolExhaustively(t *testing.T) {
 		}
 		frontier = next
 	}
-	if finished == 0 {
-		t.Error("no way leads to everything being committed: the model is too narrow")
+	return states, finished, deepest
+}
+
+// raceDetected says whether the test was built with the race detector.
+func raceDetected() bool {
+	build, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+func TestCommitProtocolExhaustively(t *testing.T) {
+	t.Parallel()
+	for name, bounds := range map[string]modelBounds{
+		"2 records, a join, a rebalance, a crash, a late commit": {records: 2, joins: 2, crashes: 1, late: 1},
+		"3 records, a join, a rebalance":                         {records: 3, joins: 2},
+		"4 records, a join, a crash, a late commit":              {records: 4, joins: 1, crashes: 1, late: 1},
+		"4 records, all of it, to a depth":                       {records: 4, joins: 2, crashes: 1, late: 1, depth: 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if raceDetected() {
+				bounds.depth = 9 // it costs ten times as much, and there is one goroutine
+			}
+			states, finished, deepest := explore(t, bounds)
+			if finished == 0 && bounds.depth == 0 {
+				t.Error("no way leads to everything being committed: the model is too narrow")
+			}
+			t.Logf("%d states, %d steps deep; in %d of them all is committed", states, deepest, finished)
+		})
 	}
-	t.Logf("%d states, in %d of them all is committed", states, finished)
 }
