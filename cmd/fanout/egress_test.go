@@ -43,7 +43,7 @@ func resolveByZone() *atomic.Pointer[string] {
 
 func newZone(t *testing.T, names map[string][][]string) *zone {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0") //nolint:noctx // closed below
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,13 +169,13 @@ func newEgressWorld(t *testing.T) *egressWorld {
 	t.Helper()
 	w := &egressWorld{world: newWorld(t, "channel.email"), seen: make(map[string]int)}
 	w.env = append(w.env, "FANOUT_EGRESS_ALLOW_CIDRS=127.0.0.2/32", "FANOUT_DELIVERY_SCHEDULE=6s") // longer than an answer of DNS is remembered
-	trap, err := net.Listen("tcp4", "127.0.0.1:0")                                                 //nolint:noctx // closed below
+	trap, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, w.port, _ = net.SplitHostPort(trap.Addr().String())
 	traps := []net.Listener{trap}
-	if trap6, err := net.Listen("tcp6", "[::1]:"+w.port); err == nil { //nolint:noctx // closed below
+	if trap6, err := net.Listen("tcp6", "[::1]:"+w.port); err == nil {
 		traps = append(traps, trap6)
 	}
 	for _, l := range traps {
@@ -191,11 +191,11 @@ func newEgressWorld(t *testing.T) *egressWorld {
 			}
 		}()
 	}
-	open, err := net.Listen("tcp4", "127.0.0.2:"+w.port) //nolint:noctx // closed below
+	open, err := net.Listen("tcp4", "127.0.0.2:"+w.port)
 	if err != nil {
 		t.Skipf("no second loopback address: %v", err)
 	}
-	receiver := &http.Server{Handler: http.HandlerFunc(w.receive)} //nolint:gosec // of a test
+	receiver := &http.Server{Handler: http.HandlerFunc(w.receive)}
 	go func() { _ = receiver.Serve(open) }()
 	t.Cleanup(func() { _ = receiver.Close() })
 	return w

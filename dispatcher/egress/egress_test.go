@@ -329,5 +329,10 @@ func FuzzParseURL(f *testing.F) {
 		if !strings.HasPrefix(target.Path, "/") || target.Port == 0 {
 			t.Fatalf("%q: %+v", s, target)
 		}
+		// What goes out is a URL again, and the same one: nothing that it was made from is left to be read otherwise.
+		again, err := r.ParseURL("https://" + target.HostHeader + target.Path)
+		if len(target.HostHeader+target.Path) < egress.MaxURL-8 && (err != nil || again != target) {
+			t.Fatalf("%q: %+v, and again %+v, %v", s, target, again, err)
+		}
 	})
 }

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -83,13 +85,8 @@ func (h *hostile) outcome() string {
 }
 
 func line(out *dispatcher.Outcome) string {
-	text := out.Result.String()
-	for _, part := range []string{out.Reason.String(), strconv.Itoa(out.Status)} {
-		if part != "" && part != "0" {
-			text += " " + part
-		}
-	}
-	return text
+	parts := []string{out.Result.String(), out.Reason.String(), strconv.Itoa(out.Status)}
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" || part == "0" }), " ")
 }
 
 // TestHostileOutcomes brings a delivery to every hostile server there is: what an operator sees of each is here.

@@ -1,6 +1,9 @@
 package post_test
 
 import (
+	"math/big"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,6 +53,20 @@ func FuzzParseRetryAfter(f *testing.F) {
 		got, ok := post.ParseRetryAfter(s, time.Unix(784111747, 0))
 		if got < 0 || got > post.MaxRetryAfter || !ok && got != 0 {
 			t.Errorf("%q: %v, %v", s, got, ok)
+		}
+		// Digits alone are seconds, however many they are.
+		if n, number := new(big.Int).SetString(s, 10); number && strings.Trim(s, "0123456789") == "" {
+			want := post.MaxRetryAfter
+			if n.Cmp(big.NewInt(86400)) < 0 {
+				want = time.Duration(n.Int64()) * time.Second
+			}
+			if !ok || got != want {
+				t.Errorf("%q: %v, %v, want %v", s, got, ok, want)
+			}
+			return
+		}
+		if _, err := http.ParseTime(s); ok != (err == nil) {
+			t.Errorf("%q: %v, %v, as a date %v", s, got, ok, err)
 		}
 	})
 }
