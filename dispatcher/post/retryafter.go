@@ -3,6 +3,7 @@ package post
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -17,10 +18,10 @@ func ParseRetryAfter(value string, now time.Time) (time.Duration, bool) {
 		return 0, false
 	}
 	if c := value[0]; '0' <= c && c <= '9' {
-		seconds, err := strconv.ParseUint(value, 10, 64)
-		if err != nil && seconds == 0 {
-			return 0, false // a number too large for 64 bits comes back as the largest one, and is capped
+		if strings.Trim(value, "0123456789") != "" {
+			return 0, false
 		}
+		seconds, _ := strconv.ParseUint(value, 10, 64) // a number too large for 64 bits comes back as the largest one, and is capped
 		return time.Duration(min(seconds, uint64(MaxRetryAfter/time.Second))) * time.Second, true
 	}
 	t, err := http.ParseTime(value)

@@ -29,6 +29,8 @@ func TestParseRetryAfter(t *testing.T) {
 		{"Sun, 06 Nov 1994 08:49:00 GMT", 0, true},
 		{"Sun, 06 Nov 2094 08:49:37 GMT", 24 * time.Hour, true},
 		{"", 0, false},
+		{"99999999999999999999x", 0, false},
+		{"1 2", 0, false},
 		{"-1", 0, false},
 		{"+1", 0, false},
 		{"1.5", 0, false},
