@@ -74,3 +74,18 @@ func (c *Config) maxAge(name event.Name) time.Duration {
 	}
 	return c.MaxAge
 }
+
+// payloadBytes is more than a payload has around the record's own text.
+const payloadBytes = 256
+
+// maxBodyBytes bounds what is taken for the body of a delivery. It may be longer than its event: a mapping may read
+// several of the three fields at one path, and have shorter keys than the payload.
+func (c *Config) maxBodyBytes() int {
+	times := 1
+	for i := range c.Sources {
+		if len(c.Sources[i].Fields) > 0 {
+			times = 3
+		}
+	}
+	return times*c.MaxEventBytes + payloadBytes
+}

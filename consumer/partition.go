@@ -293,7 +293,7 @@ func (p *partition) plan(r *record, m *message) {
 // again takes up a delivery from a retry or the replay topic.
 func (p *partition) again(r *record, m *message) {
 	d, err := decodeDelivery(m, p.stage)
-	if err == nil && len(m.value) > p.c.cfg.MaxEventBytes {
+	if err == nil && len(m.value) > p.c.cfg.maxBodyBytes() {
 		err = fmt.Errorf("it has %d bytes; max_event_bytes is %d", len(m.value), p.c.cfg.MaxEventBytes)
 	}
 	if err != nil {

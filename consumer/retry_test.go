@@ -6,10 +6,14 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"fanout/consumer"
+	"fanout/event"
 )
 
 // A Retry-After that is longer than the step is honoured: the record goes round the tiers until it is due, and no round
@@ -238,4 +242,27 @@ func TestReplayHasAShare(t *testing.T) {
 	close(free)
 	w.until("all", func() bool { return i.sum("fanout_outcomes_total", "stage", "replay", "outcome", "delivered") == 600 })
 	i.end()
+}
+
+// A body may be longer than its event, whose keys a mapping may shorten or use twice: its retry is a delivery all the same.
+func TestBodyLongerThanItsEvent(t *testing.T) {
+	w := newWorld(t, "bounces")
+	w.cfg.MaxEventBytes = 1000
+	w.cfg.Sources = []consumer.SourceConfig{{Topic: "bounces", Mapping: event.Mapping{Channel: "EMAIL", Fields: map[string]string{
+		"accountId": "a", "type": "t", "trackingId": "i", "notificationId": "i", "userId": "i",
+	}}}}
+	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+	var tried atomic.Int32
+	w.recv.on("/a", func(rw http.ResponseWriter, _ *http.Request) {
+		if tried.Add(1) == 1 {
+			rw.WriteHeader(http.StatusInternalServerError)
+		}
+	})
+	i := w.start()
+	w.produce("bounces", 0, kafka.Record{Value: kafka.NewBytes([]byte(`{"a":"acme","t":"OPEN","i":"` + strings.Repeat("x", 970) + `"}`))})
+	w.until("the retry, or its end", func() bool { return tried.Load() == 2 || len(w.records("fanout.dead-letter")) == 1 })
+	i.end()
+	if dead := w.records("fanout.dead-letter"); len(dead) > 0 {
+		t.Errorf("fanout's own retry is dead: %s, %s", header(&dead[0], "fanout-reason"), header(&dead[0], "fanout-detail"))
+	}
 }
