@@ -131,6 +131,26 @@ func TestPlannedBeforeAChange(t *testing.T) {
 	})
 }
 
+// What a 410 stopped is remembered for as long as there is such a subscription, and no longer.
+func TestGoneIsForgottenWithItsSubscription(t *testing.T) {
+	in(t, config(), func(w *world) {
+		w.set("s", "")
+		w.on("s", always(gone))
+		w.submit("s")
+		time.Sleep(time.Hour)
+		if n := len(w.d.Lanes(nil)); n != 1 {
+			t.Errorf("%d lanes, want the one that was stopped", n)
+		}
+		w.dir.mu.Lock()
+		clear(w.dir.subs)
+		w.dir.mu.Unlock()
+		time.Sleep(time.Minute)
+		if n := len(w.d.Lanes(nil)); n != 0 {
+			t.Errorf("%d lanes of subscriptions that are no more", n)
+		}
+	})
+}
+
 func TestGone(t *testing.T) {
 	in(t, config(), func(w *world) {
 		w.set("s", "")

@@ -69,6 +69,12 @@ func (d *Dispatcher) shed(l *lane, now time.Time, over []settled) ([]settled, bo
 	return over, false
 }
 
+// orphaned says that a 410 need not be remembered any more: its subscription is gone, and one that comes in its place is
+// another configuration.
+func (d *Dispatcher) orphaned(key laneKey, l *lane) bool {
+	return l.health.state == laneGone && d.dir.Lookup(key.account, key.subscription) == nil
+}
+
 // evictIdle forgets the lanes of a shard that have no work and nothing to remember.
 func (d *Dispatcher) evictIdle(s *laneShard, now time.Time) {
 	s.mu.Lock()
@@ -77,7 +83,7 @@ func (d *Dispatcher) evictIdle(s *laneShard, now time.Time) {
 	for key, l := range s.lanes {
 		l.mu.Lock()
 		unused := now.Sub(l.used)
-		if l.inFlight == 0 && l.head == nil && !l.listed && unused > idleAfter && l.health.idle(now, unused, &d.cfg.Lanes) {
+		if l.inFlight == 0 && l.head == nil && !l.listed && unused > idleAfter && (l.health.idle(now, unused, &d.cfg.Lanes) || d.orphaned(key, l)) {
 			l.evicted = true
 			if l.timer != nil {
 				l.timer.Stop()
