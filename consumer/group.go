@@ -47,6 +47,7 @@ func (g *group) run(ctx context.Context) {
 			}
 		}
 		if err != nil {
+			err = g.c.cfg.Kafka.SASL.explain(err)
 			if failures++; failures == 1 || failures%60 == 0 {
 				log.Warn("the group's topics cannot be found; it is tried again", zap.Strings("topics", g.topics), zap.Error(err))
 			}
@@ -124,6 +125,7 @@ func (g *group) member(ctx context.Context, log *zap.Logger, layout map[string]i
 			return
 		}
 		if err != nil {
+			err = g.c.cfg.Kafka.SASL.explain(err)
 			if failures++; failures == 1 || failures%20 == 0 {
 				log.Warn("joining the group fails; it is tried again", zap.Error(err), zap.Int("failures", failures))
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"sort"
 	"strconv"
@@ -119,7 +118,7 @@ func (a *Admin) Close() {
 func (a *Admin) Partitions(ctx context.Context) (map[string]int, error) {
 	res, err := a.client.Metadata(ctx, &kafka.MetadataRequest{Addr: a.client.Addr})
 	if err != nil {
-		return nil, err
+		return nil, a.cfg.Kafka.SASL.explain(err)
 	}
 	counts := make(map[string]int, len(res.Topics))
 	for _, t := range res.Topics {
@@ -274,28 +273,27 @@ func partitionIDs(n int) []int {
 
 // newTransport makes the one transport of a process. Its metadata is that of the topics given, of all where none is.
 func newTransport(cfg *Config, topics []string) (*kafka.Transport, error) {
-	tlsConfig, mechanism, err := security(&cfg.Kafka)
+	dial, mechanism, err := security(&cfg.Kafka)
 	if err != nil {
 		return nil, err
 	}
 	return &kafka.Transport{
-		Dial:           (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+		Dial:           dial,
 		DialTimeout:    5 * time.Second,
 		IdleTimeout:    30 * time.Second,
 		MetadataTTL:    time.Second, // a moved leader is found that soon (FACTS.md 10)
 		MetadataTopics: topics,
 		ClientID:       "fanout",
-		TLS:            tlsConfig,
 		SASL:           mechanism,
 	}, nil
 }
 
 func newDialer(cfg *Config) (*kafka.Dialer, error) {
-	tlsConfig, mechanism, err := security(&cfg.Kafka)
+	dial, mechanism, err := security(&cfg.Kafka)
 	if err != nil {
 		return nil, err
 	}
-	return &kafka.Dialer{ClientID: "fanout", Timeout: 5 * time.Second, DualStack: true, TLS: tlsConfig, SASLMechanism: mechanism}, nil
+	return &kafka.Dialer{ClientID: "fanout", Timeout: 5 * time.Second, DialFunc: dial, SASLMechanism: mechanism}, nil
 }
 
 // decoders compiles the mapping of each source.
