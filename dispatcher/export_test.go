@@ -32,3 +32,6 @@ func (d *Dispatcher) Waiting() (waiting, slow int64) { return d.waiting.Load(), 
 
 // PlannedWith makes the delivery one that Plan has matched with sub.
 func PlannedWith(del *Delivery, sub *subscriptions.Subscription) { del.sub = sub }
+
+// Deepen is what a worker does first where the receiver speaks TLS.
+func Deepen() { deepen() }
