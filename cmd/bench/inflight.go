@@ -18,7 +18,7 @@ func inFlight(ctx context.Context, args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("inflight", flag.ContinueOnError)
 	ld := load{subscriptions: 4000, partitions: 6}
 	most := fs.Int("attempts", 10_000, "attempts in flight")
-	fs.IntVar(&ld.events, "events", 20_000, "events; they must last until so many are in flight")
+	fs.IntVar(&ld.events, "events", 40_000, "events; they must last until so many are in flight")
 	delay := fs.Duration("delay", 8*time.Second, "how long the receivers take to answer")
 	pairs := fs.Int("pairs", 3, "how often")
 	if err := fs.Parse(args); err != nil {
