@@ -88,6 +88,8 @@ func readDeadLetter(m *Message, d *DeadLetter) {
 		}
 	}
 	if d.Malformed() {
+		// What its producer wrote under our names is no identity: it must not show up among an account's dead letters.
+		d.ID, d.Account, d.Subscription, d.Event = "", "", "", ""
 		d.Headers = make(map[string][]byte)
 		for _, h := range m.Headers {
 			if !ourHeader(h.Key) {

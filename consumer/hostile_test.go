@@ -101,3 +101,23 @@ func TestHeaderBombIsCheap(t *testing.T) {
 		}
 	}
 }
+
+// What a malformed record's producer wrote under fanout's names is no identity: else it would show up among the dead
+// letters of an account of its choice.
+func TestMalformedHasNoIdentity(t *testing.T) {
+	m := &consumer.Message{Headers: []kafka.Header{
+		{Key: "fanout-account", Value: []byte("acme")}, {Key: "fanout-subscription", Value: []byte("crm")},
+		{Key: "fanout-event", Value: []byte("EMAIL_OPEN")}, {Key: "fanout-webhook-id", Value: []byte("msg_x")},
+		{Key: "fanout-reason", Value: []byte("malformed_event")},
+	}}
+	d, _ := consumer.ReadDeadLetter(m, "r")
+	if d.Account != "" || d.Subscription != "" || d.Event != "" || d.ID != "" {
+		t.Errorf("read as %+v", d)
+	}
+	if (&consumer.Filter{Account: "acme"}).Match(&d) {
+		t.Error("it is among acme's dead letters")
+	}
+	if string(d.Headers["fanout-account"]) != "acme" {
+		t.Errorf("its own headers are not shown: %v", d.Headers)
+	}
+}
