@@ -204,7 +204,7 @@ func (j *judge) delivery(c *Config) {
 		switch {
 		case status >= 200 && status <= 299:
 			j.badf(path, status, "200 to 299 are successes, and cannot be permanent failures: remove it")
-		case status < 100 || status > 599:
+		case status < 300 || status > 599:
 			j.badf(path, status, "want an HTTP status, 300 to 599")
 		}
 	}

@@ -1,8 +1,10 @@
 package subscriptions_test
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,6 +12,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"fanout/event"
 	"fanout/subscriptions"
@@ -362,6 +366,33 @@ func TestUnwritableSnapshot(t *testing.T) {
 	ready(t, d)
 	put(t, store(t, redisURL(m)), "acme", "a", hook(1))
 	within(t, time.Second, "change all the same", func() bool { return matches(d, "acme") == 1 })
+}
+
+// A disk that was full for a while: the file is written when it no longer is, without another change.
+func TestSnapshotIsTriedAgain(t *testing.T) {
+	m := miniredis.RunT(t)
+	folder := filepath.Join(t.TempDir(), "cache")
+	if err := os.WriteFile(folder, nil, 0o600); err != nil { // a file where the folder should be
+		t.Fatal(err)
+	}
+	path := filepath.Join(folder, "snapshot")
+	core, logs := observer.New(zap.WarnLevel)
+	d, err := subscriptions.New(subscriptions.Config{URL: redisURL(m), SnapshotFile: path}, zap.New(core), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quick(d)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	ready(t, d)
+	put(t, store(t, redisURL(m)), "acme", "a", hook(1))
+	within(t, 2*time.Second, "a failure in the log", func() bool { return logs.FilterMessageSnippet("not written").Len() > 0 })
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 2*time.Second, "the file", func() bool { _, err := os.Stat(path); return err == nil })
 }
 
 func TestMetrics(t *testing.T) {

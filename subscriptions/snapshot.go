@@ -68,7 +68,10 @@ func (d *Directory) writeLoop(ctx context.Context) {
 		sleep(ctx, wait)
 		if ctx.Err() == nil {
 			drain(d.dirty)
-			d.writeSnapshot()
+			if !d.writeSnapshot() {
+				sleep(ctx, 10*wait) // a full disk may pass without another change
+				d.askWrite()
+			}
 		}
 	}
 }
@@ -80,14 +83,16 @@ func drain(ch chan struct{}) {
 	}
 }
 
-// writeSnapshot writes the file, or leaves the old one. Before anything is known there is nothing to write.
-func (d *Directory) writeSnapshot() {
+// writeSnapshot writes the file, or leaves the old one and says false. Before anything is known there is nothing to write.
+func (d *Directory) writeSnapshot() bool {
 	if d.snapshot == "" || !d.Loaded() {
-		return
+		return true
 	}
-	if err := d.saveSnapshot(); err != nil {
+	err := d.saveSnapshot()
+	if err != nil {
 		d.log.Warn("snapshot file is not written; going on", zap.Error(err))
 	}
+	return err == nil
 }
 
 func (d *Directory) saveSnapshot() error {
