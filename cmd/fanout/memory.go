@@ -11,8 +11,9 @@ import (
 // Go's collector lets the heap grow to twice what lives. Of a small heap that is little, and collecting it again and
 // again was a tenth of a delivery's CPU (cmd/bench): the heap may always grow to idleHeap.
 const (
-	idleHeap   = 96 << 20 // bytes
-	mostGrowth = 800      // percent
+	idleHeap    = 128 << 20 // bytes
+	leastGrowth = 50        // percent: of a large heap, collecting more often costs less than the memory is worth
+	mostGrowth  = 800       // percent
 )
 
 // tuneCollector sets the collector's growth by what lives, until ctx is done. Whoever sets GOGC or GOMEMLIMIT knows
@@ -42,5 +43,5 @@ func tuneCollector(ctx context.Context) error {
 // collectorGrowth is how far the heap may grow beyond what lives, in percent and in steps of 50.
 func collectorGrowth(live uint64) int {
 	percent := 100 * (idleHeap - int64(live)) / int64(max(live, 1))
-	return int(min(max(100, percent/50*50), mostGrowth))
+	return int(min(max(leastGrowth, percent/50*50), mostGrowth))
 }
