@@ -1,0 +1,364 @@
+// Package deploy_test looks at what is shipped for running fanout: names that are not in the code are found here, and not
+// on the worst night. What needs other tools is in test.sh.
+package deploy_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.yaml.in/yaml/v3"
+
+	"fanout/config"
+	"fanout/consumer"
+	"fanout/dispatcher"
+	"fanout/subscriptions"
+)
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// described is how client_golang prints a description; there is no other door to its name and labels.
+var described = regexp.MustCompile(`fqName: "(\w+)", help: ".*", constLabels: \{(.*)\}, variableLabels: \{(.*)\}\}`)
+
+// registered are the metrics of an instance, each with its labels.
+func registered(t *testing.T) map[string][]string {
+	t.Helper()
+	cfg := config.Default()
+	cfg.Redis.SnapshotFile = "off"
+	registry, log := prometheus.NewRegistry(), zap.NewNop()
+	directory, err := subscriptions.New(cfg.Redis, log, registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := dispatcher.New(cfg.Dispatcher("fanout/test"), directory, log, registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = consumer.New(cfg.Consumer(), d, log, registry); err != nil {
+		t.Fatal(err)
+	}
+	all := make(chan *prometheus.Desc, 1000)
+	registry.Describe(all)
+	close(all)
+	metrics := map[string][]string{}
+	for desc := range all {
+		match := described.FindStringSubmatch(desc.String())
+		if match == nil {
+			t.Fatalf("not understood: %s", desc)
+		}
+		labels := strings.FieldsFunc(match[2]+","+match[3], func(r rune) bool { return r == ',' })
+		for i := range labels {
+			labels[i], _, _ = strings.Cut(labels[i], "=")
+		}
+		metrics[match[1]] = labels
+	}
+	// The one that the program itself registers.
+	if !strings.Contains(read(t, "../cmd/fanout/serve.go"), `Name: "fanout_build_info"`) {
+		t.Fatal("fanout_build_info is no metric of the program any more")
+	}
+	metrics["fanout_build_info"] = []string{"version", "revision", "modified", "goversion"}
+	return metrics
+}
+
+var (
+	used    = regexp.MustCompile(`\b(fanout_[a-z_]+)(?:\{([^}]*)\})?`)
+	matcher = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)\s*["']`)
+	grouped = regexp.MustCompile(`\b(?:by|on)\s*\(([^)]*)\)`)
+)
+
+// scraped are the labels that Prometheus adds.
+var scraped = []string{"job", "instance", "le"}
+
+// exist checks that a query asks for metrics and labels that there are.
+func exist(t *testing.T, where, query string, metrics map[string][]string) {
+	t.Helper()
+	labels := slices.Clone(scraped)
+	for _, use := range used.FindAllStringSubmatch(query, -1) {
+		name := use[1]
+		if _, ok := metrics[name]; !ok {
+			name = strings.TrimSuffix(name, "_bucket")
+		}
+		own, ok := metrics[name]
+		if !ok {
+			t.Errorf("%s: %s is registered nowhere", where, use[1])
+			continue
+		}
+		labels = append(labels, own...)
+		for _, m := range matcher.FindAllStringSubmatch(use[2], -1) {
+			if !slices.Contains(own, m[1]) && !slices.Contains(scraped, m[1]) {
+				t.Errorf("%s: %s has no label %s", where, use[1], m[1])
+			}
+		}
+	}
+	for _, group := range grouped.FindAllStringSubmatch(query, -1) {
+		for label := range strings.SplitSeq(group[1], ",") {
+			if label = strings.TrimSpace(label); label != "" && !slices.Contains(labels, label) {
+				t.Errorf("%s: groups by %s, which none of its metrics has", where, label)
+			}
+		}
+	}
+}
+
+type rule struct {
+	Alert       string            `yaml:"alert"`
+	Expr        string            `yaml:"expr"`
+	Labels      map[string]string `yaml:"labels"`
+	Annotations map[string]string `yaml:"annotations"`
+}
+
+func alerts(t *testing.T) []rule {
+	t.Helper()
+	var file struct {
+		Groups []struct {
+			Rules []rule `yaml:"rules"`
+		} `yaml:"groups"`
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "prometheus/alerts.yaml")), &file); err != nil {
+		t.Fatal(err)
+	}
+	if len(file.Groups) != 1 || len(file.Groups[0].Rules) == 0 {
+		t.Fatalf("want one group of rules, got %d", len(file.Groups))
+	}
+	return file.Groups[0].Rules
+}
+
+func TestAlerts(t *testing.T) {
+	t.Parallel()
+	metrics, manual := registered(t), read(t, "../docs/operating.md")
+	for _, r := range alerts(t) {
+		exist(t, r.Alert, r.Expr, metrics)
+		if r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
+			t.Errorf("%s: want a summary and a description", r.Alert)
+		}
+		if want := "docs/operating.md#" + strings.ToLower(r.Alert); r.Annotations["runbook_url"] != want {
+			t.Errorf("%s: runbook_url = %q, want %q", r.Alert, r.Annotations["runbook_url"], want)
+		}
+		if !strings.Contains(manual, "\n### "+r.Alert+"\n") {
+			t.Errorf("%s: docs/operating.md has no section of it", r.Alert)
+		}
+		if !slices.Contains([]string{"critical", "warning", "info"}, r.Labels["severity"]) {
+			t.Errorf("%s: severity = %q", r.Alert, r.Labels["severity"])
+		}
+	}
+}
+
+// Each alert is seen firing and not firing; that the series of the tests are real ones is seen here.
+func TestAlertsAreTested(t *testing.T) {
+	t.Parallel()
+	text := read(t, "prometheus/alerts_test.yaml")
+	var file struct {
+		Tests []struct {
+			Name   string `yaml:"name"`
+			Series []struct {
+				Series string `yaml:"series"`
+			} `yaml:"input_series"`
+			Alerts []struct {
+				Name string      `yaml:"alertname"`
+				Want []yaml.Node `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+		} `yaml:"tests"`
+	}
+	if err := yaml.Unmarshal([]byte(text), &file); err != nil {
+		t.Fatal(err)
+	}
+	metrics := registered(t)
+	fires, quiet := map[string]int{}, map[string]int{}
+	for _, one := range file.Tests {
+		for _, s := range one.Series {
+			exist(t, one.Name, s.Series, metrics)
+		}
+		for _, a := range one.Alerts {
+			if len(a.Want) > 0 {
+				fires[a.Name]++
+			} else {
+				quiet[a.Name]++
+			}
+		}
+	}
+	for _, r := range alerts(t) {
+		if fires[r.Alert] == 0 || quiet[r.Alert] == 0 {
+			t.Errorf("%s: seen firing %d times and not firing %d times, want both", r.Alert, fires[r.Alert], quiet[r.Alert])
+		}
+	}
+}
+
+func TestDashboard(t *testing.T) {
+	t.Parallel()
+	type datasource struct {
+		Type string `json:"type"`
+		UID  string `json:"uid"`
+	}
+	var board struct {
+		UID    string `json:"uid"`
+		Panels []struct {
+			ID         int        `json:"id"`
+			Type       string     `json:"type"`
+			Title      string     `json:"title"`
+			Datasource datasource `json:"datasource"`
+			Targets    []struct {
+				Expr       string     `json:"expr"`
+				Datasource datasource `json:"datasource"`
+			} `json:"targets"`
+		} `json:"panels"`
+	}
+	if err := json.Unmarshal([]byte(read(t, "grafana/fanout.json")), &board); err != nil {
+		t.Fatal(err)
+	}
+	metrics := registered(t)
+	shown, ids := map[string]bool{}, map[int]bool{}
+	for _, p := range board.Panels {
+		if p.Title == "" || p.ID == 0 || ids[p.ID] {
+			t.Errorf("panel %d %q: want a title and an id of its own", p.ID, p.Title)
+		}
+		ids[p.ID] = true
+		if p.Type == "row" {
+			continue
+		}
+		want := datasource{"prometheus", "${datasource}"}
+		if p.Datasource != want || len(p.Targets) == 0 {
+			t.Errorf("panel %q: datasource %v and %d targets", p.Title, p.Datasource, len(p.Targets))
+		}
+		for _, target := range p.Targets {
+			if target.Datasource != want {
+				t.Errorf("panel %q: datasource %v", p.Title, target.Datasource)
+			}
+			exist(t, "panel "+p.Title, target.Expr, metrics)
+			for _, use := range used.FindAllStringSubmatch(target.Expr, -1) {
+				shown[strings.TrimSuffix(use[1], "_bucket")] = true
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(metrics)) {
+		if strings.HasPrefix(name, "fanout_") && !shown[name] {
+			t.Errorf("%s is on no panel", name)
+		}
+	}
+}
+
+// manifests are the objects of a folder's files, as test.sh renders them from the chart.
+func manifests(t *testing.T, name string) []map[string]any {
+	t.Helper()
+	decoder := yaml.NewDecoder(bytes.NewReader([]byte(read(t, name))))
+	var all []map[string]any
+	for {
+		var one map[string]any
+		switch err := decoder.Decode(&one); {
+		case errors.Is(err, io.EOF):
+			return all
+		case err != nil:
+			t.Fatalf("%s: %v", name, err)
+		case one != nil:
+			all = append(all, one)
+		}
+	}
+}
+
+// at follows keys, and numbers of list items, into a decoded document.
+func at(t *testing.T, node any, path ...any) any {
+	t.Helper()
+	for _, key := range path {
+		switch key := key.(type) {
+		case string:
+			m, _ := node.(map[string]any)
+			node = m[key]
+		case int:
+			l, _ := node.([]any)
+			if key >= len(l) {
+				t.Fatalf("%v: no such item", path)
+			}
+			node = l[key]
+		}
+	}
+	return node
+}
+
+// The rendered fanout.yaml is what fanout takes, and the pod is given longer than a stop may last.
+func TestRenderedChart(t *testing.T) {
+	t.Parallel()
+	folder := os.Getenv("RENDERED")
+	if folder == "" {
+		t.Skip("make test-deploy renders the chart and sets RENDERED")
+	}
+	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: no manifests: %v", folder, err)
+	}
+	for _, file := range files {
+		var cfg config.Config
+		var deployment map[string]any
+		for _, one := range manifests(t, file) {
+			text, _ := at(t, one, "data", "fanout.yaml").(string)
+			switch {
+			case one["kind"] == "Deployment":
+				deployment = one
+			case one["kind"] == "ConfigMap" && text != "":
+				cfg = load(t, file, text)
+			}
+		}
+		if cfg.Admin.Listen != ":8080" || cfg.Redis.SnapshotFile != "/var/lib/fanout/subscriptions" || deployment == nil {
+			t.Fatalf("%s: listen %q, snapshot %q, deployment %v", file, cfg.Admin.Listen, cfg.Redis.SnapshotFile, deployment != nil)
+		}
+		pod := at(t, deployment, "spec", "template", "spec")
+		grace, _ := at(t, pod, "terminationGracePeriodSeconds").(int)
+		if time.Duration(grace)*time.Second < cfg.ShutdownTimeout+10*time.Second {
+			t.Errorf("%s: the pod is given %d s, and a stop may take %s", file, grace, cfg.ShutdownTimeout)
+		}
+		container := at(t, pod, "containers", 0)
+		if at(t, container, "securityContext", "readOnlyRootFilesystem") != true || at(t, pod, "securityContext", "runAsNonRoot") != true {
+			t.Errorf("%s: want a read-only file system and no root", file)
+		}
+	}
+}
+
+// load takes in a fanout.yaml as the pod would, the secrets being in its environment.
+func load(t *testing.T, where, text string) config.Config {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "fanout.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"FANOUT_ADMIN_TOKEN=0123456789abcdef"}
+	if strings.Contains(text, "sasl:") {
+		env = append(env, "FANOUT_KAFKA_SASL_PASSWORD=secret")
+	}
+	cfg, warnings, err := config.Load(file, true, env, nil)
+	if err != nil || len(warnings) > 0 {
+		t.Fatalf("%s: %v\n%v", where, warnings, err)
+	}
+	return cfg
+}
+
+var stop = regexp.MustCompile(`(?m)^\s*(?:TimeoutStopSec=|stop_grace_period: )(\d+s)`)
+
+// Who stops fanout waits longer than it takes.
+func TestTimeToStop(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"systemd/fanout.service", "../docker-compose.yml"} {
+		match := stop.FindStringSubmatch(read(t, file))
+		if match == nil {
+			t.Errorf("%s: says nothing of a stop", file)
+			continue
+		}
+		if given, err := time.ParseDuration(match[1]); err != nil || given < config.Default().ShutdownTimeout+5*time.Second {
+			t.Errorf("%s: %s for a stop that may take %s", file, match[1], config.Default().ShutdownTimeout)
+		}
+	}
+}
