@@ -5,7 +5,7 @@ COMPOSE  := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 # The packages that have tests with the build tag `real`.
 REAL     = $(shell grep -rl --include='*_test.go' '^//go:build real' . | xargs -r -n1 dirname | sort -u)
 
-.PHONY: build test test-race test-real test-browser test-api bench chaos demo lint fmt cover real-deps ci clean help
+.PHONY: build test test-race test-real test-browser test-api fuzz docs bench chaos demo lint fmt cover real-deps ci clean help
 
 build: ## compile bin/fanout
 	go build -trimpath -o bin/fanout ./cmd/fanout
@@ -25,6 +25,12 @@ test-browser: ## the dashboard in Chromium with axe, and the verify samples; scr
 
 test-api: ## schemathesis against the admin API of a running demo (EXAMPLES=200)
 	admin/schemathesis.sh
+
+fuzz: ## every fuzz target in turn (FUZZTIME=10s)
+	@testdata/fuzz.sh
+
+docs: ## write the generated references anew
+	go test ./docs ./cmd/fanout -run 'Reference|Capacity' -update
 
 bench: real-deps ## what fanout costs beside a bare HTTP loop, on real Kafka (ARGS='-pairs 1', ARGS='latency')
 	go run ./cmd/bench $(ARGS)
