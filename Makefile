@@ -32,6 +32,16 @@ fuzz: ## every fuzz target in turn (FUZZTIME=10s)
 docs: ## write the generated references anew
 	go test ./docs ./cmd/fanout -run 'Reference|Capacity' -update
 
+test-deploy: ## chart, alerts, dashboard, systemd unit, compose file, release and licences, with the tools that read them
+	deploy/test.sh
+
+licenses: ## write LICENSES.md, and see that each licence is a permissive one
+	deploy/licenses.sh
+
+# Not in CI, which may have nothing but package registries: it fetches its database from vuln.go.dev.
+vuln: ## known vulnerabilities in what is called (needs the network)
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
 bench: real-deps ## what fanout costs beside a bare HTTP loop, on real Kafka (ARGS='-pairs 1', ARGS='latency')
 	go run ./cmd/bench $(ARGS)
 
