@@ -136,3 +136,13 @@ func (s *Source) Committable() int64 {
 	c, _ := s.p.commitment(true)
 	return c.Offset
 }
+
+// LatestWaiting is where a trace says that a delivery waits which both records are about, in this order.
+func LatestWaiting(first, then *Message, delay time.Duration) *Waiting {
+	var tr Trace
+	t := &tracer{cfg: TraceConfig{Want: func(string) *Trace { return &tr }}}
+	for _, m := range []*Message{first, then} {
+		_ = t.waiting(m, delay, nil) // it has no error of its own
+	}
+	return tr.Waiting
+}

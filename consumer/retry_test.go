@@ -266,3 +266,16 @@ func TestBodyLongerThanItsEvent(t *testing.T) {
 		t.Errorf("fanout's own retry is dead: %s, %s", header(&dead[0], "fanout-reason"), header(&dead[0], "fanout-detail"))
 	}
 }
+
+// The record that a retry was read from may not be committed yet: what came of it says where the delivery waits, in
+// whatever order the topics are read.
+func TestTraceTakesTheLatestRecord(t *testing.T) {
+	now := time.Now()
+	before := &consumer.Message{Topic: "fanout.retry.5s", Time: now.Add(-6 * time.Second)}
+	after := &consumer.Message{Topic: "fanout.retry.1h", Time: now}
+	for _, order := range [][2]*consumer.Message{{before, after}, {after, before}} {
+		if w := consumer.LatestWaiting(order[0], order[1], time.Hour); w.Topic != after.Topic {
+			t.Errorf("read in the order %s, %s it waits in %s", order[0].Topic, order[1].Topic, w.Topic)
+		}
+	}
+}

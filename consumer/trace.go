@@ -32,6 +32,8 @@ type Waiting struct {
 	Detail    string    `json:"detail,omitempty"`
 	Status    string    `json:"status,omitempty"`
 	Attempts  string    `json:"attempts,omitempty"`
+
+	appended time.Time
 }
 
 // TraceConfig says what Trace looks for.
@@ -144,7 +146,10 @@ func (t *tracer) waiting(m *Message, delay time.Duration, progress map[int]Progr
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if tr := t.cfg.Want(m.Header(headerWebhookID)); tr != nil {
-		tr.Waiting = place(m, m.Time.Add(delay))
+		// Until a tier's group has committed, its record is there beside the one that came of it.
+		if tr.Waiting == nil || !m.Time.Before(tr.Waiting.appended) {
+			tr.Waiting = place(m, m.Time.Add(delay))
+		}
 	}
 	return nil
 }
@@ -168,7 +173,7 @@ func (t *tracer) dead(m *Message) error {
 
 func place(m *Message, due time.Time) *Waiting {
 	return &Waiting{
-		Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Due: due,
+		Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Due: due, appended: m.Time,
 		Reason: m.Header(headerReason), Detail: m.Header(headerDetail), Status: m.Header(headerStatus), Attempts: m.Header(headerAttempts),
 	}
 }
