@@ -106,8 +106,10 @@ func TestHeaderBombIsCheap(t *testing.T) {
 // letters of an account of its choice.
 func TestMalformedHasNoIdentity(t *testing.T) {
 	m := &consumer.Message{Headers: []kafka.Header{
-		{Key: "fanout-account", Value: []byte("acme")}, {Key: "fanout-subscription", Value: []byte("crm")},
-		{Key: "fanout-event", Value: []byte("EMAIL_OPEN")}, {Key: "fanout-webhook-id", Value: []byte("msg_x")},
+		{Key: "fanout-account", Value: []byte("acme")},
+		{Key: "fanout-subscription", Value: []byte("crm")},
+		{Key: "fanout-event", Value: []byte("EMAIL_OPEN")},
+		{Key: "fanout-webhook-id", Value: []byte("msg_x")},
 		{Key: "fanout-reason", Value: []byte("malformed_event")},
 	}}
 	d, _ := consumer.ReadDeadLetter(m, "r")

@@ -7,11 +7,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 targets() {
-  grep -rn --include='*_test.go' --exclude-dir='.*' -oE '^func Fuzz[A-Za-z0-9_]+' . |
+  grep -rn --include='*_test.go' --exclude-dir='.?*' -oE '^func Fuzz[A-Za-z0-9_]+' . |
     sed -E 's#^\./(.*)/[^/]*:[0-9]+:func (.*)#\1:\2#' | sort
 }
 
-for target in ${@:-$(targets)}; do
+all=${*:-$(targets)}
+[[ -n $all ]] || { echo 'no fuzz target found' >&2; exit 1; }
+for target in $all; do
   began=$SECONDS
   if ! out=$(go test "./${target%%:*}" -run '^$' -fuzz "^${target##*:}\$" -fuzztime "${FUZZTIME:-10s}" -fuzzminimizetime 1s 2>&1); then
     echo "$out"
