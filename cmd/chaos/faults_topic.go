@@ -95,6 +95,7 @@ func (w *world) unwritable(ctx context.Context, prefix string, shut, open func()
 		return err
 	}
 	w.trouble(prefix, true)
+	from := time.Now()
 	if err := shut(); err != nil {
 		return err
 	}
@@ -120,6 +121,7 @@ func (w *world) unwritable(ctx context.Context, prefix string, shut, open func()
 		return err
 	}
 	w.sayf("%s* can be written again", prefix)
+	w.denied = append(w.denied, span{from, time.Now()})
 	w.mended()
 	w.trouble(prefix, false)
 	return pause(ctx, 5*time.Second)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 )
@@ -101,11 +100,9 @@ func (w *world) take(ctx context.Context) (*account, error) {
 			}
 		}
 	}
-	for _, records := range append(slices.Collect(maps.Values(t.source)), t.past...) {
-		for _, r := range records {
-			for _, id := range r.ids {
-				a.expected[id]++
-			}
+	for _, r := range t.allSource() {
+		for _, id := range r.ids {
+			a.expected[id]++
 		}
 	}
 	for id := range a.expected {
@@ -168,6 +165,26 @@ func (w *world) unbalanced(ctx context.Context) string {
 	return ""
 }
 
+// siblings is how many deliveries share their source record with one of the given: as long as that one's failure cannot
+// be written the record is in flight, and whoever reads it after a crash makes all its deliveries again (DESIGN.md,
+// section 4).
+func (t *witness) siblings(given map[string]bool) (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range t.allSource() {
+		stuck := 0
+		for _, id := range r.ids {
+			if given[id] {
+				stuck++
+			}
+		}
+		if stuck > 0 {
+			n += len(r.ids) - stuck
+		}
+	}
+	return n
+}
+
 // judge counts when everything has stopped.
 func (w *world) judge(ctx context.Context, r *result) error {
 	if err := w.checkCommits(ctx); err != nil {
@@ -192,6 +209,9 @@ func (w *world) judge(ctx context.Context, r *result) error {
 	const drain = 2 * time.Second // what an instance that hands partitions over surely waits
 	for _, c := range w.revokes {
 		r.bound += w.sight.under(c.from, c.to, drain)
+	}
+	for _, d := range w.denied {
+		r.bound += w.witness.siblings(w.sight.failed(d))
 	}
 	if r.lost > 0 {
 		w.problems.addf("%d deliveries are lost, such as %v", r.lost, slices.Sorted(slices.Values(a.missing))[:min(3, r.lost)])

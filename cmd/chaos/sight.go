@@ -21,6 +21,7 @@ type sight struct {
 
 // hit is one request: from its arrival until its answer.
 type hit struct {
+	id        string // webhook-id
 	from, to  time.Time
 	delivered bool
 }
@@ -49,7 +50,7 @@ func (s *sight) note(r lab.Request, delivered bool) {
 	if delivered {
 		s.delivered[r.WebhookID]++
 	}
-	s.hits = append(s.hits, hit{from: r.At, to: now, delivered: delivered})
+	s.hits = append(s.hits, hit{id: r.WebhookID, from: r.At, to: now, delivered: delivered})
 }
 
 // counts is how often each webhook-id was delivered so far.
@@ -69,6 +70,19 @@ func (s *sight) under(from, to time.Time, least time.Duration) (n int) {
 		}
 	}
 	return n
+}
+
+// failed is what was answered with a failure in a span.
+func (s *sight) failed(span span) map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make(map[string]bool)
+	for _, h := range s.hits {
+		if !h.delivered && !h.to.Before(span.from) && !h.to.After(span.to) {
+			ids[h.id] = true
+		}
+	}
+	return ids
 }
 
 // first is how long after a moment the first request came that was delivered; false where none has.

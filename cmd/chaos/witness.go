@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -67,6 +68,11 @@ func (t *witness) close() { t.client.Close() }
 // isOurs says whether the topic is one of those that are read.
 func isOurs(topic string) bool {
 	return topic == topicEmail || topic == topicSMS || topic == deadLetter || strings.HasPrefix(topic, retryTopic)
+}
+
+// allSource is every source record ever seen, of topics that are gone too; t is locked.
+func (t *witness) allSource() []record {
+	return slices.Concat(append(slices.Collect(maps.Values(t.source)), t.past...)...)
 }
 
 // catchUp reads all that has been written since the last time.

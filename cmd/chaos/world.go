@@ -45,6 +45,7 @@ type world struct {
 
 	crashes []span
 	revokes []span
+	denied  []span // when what failed could not be written
 	kills   int
 	marks   []time.Time
 	excused map[string]bool // deliveries that somebody else has destroyed, such as whoever deleted a topic
