@@ -55,6 +55,9 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(body) //nolint:errchkjson // a client that went away is no error of ours
 }
 
+// Ready says what /readyz would: whether every check holds. It is safe for concurrent use.
+func (s *Server) Ready() bool { return s.readiness().Ready }
+
 // readiness asks every check.
 func (s *Server) readiness() readiness {
 	body := readiness{Ready: true, Checks: make([]checkResult, len(s.checks))}

@@ -1,5 +1,5 @@
-// Package admin is what an operator sees of a running instance: one HTTP listener with health, readiness, metrics, the
-// API, the dashboard, and the portal for an account's own people (DESIGN.md section 7).
+// Package admin is what an operator sees of a running instance: one HTTP listener with health, readiness, metrics,
+// profiles, the API, the dashboard, and the portal for an account's own people (DESIGN.md section 7).
 //
 // It promises that a request for anything but /healthz and /readyz carries the token where one is set, and that a
 // loopback listener answers only to a Host that names this machine, so that a web page cannot reach it through DNS
@@ -51,6 +51,7 @@ func New(ctx context.Context, cfg Config, log *zap.Logger, metrics prometheus.Ga
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	s.profiles()
 	return s, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -114,5 +115,30 @@ func TestOpenListenerNeedsToken(t *testing.T) {
 		if _, err := admin.New(t.Context(), admin.Config{Listen: listen}, nil, prometheus.NewRegistry()); err == nil || !strings.Contains(err.Error(), "admin.token") {
 			t.Errorf("New(%s) = %v, want an error that names admin.token", listen, err)
 		}
+	}
+}
+
+// A profile of 5 s shows too that no time-out of the listener cuts it.
+func TestProfilesBehindTheToken(t *testing.T) {
+	t.Parallel()
+	base := start(t, admin.Config{Listen: "127.0.0.1:0", Token: "s3cret"}) + "/debug/pprof/"
+	signed := func(r *http.Request) { r.Header.Set("Authorization", "Bearer s3cret") }
+	for _, name := range []string{"", "profile?seconds=5", "trace?seconds=0.1", "symbol", "heap", "goroutine", "allocs", "block", "mutex", "threadcreate"} {
+		if code, _ := get(t, base+name, nil); code != 401 {
+			t.Errorf("%s without a token = %d, want 401", name, code)
+		}
+		began := time.Now()
+		code, body := get(t, base+name, signed)
+		if took := time.Since(began); code != 200 || body == "" || strings.HasSuffix(name, "=5") && took < 5*time.Second {
+			t.Errorf("%s = %d with %d bytes after %s, want 200 with a profile", name, code, len(body), took)
+		}
+	}
+	for _, name := range []string{"cmdline", "nothing"} {
+		if code, _ := get(t, base+name, signed); code != 404 {
+			t.Errorf("%s = %d, want 404", name, code)
+		}
+	}
+	if code, _ := get(t, start(t, admin.Config{Listen: "127.0.0.1:0"})+"/debug/pprof/heap", nil); code != 200 {
+		t.Errorf("heap on a loopback listener without a token = %d, want 200 as /metrics has it", code)
 	}
 }

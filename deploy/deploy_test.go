@@ -70,11 +70,13 @@ func registered(t *testing.T) map[string][]string {
 		}
 		metrics[match[1]] = labels
 	}
-	// The one that the program itself registers.
-	if !strings.Contains(read(t, "../cmd/fanout/serve.go"), `Name: "fanout_build_info"`) {
-		t.Fatal("fanout_build_info is no metric of the program any more")
+	// Those that the program itself registers.
+	for name, labels := range map[string][]string{"fanout_build_info": {"version", "revision", "modified", "goversion"}, "fanout_ready": nil} {
+		if !strings.Contains(read(t, "../cmd/fanout/serve.go"), `Name: "`+name+`"`) {
+			t.Fatalf("%s is no metric of the program any more", name)
+		}
+		metrics[name] = labels
 	}
-	metrics["fanout_build_info"] = []string{"version", "revision", "modified", "goversion"}
 	return metrics
 }
 

@@ -187,6 +187,7 @@ func TestRunDeliversSignedPost(t *testing.T) {
 	}
 	r.await(t, "/metrics", 200, `fanout_outcomes_total{outcome="delivered",reason="",stage="first"} 1`)
 	r.await(t, "/metrics", 200, `fanout_build_info{`)
+	r.await(t, "/metrics", 200, "fanout_ready 1\n")
 
 	if code := r.stop(); code != 0 {
 		t.Errorf("exit %d after a stop, want 0\n%s", code, r.log)
@@ -200,6 +201,7 @@ func TestRunWaitsForRedisAndSaysSo(t *testing.T) {
 	w.redis.Close()
 	r := w.start(t)
 	r.await(t, "/readyz", 503, "waiting for Redis")
+	r.await(t, "/metrics", 200, "fanout_ready 0\n")
 	r.await(t, "/healthz", 200, "ok")
 	if err := w.redis.StartAddr(address); err != nil {
 		t.Fatal(err)

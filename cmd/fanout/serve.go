@@ -113,10 +113,21 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (*ins
 	if err != nil {
 		return nil, err
 	}
+	i.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "fanout_ready", Help: "1 where /readyz answers 200, else 0.",
+	}, i.ready))
 	if i.release, err = i.attach(); err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
 	return i, nil
+}
+
+// ready is the value of fanout_ready.
+func (i *instance) ready() float64 {
+	if i.admin.Ready() {
+		return 1
+	}
+	return 0
 }
 
 // subscriptionsReady says whether it is known who wants what, and how good that knowledge is.
