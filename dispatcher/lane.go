@@ -163,7 +163,7 @@ func (l *lane) ended(now time.Time, took time.Duration) {
 
 // sample says whether a success is kept for Recent: not more of one lane than a few a second.
 func (l *lane) sample(now time.Time) bool {
-	if now.Sub(l.sampled) < 50*time.Millisecond {
+	if now.Sub(l.sampled) < 250*time.Millisecond {
 		return false
 	}
 	l.sampled = now

@@ -322,6 +322,42 @@ func TestParkAndComeBack(t *testing.T) {
 	})
 }
 
+// A permanent status tells of one event, not that the receiver is well: a parked lane goes on with one attempt at a time
+// until the first 2xx.
+func TestOnlySuccessUnparks(t *testing.T) {
+	cfg := config()
+	cfg.Lanes.ParkAfter = 1
+	cfg.Delivery.PermanentStatuses = []int{422}
+	in(t, cfg, func(w *world) {
+		w.set("s", "")
+		w.on("s", always(answer{status: 500}))
+		w.submit("s")
+		time.Sleep(cfg.Lanes.ParkMin + time.Second)
+		w.on("s", always(answer{status: 422, after: 100 * time.Millisecond}))
+		refused := w.submitN("s", 3)
+		for i := range refused {
+			time.Sleep(50 * time.Millisecond)
+			if n := len(w.got("s")); n != i+2 {
+				t.Errorf("probe %d: %d requests so far, want %d", i, n, i+2)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(time.Millisecond)
+		if n := w.count(refused, dispatcher.Dead, dispatcher.PermanentStatus); n != 3 {
+			t.Errorf("%d dead, want 3", n)
+		}
+		if l, _ := w.d.Lane("a", "s"); l.State != "parked" {
+			t.Errorf("%s after permanent statuses alone, want parked", l.State)
+		}
+		w.on("s", always(answer{status: 204}))
+		w.submit("s")
+		time.Sleep(time.Second)
+		if l, _ := w.d.Lane("a", "s"); l.State == "parked" {
+			t.Error("still parked after a 2xx")
+		}
+	})
+}
+
 // One lane with a fast receiver and more than its queue holds defers nothing: reading waits for it.
 func TestRoomForALoneLane(t *testing.T) {
 	in(t, config(), func(w *world) {

@@ -198,6 +198,8 @@ func (d *Dispatcher) learn(l *lane, out *Outcome, begun, now time.Time) {
 			l.health.state, l.parkedAt = laneGone, now
 			d.parkLog.gone(l, now)
 		}
+	case out.Attempted && out.Result != Delivered && l.health.state != laneOpen:
+		l.health.abandonProbe(now) // a permanent status tells of the event; only a 2xx un-parks
 	case out.Attempted: // delivered, or a permanent status: the receiver answers, and means it
 		if l.health.success(now, l.maximum(&d.cfg.Lanes)) {
 			d.parkLog.unparked(l, now, out.Result.String())
