@@ -24,9 +24,13 @@ type stored struct {
 
 // Refresh reads the accounts again, now. When it returns nil, what was in Redis before the call is in force.
 func (d *Directory) Refresh(ctx context.Context, accounts ...string) error {
+	return d.refresh(ctx, accounts, func(s stored) { d.apply(s, func(string) bool { return true }) })
+}
+
+func (d *Directory) refresh(ctx context.Context, accounts []string, apply func(stored)) error {
 	for chunk := range slices.Chunk(accounts, batch) {
 		err := d.readApply(ctx, chunk, nil, true, func(s stored) bool {
-			d.apply(s, func(string) bool { return true })
+			apply(s)
 			return true
 		})
 		if err != nil {

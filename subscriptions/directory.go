@@ -66,6 +66,7 @@ type pace struct {
 // state is what Status shows.
 type state struct {
 	mu       sync.Mutex
+	doubtful bool // Redis may have lost something since the last full load that ended well
 	source   string
 	position string // of the change stream: what came up to here is in the table
 	contact  time.Time

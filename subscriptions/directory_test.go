@@ -178,6 +178,39 @@ func TestEmptiedRedis(t *testing.T) {
 	}
 }
 
+// A job that fills an emptied Redis again writes one subscription after the other: an account that has one of two so far
+// has not lost the other. What the job leaves out goes, a little later.
+func TestRefilledRedis(t *testing.T) {
+	for _, known := range []int{1, 20} { // the load after the flush is refused, and not: half is there again
+		m := miniredis.RunT(t)
+		st := store(t, redisURL(m))
+		for i := range known {
+			for _, id := range []string{"one", "two", "three"} {
+				put(t, st, fmt.Sprint("acc", i), id, hook(i))
+			}
+		}
+		d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
+			d.Quicken(time.Hour, 500*time.Millisecond, time.Hour)
+		})
+		ready(t, d)
+		within(t, time.Second, "all known", func() bool { return d.Len() == 3*known })
+		m.FlushAll()
+		time.Sleep(10 * time.Millisecond) // or an entry's id might come again
+		for i := range known {
+			put(t, st, fmt.Sprint("acc", i), "one", hook(i))
+		}
+		put(t, st, "acc0", "one", hook(700))
+		within(t, time.Second, "the change", func() bool { return strings.HasSuffix(d.Lookup("acc0", "one").URL(), "700") })
+		if d.Len() != 3*known {
+			t.Errorf("%d of %d known while Redis is being filled", d.Len(), 3*known)
+		}
+		put(t, st, "acc0", "two", hook(701))
+		within(t, time.Second, "the second change", func() bool { return strings.HasSuffix(d.Lookup("acc0", "two").URL(), "701") })
+		stays(t, 300*time.Millisecond, "known while Redis is being filled", func() bool { return d.Lookup("acc0", "three") != nil })
+		within(t, 4*time.Second, "what is not written again is gone", func() bool { return matches(d, "acc0") == 2 })
+	}
+}
+
 // Reads overlap: a load that is refused, or was read before a change, must not keep the change out.
 func TestChangesDuringFullLoads(t *testing.T) {
 	m := miniredis.RunT(t)

@@ -27,6 +27,7 @@ type follower struct {
 	verify   bool   // the connection failed: ask whether the position is still there
 	idle     bool   // everything was read: the next read may wait
 	caughtUp func() // called when nothing is left to read
+	doubts   doubts
 }
 
 // run follows until ctx is done.
@@ -56,6 +57,9 @@ func (f *follower) step(ctx context.Context) error {
 		}
 		f.verify = false
 	}
+	if err := f.resolve(ctx); err != nil {
+		return err
+	}
 	entries, err := f.read(ctx)
 	switch {
 	case err != nil:
@@ -73,10 +77,13 @@ func (f *follower) step(ctx context.Context) error {
 			return err
 		}
 	}
+	was := f.position
 	if err := f.take(ctx, entries); err != nil {
 		return err
 	}
-	f.position = entries[len(entries)-1].ID
+	if f.position == was { // else it was found to be gone, and all is read again
+		f.position = entries[len(entries)-1].ID
+	}
 	return nil
 }
 
@@ -107,6 +114,7 @@ func (f *follower) check(ctx context.Context) error {
 	}
 	f.d.log.Warn("change stream was trimmed, emptied or restored; loading all subscriptions again", zap.String("position", f.position))
 	f.position = streamStart
+	f.d.doubt()
 	f.d.askFull()
 	return nil
 }
@@ -146,7 +154,7 @@ func (f *follower) take(ctx context.Context, entries []redis.XMessage) error {
 			accept = true
 		}
 	}
-	if err := f.d.Refresh(ctx, accounts...); err != nil {
+	if err := f.refresh(ctx, accounts); err != nil {
 		return err
 	}
 	f.horizon = max(f.horizon, millis(entries[len(entries)-1].ID))

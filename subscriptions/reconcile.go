@@ -56,6 +56,7 @@ func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 	if err != nil {
 		return fmt.Errorf("drop subscriptions: %w", err)
 	}
+	d.confirm()
 	return nil
 }
 
@@ -246,6 +247,7 @@ func (d *Directory) refuse(known, found int) {
 		d.state.shrink = &Shrink{Since: time.Now()}
 	}
 	d.state.shrink.Known, d.state.shrink.Found = known, found
+	d.state.doubtful = true
 	d.state.loadErr = ""
 	d.state.mu.Unlock()
 	if first {

@@ -13,7 +13,7 @@ import (
 // the changes, and loads everything again every five minutes. Redis may come, hang and go as it likes. At the end it
 // writes the snapshot file and closes the connections. It is called once, and returns nil.
 func (d *Directory) Run(ctx context.Context) error {
-	f := &follower{d: d, caughtUp: func() {}}
+	f := &follower{d: d, caughtUp: func() {}, doubts: make(doubts)}
 	if position, ok := d.readSnapshot(); ok {
 		f.position, f.horizon, f.verify = position, millis(position), position != ""
 		f.caughtUp = d.markReady // the file and the changes since: good enough to begin with

@@ -1,0 +1,91 @@
+package subscriptions
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// doubts are subscriptions that an announced account lacks while Redis may be being filled again, by account: a job that
+// has written the first of two did not remove the other. As a full load does, the follower asks for them a second time.
+type doubts map[string]doubt
+
+type doubt struct {
+	ids []string
+	due time.Time // when to ask again
+}
+
+// refresh puts announced accounts in force. What one of them lacks goes at once, unless Redis was emptied and nothing
+// has confirmed since what it holds: then what is still missing goes after pace.ask.
+func (f *follower) refresh(ctx context.Context, accounts []string) error {
+	lacking := make(map[string][]string)
+	err := f.d.refresh(ctx, accounts, func(s stored) {
+		if ids := f.d.apply(s, keep); len(ids) > 0 {
+			lacking[s.account] = ids
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, account := range accounts {
+		delete(f.doubts, account) // what was in doubt is there again, or in doubt anew
+	}
+	if len(lacking) == 0 {
+		return nil
+	}
+	doubtful, err := f.doubtful(ctx)
+	if err != nil {
+		return err
+	}
+	due := time.Now()
+	if doubtful {
+		due = due.Add(f.d.pace.ask)
+	}
+	for account, ids := range lacking {
+		f.doubts[account] = doubt{ids, due}
+	}
+	return f.resolve(ctx)
+}
+
+// doubtful says that Redis may hold less than it should: a load was refused, or the entry that was read last is gone.
+func (f *follower) doubtful(ctx context.Context) (bool, error) {
+	err := f.check(ctx)
+	f.d.state.mu.Lock()
+	defer f.d.state.mu.Unlock()
+	return f.d.state.doubtful, err
+}
+
+// resolve asks again for what is due, and drops what is still missing.
+func (f *follower) resolve(ctx context.Context) error {
+	var accounts []string
+	now := time.Now()
+	for account, doubt := range f.doubts {
+		if !doubt.due.After(now) {
+			accounts = append(accounts, account)
+		}
+	}
+	err := f.d.refresh(ctx, accounts, func(s stored) {
+		f.d.apply(s, func(id string) bool { return slices.Contains(f.doubts[s.account].ids, id) })
+	})
+	if err != nil {
+		return err
+	}
+	for _, account := range accounts {
+		delete(f.doubts, account)
+	}
+	return nil
+}
+
+// doubt notes that Redis may have lost something.
+func (d *Directory) doubt() {
+	d.state.mu.Lock()
+	d.state.doubtful = true
+	d.state.mu.Unlock()
+}
+
+// confirm takes the doubt back, at the end of a full load, unless that was refused.
+func (d *Directory) confirm() {
+	d.state.mu.Lock()
+	d.state.doubtful = d.state.shrink != nil
+	d.state.mu.Unlock()
+}
