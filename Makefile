@@ -5,7 +5,7 @@ COMPOSE  := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 # The packages that have tests with the build tag `real`.
 REAL     = $(shell grep -rl --include='*_test.go' '^//go:build real' . | xargs -r -n1 dirname | sort -u)
 
-.PHONY: build test test-race test-real test-browser test-api fuzz docs bench chaos demo lint fmt cover real-deps ci clean help
+.PHONY: build test test-race test-real test-clients test-browser test-api test-deploy fuzz docs licenses vuln bench chaos demo lint fmt cover real-deps ci clean help
 
 build: ## compile bin/fanout
 	go build -trimpath -o bin/fanout ./cmd/fanout
@@ -18,6 +18,10 @@ test-race: ## the same under the race detector
 
 test-real: real-deps ## the tests on real Kafka and Redis, one package at a time
 	go test -count=1 -tags real -p 1 -timeout 25m $(REAL)
+
+test-clients: real-deps ## producers, sync jobs and receivers that are not ours, and the pages' commands in a fresh clone
+	@testdata/clients/fetch.sh
+	go test -count=1 -tags clients -timeout 10m ./cmd/internal/clients
 
 test-browser: ## the dashboard in Chromium with axe, and the verify samples; screenshots go to .browser
 	@admin/browser-deps.sh
@@ -54,7 +58,7 @@ demo: ## fanout with everything it needs in one process
 lint: ## gofmt, vet, golangci-lint, the compose file
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run make fmt:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
-	go vet -tags real,browser ./...
+	go vet -tags real,browser,clients ./...
 	go run $(GOLANGCI) run
 	go run $(COMPOSE) -no-interpolation docker-compose.yml >/dev/null
 
