@@ -6,6 +6,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"fanout/admin"
@@ -27,6 +28,7 @@ type Config struct {
 	Admin           admin.Config              `mapstructure:"admin"`
 	Topics          Topics                    `mapstructure:"topics"`
 	Log             Log                       `mapstructure:"log"`
+	Tracing         Tracing                   `mapstructure:"tracing"`
 	MaxEventBytes   int                       `mapstructure:"max_event_bytes"`  // of a raw event; default 262144
 	ShutdownTimeout time.Duration             `mapstructure:"shutdown_timeout"` // bounds a stop; default 25s
 }
@@ -46,6 +48,21 @@ type Log struct {
 	Level  string `mapstructure:"level"`  // debug, info, warn or error; default info
 	Format string `mapstructure:"format"` // json or console; default json
 }
+
+// Tracing is the section `tracing`.
+type Tracing struct {
+	Endpoint    string  `mapstructure:"endpoint"`     // base URL of an OTLP/HTTP receiver, as in http://127.0.0.1:4318; empty: no traces
+	SampleRatio float64 `mapstructure:"sample_ratio"` // of the records without a traceparent, 0 to 1; default 1
+}
+
+// URL is where spans are sent to: the endpoint with the path of the OTLP specification, /v1/traces, unless it has that
+// already. The endpoint has been validated.
+func (t *Tracing) URL() string {
+	base := strings.TrimRight(t.Endpoint, "/")
+	return strings.TrimSuffix(base, tracesPath) + tracesPath
+}
+
+const tracesPath = "/v1/traces"
 
 // Default is the configuration where nothing is set.
 func Default() Config {
@@ -69,6 +86,7 @@ func Default() Config {
 		Admin:           admin.Config{Listen: "127.0.0.1:8080"},
 		Topics:          Topics{Prefix: "fanout"},
 		Log:             Log{Level: "info", Format: "json"},
+		Tracing:         Tracing{SampleRatio: 1},
 		MaxEventBytes:   256 << 10,
 		ShutdownTimeout: 25 * time.Second,
 	}

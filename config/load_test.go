@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -210,6 +211,36 @@ func TestEachProblem(t *testing.T) {
 	} {
 		if got := problems(t, text); !strings.Contains(got, want) || strings.Count(got, "\n") > 0 {
 			t.Errorf("%s\n got: %s\nwant: one line with %s", text, got, want)
+		}
+	}
+}
+
+func TestTracing(t *testing.T) {
+	t.Parallel()
+	cfg, _, err := config.Load(write(t, "tracing: {endpoint: 'https://otel.example:4318/base/', sample_ratio: 0.25}"), true, nil, nil)
+	if err != nil || cfg.Tracing.SampleRatio != 0.25 || cfg.Tracing.URL() != "https://otel.example:4318/base/v1/traces" {
+		t.Errorf("%+v, %s, %v", cfg.Tracing, cfg.Tracing.URL(), err)
+	}
+	whole := config.Tracing{Endpoint: "http://127.0.0.1:4318/v1/traces"}
+	if whole.URL() != whole.Endpoint {
+		t.Errorf("%s becomes %s", whole.Endpoint, whole.URL())
+	}
+	const shape = "tracing.endpoint: %q: want the URL of an OTLP/HTTP receiver, http or https without a query, as in http://127.0.0.1:4318"
+	for _, endpoint := range []string{
+		"127.0.0.1:4318", "collector", "grpc://a:4317", "http://", "http://:4318", "http://a:70000", "http://a:b", "http://a?x=1", "http://a#x", "http://[::1", "http://a b",
+	} {
+		if got, want := problems(t, "", "FANOUT_TRACING_ENDPOINT="+endpoint), "FANOUT_TRACING_ENDPOINT: "+fmt.Sprintf(shape, endpoint); got != want {
+			t.Errorf("%s\n got: %s\nwant: %s", endpoint, got, want)
+		}
+	}
+	for _, endpoint := range []string{"http://me:s3cret@a:4318", "http://me:s3cret@a b"} {
+		if got := problems(t, "", "FANOUT_TRACING_ENDPOINT="+endpoint); strings.Contains(got, "s3cret") || !strings.Contains(got, "give credentials in OTEL_EXPORTER_OTLP_HEADERS") {
+			t.Errorf("%s: %s", endpoint, got)
+		}
+	}
+	for ratio, want := range map[string]string{"-0.1": "want 0 to 1", "1.01": "want 0 to 1", "NaN": "want 0 to 1", "all": "want a number, as in 0.5", "[1]": "want one number here, not a list"} {
+		if got := problems(t, "tracing: {sample_ratio: "+ratio+"}"); !strings.HasPrefix(got, "fanout.yaml:1: tracing.sample_ratio: ") || !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", ratio, got, want)
 		}
 	}
 }

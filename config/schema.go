@@ -85,6 +85,8 @@ func kind(t reflect.Type) string {
 		return kind(t.Elem()) + "s"
 	case t.Kind() == reflect.Map:
 		return "name=" + kind(t.Elem())
+	case t.Kind() == reflect.Float64:
+		return "number"
 	}
 	return t.Kind().String()
 }

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net"
+	"net/url"
 	"reflect"
 	"regexp"
 	"slices"
@@ -44,6 +46,7 @@ func validate(c *Config, places map[string]string) Problems {
 	}
 	j.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	j.oneOf("log.format", c.Log.Format, "json", "console")
+	j.tracing(&c.Tracing)
 	if n := c.MaxEventBytes; n < minEventBytes || n > maxEventBytes {
 		j.badf("max_event_bytes", n, "want %d to %d bytes", minEventBytes, maxEventBytes)
 	}
@@ -244,4 +247,29 @@ func (j *judge) admin(c admin.Config) {
 	if j.address("admin.listen", c.Listen, 0, "127.0.0.1:8080") && c.Token == "" && !admin.Loopback(c.Listen) {
 		j.badf("admin.listen", c.Listen, "others can reach this address, so it needs a token: set admin.token or FANOUT_ADMIN_TOKEN, or listen on 127.0.0.1")
 	}
+}
+
+func (j *judge) tracing(c *Tracing) {
+	if !(c.SampleRatio >= 0 && c.SampleRatio <= 1) { // NaN is neither
+		j.badf("tracing.sample_ratio", c.SampleRatio, "want 0 to 1, as in 0.1 for a tenth of the records without a traceparent")
+	}
+	if c.Endpoint == "" {
+		return
+	}
+	u, err := url.Parse(c.Endpoint)
+	_, portErr := strconv.ParseUint(cmp.Or(portOf(u), "0"), 10, 16)
+	switch {
+	case strings.Contains(c.Endpoint, "@"): // perhaps a password: it is not shown
+		j.badf("tracing.endpoint", "", "a user name or password in it is not taken: give credentials in OTEL_EXPORTER_OTLP_HEADERS")
+	case err != nil || portErr != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "":
+		j.badf("tracing.endpoint", c.Endpoint, "want the URL of an OTLP/HTTP receiver, http or https without a query, as in http://127.0.0.1:4318")
+	}
+}
+
+// portOf is the port of a URL that may not have been understood.
+func portOf(u *url.URL) string {
+	if u == nil {
+		return ""
+	}
+	return u.Port()
 }

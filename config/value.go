@@ -78,6 +78,13 @@ func (r *reader) readScalar(node *yaml.Node, path string, value reflect.Value) b
 			return false
 		}
 		value.SetInt(int64(n))
+	case reflect.Float64:
+		x, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			r.wrongf(node, path, "want a number, as in 0.5")
+			return false
+		}
+		value.SetFloat(x)
 	default:
 		value.SetString(text)
 	}

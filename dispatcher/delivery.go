@@ -53,7 +53,7 @@ type Delivery struct {
 	FirstSeen time.Time // when fanout first planned it; max_age counts from here
 	Origin    Origin
 
-	TraceParent string
+	TraceParent string // of the source record; see Trace
 	TraceState  string
 
 	Replay     string // the name of the replay that sent it out again; empty otherwise
@@ -71,6 +71,9 @@ type Delivery struct {
 	next    *Delivery                   // in its lane's queue
 	queued  time.Time                   // when it entered it
 }
+
+// trace is what the delivery's producer said.
+func (d *Delivery) trace() Trace { return Trace{d.TraceParent, d.TraceState} }
 
 // Claim takes the right to settle the delivery; it is given once. The submitter claims a delivery that it gives up on,
 // or settles; a claimed one that still waits is not attempted any more.

@@ -40,6 +40,7 @@ type Dispatcher struct {
 	slots   *slots
 	metrics *metrics
 	observe []Observer
+	tracer  Tracer                                     // nil: none
 	share   func(account, subscription string) float64 // of maxPerSecond; nil: all of it
 
 	seed   maphash.Seed
@@ -92,6 +93,11 @@ func WithObserver(o Observer) Option {
 // second for each limited lane with work.
 func WithShare(share func(account, subscription string) float64) Option {
 	return func(d *Dispatcher) { d.share = share }
+}
+
+// WithTracer has each attempt traced.
+func WithTracer(t Tracer) Option {
+	return func(d *Dispatcher) { d.tracer = t }
 }
 
 // WithClient sets the HTTP client; tests trust other certificates and resolve other names with it.

@@ -44,7 +44,7 @@ func newRequest(sub *subscriptions.Subscription, rules *egress.Rules, userAgent 
 }
 
 // appendHead appends the whole request head of one attempt at the time unix, in seconds.
-func (r *request) appendHead(b []byte, del *Delivery, unix int64) []byte {
+func (r *request) appendHead(b []byte, del *Delivery, trace Trace, unix int64) []byte {
 	b = append(b, r.prefix...)
 	b = append(b, "webhook-id: "...)
 	b = append(b, del.ID...)
@@ -56,12 +56,12 @@ func (r *request) appendHead(b []byte, del *Delivery, unix int64) []byte {
 	if b = r.signer.AppendSignature(b, del.ID, unix, del.Body); len(b) == signed {
 		b = b[:before] // no secret, no header
 	}
-	if del.TraceParent != "" {
+	if trace.Parent != "" {
 		b = append(b, "\r\ntraceparent: "...)
-		b = append(b, del.TraceParent...)
-		if del.TraceState != "" {
+		b = append(b, trace.Parent...)
+		if trace.State != "" {
 			b = append(b, "\r\ntracestate: "...)
-			b = append(b, del.TraceState...)
+			b = append(b, trace.State...)
 		}
 	}
 	b = append(b, "\r\nContent-Length: "...)

@@ -45,7 +45,7 @@ func (d *Dispatcher) Test(ctx context.Context, sub *subscriptions.Subscription, 
 	if by, ok := ctx.Deadline(); ok && by.Before(deadline) {
 		deadline = by
 	}
-	head := req.appendHead(nil, &del, now.Unix())
+	head := req.appendHead(nil, &del, del.trace(), now.Unix())
 	var resp post.Response
 	err := d.post(&req.target, head, del.Body, deadline, &resp)
 	took := time.Since(now)
@@ -75,7 +75,7 @@ func (d *Dispatcher) Request(sub *subscriptions.Subscription, del *Delivery, now
 	if req.blocked != "" {
 		return "", req.blocked
 	}
-	return maskHead(req.appendHead(nil, del, now.Unix()), sub) + string(del.Body), ""
+	return maskHead(req.appendHead(nil, del, del.trace(), now.Unix()), sub) + string(del.Body), ""
 }
 
 // Curl is the delivery's next attempt, made at the time now, as a command for a POSIX shell. It holds the values of
@@ -86,7 +86,7 @@ func (d *Dispatcher) Curl(sub *subscriptions.Subscription, del *Delivery, now ti
 	if req.blocked != "" {
 		return "", req.blocked
 	}
-	head := string(req.appendHead(nil, del, now.Unix()))
+	head := string(req.appendHead(nil, del, del.trace(), now.Unix()))
 	if !reveal {
 		head = maskHead([]byte(head), sub)
 	}

@@ -85,6 +85,7 @@ type instance struct {
 	admin      *admin.Server
 	release    func() // what the dashboard uses
 	directory  *subscriptions.Directory
+	tracing    *tracing // nil: off
 	dispatcher *dispatcher.Dispatcher
 	peers      *subscriptions.Peers
 	consumer   *consumer.Consumer
@@ -97,8 +98,16 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (*ins
 	if i.directory, err = subscriptions.New(cfg.Redis, log, i.registry); err != nil {
 		return nil, fmt.Errorf("subscriptions: %w", err)
 	}
-	share := dispatcher.WithShare(func(account, subscription string) float64 { return i.peers.Share(account, subscription) })
-	if i.dispatcher, err = dispatcher.New(cfg.Dispatcher(userAgent()), i.directory, log, i.registry, share); err != nil {
+	options := []dispatcher.Option{
+		dispatcher.WithShare(func(account, subscription string) float64 { return i.peers.Share(account, subscription) }),
+	}
+	if cfg.Tracing.Endpoint != "" {
+		if i.tracing, err = newTracing(ctx, cfg, log, i.registry); err != nil {
+			return nil, err
+		}
+		options = append(options, dispatcher.WithTracer(i.tracing))
+	}
+	if i.dispatcher, err = dispatcher.New(cfg.Dispatcher(userAgent()), i.directory, log, i.registry, options...); err != nil {
 		return nil, fmt.Errorf("dispatcher: %w", err)
 	}
 	if i.peers, err = subscriptions.NewPeers(cfg.Redis, log, i.dispatcher.Demand); err != nil {
@@ -163,9 +172,16 @@ func (i *instance) run(ctx context.Context) error {
 	dispatcher := begin(ctx, i.dispatcher.Run)
 	peers := begin(ctx, i.peers.Run)
 	collector := begin(ctx, tuneCollector)
+	deadline := make(chan time.Time, 1)
+	signalled := context.AfterFunc(ctx, func() { deadline <- time.Now().Add(i.cfg.ShutdownTimeout) })
 
 	err := i.consume(ctx)
-	stopErr := errors.Join(dispatcher(), peers(), collector(), directory(), admin())
+	if signalled() { // it ended by itself
+		deadline <- time.Now().Add(i.cfg.ShutdownTimeout)
+	}
+	stopErr := dispatcher()
+	i.flushTraces(ctx, <-deadline)
+	stopErr = errors.Join(stopErr, peers(), collector(), directory(), admin())
 	if err != nil {
 		return err
 	}
@@ -174,6 +190,17 @@ func (i *instance) run(ctx context.Context) error {
 	}
 	i.log.Info("stopped")
 	return nil
+}
+
+// flushTraces ends tracing, by the deadline; the dispatcher has ended. A collector that is away holds no stop up for long.
+func (i *instance) flushTraces(ctx context.Context, deadline time.Time) {
+	if i.tracing == nil {
+		return
+	}
+	if soon := time.Now().Add(flushTimeout); soon.Before(deadline) {
+		deadline = soon
+	}
+	i.tracing.stop(context.WithoutCancel(ctx), deadline)
 }
 
 // consume waits until subscriptions are known, since an event is matched against nothing else, and then reads.
