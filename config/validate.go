@@ -123,11 +123,20 @@ func (j *judge) kafka(c *consumer.KafkaConfig) {
 func (j *judge) sasl(c consumer.SASLConfig) {
 	if c.Mechanism == "" {
 		if c != (consumer.SASLConfig{}) {
-			j.badf("kafka.sasl.mechanism", "", "a user name or password is given and no mechanism: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+			j.badf("kafka.sasl.mechanism", "", "credentials are given and no mechanism: want PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")
 		}
 		return
 	}
-	j.oneOf("kafka.sasl.mechanism", c.Mechanism, "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+	j.oneOf("kafka.sasl.mechanism", c.Mechanism, "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
+	if c.Mechanism == "OAUTHBEARER" {
+		if c.TokenFile == "" || c.Username+c.Password+c.PasswordFile != "" {
+			j.badf("kafka.sasl.token_file", c.TokenFile, "OAUTHBEARER wants a file with a token, and neither user name nor password")
+		}
+		return
+	}
+	if c.TokenFile != "" {
+		j.badf("kafka.sasl.token_file", c.TokenFile, "only OAUTHBEARER has a token: remove it, or set kafka.sasl.mechanism")
+	}
 	if c.Username == "" {
 		j.badf("kafka.sasl.username", "", "%s needs a user name", c.Mechanism)
 	}

@@ -31,10 +31,11 @@ type TLSConfig struct {
 
 // SASLConfig says how fanout signs in to the brokers.
 type SASLConfig struct {
-	Mechanism    string `mapstructure:"mechanism"` // PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; empty means none
+	Mechanism    string `mapstructure:"mechanism"` // PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER; empty means none
 	Username     string `mapstructure:"username"`
 	Password     string `mapstructure:"password"`
 	PasswordFile string `mapstructure:"password_file"` // instead of password: a mounted secret, read at each sign-in
+	TokenFile    string `mapstructure:"token_file"`    // of OAUTHBEARER: a mounted token, read at each sign-in
 }
 
 // SourceConfig is one entry of the section `sources`.

@@ -75,7 +75,7 @@ func (f *fetcher) fetch(ctx context.Context, topic string, partition int, offset
 	p := &answer.Topics[0].Partitions[0]
 	for _, code := range []int16{answer.ErrorCode, p.ErrorCode} {
 		if code != 0 {
-			return fetched{start: p.LogStartOffset, end: p.HighWatermark}, fmt.Errorf("fetch %s/%d@%d: %w", topic, partition, offset, kafka.Error(code))
+			return fetched{start: p.LogStartOffset, end: p.HighWatermark}, fmt.Errorf("fetch %s/%d@%d: %w", topic, partition, offset, needs("Read", kafka.Error(code)))
 		}
 	}
 	out := fetched{next: offset, end: p.LastStableOffset, start: p.LogStartOffset}

@@ -125,7 +125,7 @@ func (g *group) member(ctx context.Context, log *zap.Logger, layout map[string]i
 			return
 		}
 		if err != nil {
-			err = g.c.cfg.Kafka.SASL.explain(err)
+			err = needs("Read and Describe on groups with the prefix of kafka.group", g.c.cfg.Kafka.SASL.explain(err))
 			if failures++; failures == 1 || failures%20 == 0 {
 				log.Warn("joining the group fails; it is tried again", zap.Error(err), zap.Int("failures", failures))
 			}

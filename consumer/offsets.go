@@ -48,7 +48,7 @@ func offsetsAt(ctx context.Context, client *kafka.Client, req map[string][]kafka
 		for _, p := range list {
 			name := partitionName(topic, p.Partition)
 			if p.Error != nil {
-				return fmt.Errorf("offsets of %s: %w", name, p.Error)
+				return fmt.Errorf("offsets of %s: %w", name, needs("Describe", p.Error))
 			}
 			out[name] = -1
 			switch asked[name] {

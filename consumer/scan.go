@@ -69,12 +69,12 @@ func (a *Admin) Committed(ctx context.Context, groupID, topic string, partitions
 		err = res.Error
 	}
 	if err != nil {
-		return nil, fmt.Errorf("offsets of group %s: %w", groupID, err)
+		return nil, fmt.Errorf("offsets of group %s: %w", groupID, needs("Describe on the group", err))
 	}
 	out := make(map[int]Progress)
 	for _, p := range res.Topics[topic] {
 		if p.Error != nil {
-			return nil, fmt.Errorf("offsets of group %s: %s/%d: %w", groupID, topic, p.Partition, p.Error)
+			return nil, fmt.Errorf("offsets of group %s: %s/%d: %w", groupID, topic, p.Partition, needs("Describe on the topic", p.Error))
 		}
 		if p.CommittedOffset >= 0 {
 			out[p.Partition] = Progress{p.CommittedOffset, settledAbove(p.CommittedOffset, p.Metadata)}

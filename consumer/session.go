@@ -276,7 +276,7 @@ func (s *session) commit(ctx context.Context, always bool) error {
 				if errors.Is(answer.Error, kafka.OffsetMetadataTooLarge) {
 					p.bare = true // a broker with a smaller limit: offsets matter more
 				}
-				failed = fmt.Errorf("commit of %s: %w", name, answer.Error)
+				failed = fmt.Errorf("commit of %s: %w", name, needs("Read", answer.Error))
 			}
 		}
 	}

@@ -114,7 +114,8 @@ func (a *Admin) Close() {
 	}
 }
 
-// Partitions counts the partitions of every topic of the cluster.
+// Partitions counts the partitions of every topic of the cluster that the Kafka user may describe. It is an error where
+// that hides a source: an authorizer makes a topic look as if it did not exist.
 func (a *Admin) Partitions(ctx context.Context) (map[string]int, error) {
 	res, err := a.client.Metadata(ctx, &kafka.MetadataRequest{Addr: a.client.Addr})
 	if err != nil {
@@ -126,7 +127,29 @@ func (a *Admin) Partitions(ctx context.Context) (map[string]int, error) {
 			counts[t.Name] = len(t.Partitions)
 		}
 	}
+	for _, s := range a.cfg.Sources {
+		if counts[s.Topic] == 0 {
+			if err := a.hidden(ctx, s.Topic); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return counts, nil
+}
+
+// hidden says whether an authorizer hides the topic. kafka-go answers questions for metadata from what it knows; a
+// group's coordinator says it.
+func (a *Admin) hidden(ctx context.Context, topic string) error {
+	res, err := a.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: a.cfg.Kafka.Group, Topics: map[string][]int{topic: {0}}})
+	if err != nil {
+		return nil //nolint:nilerr // another question
+	}
+	for _, p := range res.Topics[topic] {
+		if errors.Is(p.Error, kafka.TopicAuthorizationFailed) {
+			return fmt.Errorf("topic %s: %w", topic, needs("Read and Describe", p.Error))
+		}
+	}
+	return nil
 }
 
 // Sources are the configured source topics; or, where none is configured, those of the default ones that exist. The
@@ -177,7 +200,7 @@ func (a *Admin) Create(ctx context.Context, specs []TopicSpec) ([]string, error)
 		case err == nil:
 			created = append(created, name)
 		case !errors.Is(err, kafka.TopicAlreadyExists):
-			failed = append(failed, fmt.Errorf("create topic %s: %w", name, err))
+			failed = append(failed, fmt.Errorf("create topic %s: %w", name, needs("Create", err)))
 		}
 	}
 	sort.Strings(created)
@@ -207,7 +230,7 @@ func (a *Admin) Describe(ctx context.Context, topics []string) (map[string]map[s
 	out := make(map[string]map[string]string)
 	for _, r := range res.Resources {
 		if r.Error != nil {
-			return nil, fmt.Errorf("configuration of topic %s: %w", r.ResourceName, r.Error)
+			return nil, fmt.Errorf("configuration of topic %s: %w", r.ResourceName, needs("DescribeConfigs", r.Error))
 		}
 		entries := make(map[string]string, len(r.ConfigEntries))
 		for _, e := range r.ConfigEntries {
@@ -258,7 +281,7 @@ func (a *Admin) Send(ctx context.Context, topic string, key, value []byte, heade
 		err = res.Error
 	}
 	if err != nil {
-		return dispatcher.Origin{}, fmt.Errorf("send to %s: %w", topic, err)
+		return dispatcher.Origin{}, fmt.Errorf("send to %s: %w", topic, needs("Write", err))
 	}
 	return dispatcher.Origin{Topic: topic, Partition: partition, Offset: res.BaseOffset}, nil
 }

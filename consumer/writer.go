@@ -248,7 +248,7 @@ func (t *topicWriter) produce(batch []outgoing) error {
 	if err != nil {
 		return err
 	}
-	return res.Error
+	return needs("Write", res.Error)
 }
 
 func bytesOrNull(b []byte) protocol.Bytes {
@@ -267,7 +267,7 @@ func partitionCount(ctx context.Context, client *kafka.Client, topic string) (in
 	for _, t := range res.Topics {
 		if t.Name == topic {
 			if t.Error != nil {
-				return 0, t.Error
+				return 0, needs("Describe on topic "+topic, t.Error)
 			}
 			return len(t.Partitions), nil
 		}

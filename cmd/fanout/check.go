@@ -158,10 +158,13 @@ func (f *findings) kafka(ctx context.Context, cfg *config.Config) {
 		return
 	}
 	f.okf("kafka", "%s answers, %s", brokers, count(len(partitions), "topic"))
+	if m := cfg.Kafka.SASL.Mechanism; !cfg.Kafka.TLS.Enabled && (m == "PLAIN" || m == "OAUTHBEARER") {
+		f.warning("kafka", "kafka.sasl.mechanism "+m+" without TLS: whoever sees the network sees the secret", "set kafka.tls.enabled and use a SASL_SSL listener, or SCRAM")
+	}
 	f.sources(admin, partitions)
 	topics, err := describeTopics(ctx, cfg, admin)
 	if err != nil {
-		f.problem("topics", err.Error(), "the Kafka user needs Describe and DescribeConfigs on the topics")
+		f.problem("topics", err.Error(), "the Kafka user needs Describe and DescribeConfigs on the topics: see ACLs in docs/operating.md")
 		return
 	}
 	for _, t := range topics {

@@ -111,6 +111,9 @@ func TestTLSFilesRotate(t *testing.T) {
 	misnamed := cfg
 	misnamed.TLS.ServerName = "kafka.example.com"
 	wantError(t, connects(t, misnamed), "kafka.tls.server_name", "kafka.example.com")
+	plain := cfg
+	plain.TLS = consumer.TLSConfig{}
+	wantError(t, connects(t, plain), "kafka.tls.enabled", "speaks TLS", cluster.ListenAddrs()[0])
 	stranger := cfg
 	stranger.TLS.CAFile = ""
 	wantError(t, connects(t, stranger), "kafka.tls.ca_file", "system's roots")
@@ -124,7 +127,7 @@ func TestPlainBrokerWithTLS(t *testing.T) {
 	}
 	t.Cleanup(cluster.Close)
 	// A broker takes the first bytes of a handshake for the length of a request, and closes the connection.
-	wantError(t, connects(t, consumer.KafkaConfig{Brokers: cluster.ListenAddrs(), TLS: consumer.TLSConfig{Enabled: true}}), "kafka.tls")
+	wantError(t, connects(t, consumer.KafkaConfig{Brokers: cluster.ListenAddrs(), TLS: consumer.TLSConfig{Enabled: true}}), "kafka.tls.enabled", "turn TLS off")
 }
 
 func TestPasswordFileRotates(t *testing.T) {

@@ -14,20 +14,28 @@ import (
 	"time"
 )
 
-// Certificate is a self-signed certificate for 127.0.0.1 and localhost, good for a day; it is its own authority.
+// Certificate is a certificate for 127.0.0.1 and localhost, good for a day. It is its own authority unless another has
+// issued it.
 type Certificate struct {
 	CertPEM, KeyPEM []byte // the key as PKCS #8
 }
 
 // NewCertificate makes a certificate with a new P-256 key.
-func NewCertificate() (*Certificate, error) {
+func NewCertificate() (*Certificate, error) { return newCertificate("localhost", nil) }
+
+// Issue makes a certificate for the same addresses, with that common name and a new key, of which c is the authority.
+func (c *Certificate) Issue(commonName string) (*Certificate, error) {
+	return newCertificate(commonName, c)
+}
+
+func newCertificate(commonName string, authority *Certificate) (*Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(time.Now().UnixNano()),
-		Subject:               pkix.Name{CommonName: "localhost"},
+		Subject:               pkix.Name{CommonName: commonName},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(24 * time.Hour),
 		DNSNames:              []string{"localhost"},
@@ -37,7 +45,16 @@ func NewCertificate() (*Certificate, error) {
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	parent, signer := template, any(key)
+	if authority != nil {
+		template.KeyUsage, template.IsCA = x509.KeyUsageDigitalSignature, false
+		pair, err := tls.X509KeyPair(authority.CertPEM, authority.KeyPEM)
+		if err != nil {
+			return nil, fmt.Errorf("read the authority: %w", err)
+		}
+		parent, signer = pair.Leaf, pair.PrivateKey
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
 	if err != nil {
 		return nil, fmt.Errorf("make a certificate: %w", err)
 	}

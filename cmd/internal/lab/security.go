@@ -11,12 +11,17 @@ import (
 const (
 	ListenerSASL    = "SASL_PLAINTEXT" // a password, no encryption
 	ListenerSASLTLS = "SASL_SSL"       // a password over TLS
+	ListenerTLS     = "SSL"            // TLS alone
+	ListenerMutual  = "MUTUAL"         // TLS that wants a client's certificate
 )
 
-// KafkaSecurity adds two listeners that ask for a password: PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512, one user.
+// KafkaSecurity adds two listeners that sign a user in (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, and OAUTHBEARER with tokens
+// that nobody has signed), and two that do not: over TLS alone, and with a client's certificate.
 type KafkaSecurity struct {
 	Username, Password string
-	Certificate        *Certificate // of the brokers, for ListenerSASLTLS
+	Certificate        *Certificate // of the brokers
+	Authorities        []byte       // PEM: of clients' certificates; nil means that of the brokers
+	Authorizer         bool         // nobody may do anything without an ACL, but for who comes without a name, over PLAINTEXT or SSL
 }
 
 // SecureAddr is the address of one of the listeners that KafkaSecurity adds.
@@ -26,7 +31,7 @@ func (s *KafkaSecurity) listeners() []string {
 	if s == nil {
 		return nil
 	}
-	return []string{ListenerSASL, ListenerSASLTLS}
+	return []string{ListenerSASL, ListenerSASLTLS, ListenerTLS, ListenerMutual}
 }
 
 func (s *KafkaSecurity) properties() map[string]string {
@@ -36,18 +41,27 @@ func (s *KafkaSecurity) properties() map[string]string {
 	plain := fmt.Sprintf(`org.apache.kafka.common.security.plain.PlainLoginModule required user_%s="%s";`, s.Username, s.Password)
 	scram := `org.apache.kafka.common.security.scram.ScramLoginModule required;`
 	p := map[string]string{
-		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
-		"sasl.enabled.mechanisms":        "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL,MUTUAL:SSL",
+		"sasl.enabled.mechanisms":        "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
 		"ssl.keystore.type":              "PEM",
 		"ssl.keystore.location":          brokerPEM,
 		"ssl.truststore.type":            "PEM",
 		"ssl.truststore.location":        caPEM,
+		"ssl.principal.mapping.rules":    "RULE:^CN=([^,]*)$/$1/,DEFAULT", // the user is the certificate's common name
+
+		"listener.name.mutual.ssl.client.auth": "required",
 	}
-	for _, listener := range s.listeners() {
+	if s.Authorizer {
+		p["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+		p["super.users"] = "User:ANONYMOUS"
+	}
+	bearer := `org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";`
+	for _, listener := range []string{ListenerSASL, ListenerSASLTLS} {
 		prefix := "listener.name." + strings.ToLower(listener)
 		p[prefix+".plain.sasl.jaas.config"] = plain
 		p[prefix+".scram-sha-256.sasl.jaas.config"] = scram
 		p[prefix+".scram-sha-512.sasl.jaas.config"] = scram
+		p[prefix+".oauthbearer.sasl.jaas.config"] = bearer
 	}
 	return p
 }
@@ -66,8 +80,15 @@ func (s *KafkaSecurity) writeKeys(dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, brokerPEM), both, 0o600); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, caPEM), s.Certificate.CertPEM, 0o600)
+	authorities := s.Authorities
+	if authorities == nil {
+		authorities = s.Certificate.CertPEM
+	}
+	return os.WriteFile(filepath.Join(dir, caPEM), authorities, 0o600)
 }
+
+// Rekey gives a stopped node the certificate and authorities of s.
+func (n *KafkaNode) Rekey(s *KafkaSecurity) error { return s.writeKeys(n.dir) }
 
 // scramUsers are arguments of StorageTool: SCRAM's users live in the cluster's metadata from its first record on.
 func (s *KafkaSecurity) scramUsers() []string {
