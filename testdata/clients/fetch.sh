@@ -7,6 +7,7 @@ cd "$(dirname "$0")/../.."
 missing=()
 need() { command -v "$1" >/dev/null || missing+=("$2"); }
 need git git
+need curl curl
 need node nodejs
 need npm npm
 need javac default-jdk-headless
