@@ -2,13 +2,6 @@ package subscriptions
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
-	"net"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -54,11 +47,6 @@ func newClient(cfg *Config, retries int) (redis.UniversalClient, error) {
 		ContextTimeoutEnabled: true,
 		PoolSize:              8,
 	}
-	if t.kind == "unix" {
-		opt.Dialer = func(ctx context.Context, _, addr string) (net.Conn, error) {
-			return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", addr)
-		}
-	}
 	if cfg.Username != "" {
 		opt.Username = cfg.Username
 	}
@@ -68,53 +56,12 @@ func newClient(cfg *Config, retries int) (redis.UniversalClient, error) {
 	if cfg.PasswordFile != "" {
 		username := opt.Username
 		opt.CredentialsProviderContext = func(context.Context) (string, string, error) {
-			data, err := os.ReadFile(cfg.PasswordFile)
-			return username, strings.TrimSpace(string(data)), err
+			password, err := cfg.password()
+			return username, password, err
 		}
 	}
-	if t.secure {
-		if opt.TLSConfig, err = cfg.TLS.client(); err != nil {
-			return nil, err
-		}
+	if opt.Dialer, err = cfg.dialer(t); err != nil {
+		return nil, err
 	}
 	return redis.NewUniversalClient(opt), nil
-}
-
-func (c *TLSConfig) client() (*tls.Config, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("redis.tls.ca_file: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, errors.New("redis.tls.ca_file: holds no certificate")
-		}
-	}
-	if c.CertFile != "" {
-		certFile, keyFile := c.CertFile, c.KeyFile
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			cert, err := tls.LoadX509KeyPair(certFile, keyFile)
-			return &cert, err
-		}
-	}
-	return conf, nil
-}
-
-// describe says what went wrong without naming an address or quoting a credential.
-func describe(err error) string {
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return "look up redis: " + dns.Err
-	}
-	if err, ok := errors.AsType[net.Error](err); ok && err.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		return "redis does not answer in time"
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return op.Op + " redis: " + op.Err.Error()
-	}
-	if reply, ok := errors.AsType[redis.Error](err); ok {
-		return "redis: " + cut(reply.Error(), 200)
-	}
-	return "redis: " + cut(err.Error(), 200)
 }

@@ -33,7 +33,7 @@ type Config struct {
 
 // TLSConfig says how Redis is spoken to over TLS.
 type TLSConfig struct {
-	CAFile     string `mapstructure:"ca_file"`     // PEM; empty means the system's roots
+	CAFile     string `mapstructure:"ca_file"`     // PEM; empty means the system's roots; read at each connection
 	CertFile   string `mapstructure:"cert_file"`   // PEM, for mutual TLS; read at each connection
 	KeyFile    string `mapstructure:"key_file"`    // PEM, for mutual TLS; read at each connection
 	ServerName string `mapstructure:"server_name"` // instead of Redis's host name

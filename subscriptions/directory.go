@@ -72,6 +72,7 @@ type state struct {
 	contact  time.Time
 	shrink   *Shrink
 	err      string                         // of the change stream
+	reasons  []string                       // of this outage, as far as they are logged
 	loadErr  string                         // of the last full load
 	problems map[string]map[string]*problem // account → id
 }

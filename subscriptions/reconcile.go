@@ -212,9 +212,15 @@ func (l *load) drop(ctx context.Context, accounts []string) error {
 	if count == 0 {
 		return nil
 	}
-	if left := l.d.Len() - count; l.guarded && loss(l.known, left) {
-		l.d.refuse(l.known, left) // it was emptied while it was scanned
-		return nil
+	if left := l.d.Len() - count; l.guarded {
+		emptied, err := l.emptied(ctx, missing)
+		if err != nil {
+			return err
+		}
+		if emptied || loss(l.known, left) { // of all, it was emptied while it was scanned
+			l.d.refuse(l.known, left)
+			return nil
+		}
 	}
 	sleep(ctx, l.d.pace.ask)
 	gone := 0
@@ -237,6 +243,31 @@ func (l *load) drop(ctx context.Context, accounts []string) error {
 		l.d.log.Info("dropped subscriptions that redis no longer holds", zap.Int("count", gone))
 	}
 	return nil
+}
+
+// emptied says whether a master of a Cluster lacks more than half of what it held: one of three that came back empty is
+// no loss of half of all.
+func (l *load) emptied(ctx context.Context, missing map[string][]string) (bool, error) {
+	cluster, ok := l.d.client.(*redis.ClusterClient)
+	if !ok {
+		return false, nil
+	}
+	known, left := make(map[string]int), make(map[string]int)
+	for account, subs := range l.d.table.accounts() {
+		master, err := cluster.MasterForKey(ctx, accountPrefix+account)
+		if err != nil {
+			return false, err
+		}
+		addr := master.Options().Addr
+		known[addr] += len(subs)
+		left[addr] += len(subs) - len(missing[account])
+	}
+	for addr, n := range known {
+		if n >= guardFrom && 2*left[addr] < n {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // refuse keeps what is known.

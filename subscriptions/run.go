@@ -3,6 +3,7 @@ package subscriptions
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -97,11 +98,16 @@ func after(wait time.Duration) <-chan time.Time {
 // contact notes how talking to Redis went, and logs when that changes.
 func (d *Directory) contact(err error, position string) {
 	d.state.mu.Lock()
-	was := d.state.err
+	away := len(d.state.reasons) > 0
+	news := false
 	if err != nil {
 		d.state.err = describe(err)
+		news = len(d.state.reasons) < maxReasons && !slices.Contains(d.state.reasons, d.state.err)
+		if news {
+			d.state.reasons = append(d.state.reasons, d.state.err)
+		}
 	} else {
-		d.state.err = ""
+		d.state.err, d.state.reasons = "", nil
 		if d.state.source == "redis" || d.state.position != "" {
 			d.state.position = position // without a gap since the table was filled
 		}
@@ -112,9 +118,13 @@ func (d *Directory) contact(err error, position string) {
 	now := d.state.err
 	d.state.mu.Unlock()
 	switch {
-	case now != "" && was == "":
+	case news:
 		d.log.Warn("redis is away; going on with what is known", zap.String("error", now))
-	case now == "" && was != "":
+	case now == "" && away:
 		d.log.Info("redis is back")
 	}
 }
+
+// maxReasons bounds how many reasons of one outage are logged: it often begins with a closed connection, and what has to
+// be mended comes later.
+const maxReasons = 8

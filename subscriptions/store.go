@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -100,7 +101,12 @@ func (s *Store) ListAll(ctx context.Context) iter.Seq2[Stored, error] {
 // accounts yields the names of the accounts that have subscriptions.
 func (s *Store) accounts(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for _, node := range s.masters(ctx) {
+		masters, err := s.masters(ctx)
+		if err != nil {
+			yield("", plain("scan subscriptions", err))
+			return
+		}
+		for _, node := range masters {
 			for cursor := uint64(0); ; {
 				keys, next, err := node.Scan(ctx, cursor, accountPrefix+"*", scanCount).Result()
 				if err != nil {
@@ -121,25 +127,20 @@ func (s *Store) accounts(ctx context.Context) iter.Seq2[string, error] {
 }
 
 // masters are the nodes to scan: SCAN is a node's own command.
-func (s *Store) masters(ctx context.Context) []redis.Cmdable {
+func (s *Store) masters(ctx context.Context) ([]redis.Cmdable, error) {
 	cluster, ok := s.client.(*redis.ClusterClient)
 	if !ok {
-		return []redis.Cmdable{s.client}
+		return []redis.Cmdable{s.client}, nil
 	}
-	nodes := make(chan redis.Cmdable, 1024)
+	var mu sync.Mutex
+	var list []redis.Cmdable
 	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
-		nodes <- node
+		mu.Lock()
+		defer mu.Unlock()
+		list = append(list, node)
 		return nil
 	})
-	close(nodes)
-	var list []redis.Cmdable
-	for node := range nodes {
-		list = append(list, node)
-	}
-	if err != nil || len(list) == 0 {
-		return []redis.Cmdable{s.client} // it answers with the cluster's error
-	}
-	return list
+	return list, err
 }
 
 // Put validates a subscription, stores it and announces it (DESIGN.md section 5). What is not valid is refused with a

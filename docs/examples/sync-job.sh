@@ -4,13 +4,14 @@
 #   sync-job.sh ACCOUNT ID '{"url":"https://example.com/hooks","events":["EMAIL_OPEN"]}'
 #   sync-job.sh ACCOUNT ID            # removes it
 #
-# REDIS_HOST (127.0.0.1) and REDIS_PORT (6379) say where Redis is; REDISCLI_AUTH is the password, if it wants one.
+# REDIS_HOST (127.0.0.1) and REDIS_PORT (6379) say where Redis is, or one node of a Cluster; REDISCLI_AUTH is the password,
+# if it wants one, and REDIS_USER whose.
 set -euo pipefail
 account=$1 id=$2 json=${3-}
 
 redis() {
   local answer
-  answer=$(redis-cli -h "${REDIS_HOST:-127.0.0.1}" -p "${REDIS_PORT:-6379}" "$@")
+  answer=$(redis-cli -c -h "${REDIS_HOST:-127.0.0.1}" -p "${REDIS_PORT:-6379}" ${REDIS_USER:+--user "$REDIS_USER"} "$@")
   [[ $answer == [0-9]* ]] || { echo "$1: $answer" >&2; exit 1; } # a count, or the entry's id; else an error
 }
 

@@ -1,0 +1,182 @@
+package subscriptions
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+)
+
+// dialFunc opens a connection to a server of any kind: Redis, a node of a Cluster, a sentinel.
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// dialer makes connections in place of go-redis, whose TLS takes one configuration for ever: the files are read here, so
+// that what is wrong with them is known at the start, and again at each connection, so that mounted secrets rotate.
+func (c *Config) dialer(t *target) (dialFunc, error) {
+	plain := &net.Dialer{Timeout: dialTimeout}
+	switch {
+	case t.kind == "unix":
+		return func(ctx context.Context, _, addr string) (net.Conn, error) {
+			return plain.DialContext(ctx, "unix", addr)
+		}, nil
+	case !t.secure:
+		return func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := plain.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			fresh := &freshConn{Conn: conn, key: "redis.url", hint: "a port with TLS wants rediss:// in place of redis://"}
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				return &clearConn{fresh, tcp}, nil
+			}
+			return fresh, nil
+		}, nil
+	}
+	_, err := c.TLS.config()
+	return c.TLS.over(plain.DialContext), err
+}
+
+// over speaks TLS over the connections that dial opens.
+func (c *TLSConfig) over(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		t, err := c.config()
+		if err != nil {
+			return nil, err
+		}
+		if t.ServerName == "" {
+			if t.ServerName, _, err = net.SplitHostPort(addr); err != nil {
+				return nil, err
+			}
+		}
+		plain, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		conn := tls.Client(plain, t)
+		if err := conn.HandshakeContext(ctx); err != nil {
+			_ = plain.Close()
+			return nil, c.explain(err)
+		}
+		if c.CertFile == "" { // with TLS 1.3, the server looks for it after the handshake
+			return &freshConn{Conn: conn, key: "redis.tls.cert_file", hint: "redis may want a client certificate"}, nil
+		}
+		return conn, nil
+	}
+}
+
+// config is the files as they are now.
+func (c *TLSConfig) config() (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, &settingError{"redis.tls.ca_file", err, "name a PEM file that fanout may read"}
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, &settingError{"redis.tls.ca_file", errors.New(c.CAFile + " holds no certificate"), "want PEM, -----BEGIN CERTIFICATE-----"}
+		}
+	}
+	if c.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			err = fmt.Errorf("%s with key_file %s: %w", c.CertFile, c.KeyFile, err)
+			return nil, &settingError{"redis.tls.cert_file", err, "want PEM, a certificate and its own key without a passphrase"}
+		}
+		t.Certificates = []tls.Certificate{pair}
+	}
+	return t, nil
+}
+
+// explain says of a failed handshake which key to look at.
+func (c *TLSConfig) explain(err error) error {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		if c.CAFile == "" {
+			return &settingError{"redis.tls.ca_file", err, "the system's roots do not know redis's authority; name a PEM file that does"}
+		}
+		return &settingError{"redis.tls.ca_file", err, c.CAFile + " does not hold the authority of redis's certificate"}
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return &settingError{"redis.tls.server_name", err, "set it to a name of redis's certificate"}
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return &settingError{"redis.url", err, "that port speaks no TLS; use another, or redis:// in place of rediss://"}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		// Redis takes a greeting for the start of a command, and waits for the rest.
+		return &settingError{"redis.url", errors.New("no answer to a TLS greeting"), "redis hangs, or that port speaks no TLS; use another, or redis:// in place of rediss://"}
+	}
+	return err
+}
+
+// password is the file as it is now.
+func (c *Config) password() (string, error) {
+	data, err := os.ReadFile(c.PasswordFile)
+	if err != nil {
+		return "", &settingError{"redis.password_file", err, "name a file that fanout may read"}
+	}
+	password := strings.TrimSpace(string(data))
+	if password == "" {
+		return "", &settingError{"redis.password_file", errors.New(c.PasswordFile + " is empty"), "write the password into it"}
+	}
+	return password, nil
+}
+
+// freshConn is a connection whose server may close it before it has said anything, for want of what a key of the
+// configuration would give it.
+type freshConn struct {
+	net.Conn
+
+	key, hint string
+	heard     atomic.Bool
+}
+
+// Read implements net.Conn.
+func (c *freshConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	const alert = 0x15 // begins what a port with TLS answers; no reply of Redis does
+	if n > 0 && b[0] == alert && !c.heard.Load() {
+		return 0, &settingError{c.key, errors.New("the answer is a TLS alert"), c.hint}
+	}
+	if n > 0 {
+		c.heard.Store(true)
+	}
+	return n, c.explain(err)
+}
+
+// Write implements net.Conn.
+func (c *freshConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	return n, c.explain(err)
+}
+
+func (c *freshConn) explain(err error) error {
+	if err == nil || c.heard.Load() {
+		return err
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	switch {
+	case ok && op.Timeout():
+		return err
+	case ok:
+		err = op.Err // without the addresses
+	case !errors.Is(err, io.EOF):
+		return err
+	}
+	return &settingError{c.key, fmt.Errorf("the connection was closed without an answer: %w", err), c.hint}
+}
+
+// clearConn is one without TLS. By the socket, go-redis sees that an idle connection was closed; over TLS it must not.
+type clearConn struct {
+	*freshConn
+	syscall.Conn
+}
