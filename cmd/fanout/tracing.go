@@ -75,7 +75,7 @@ func newTracing(ctx context.Context, cfg *config.Config, log *zap.Logger, reg pr
 
 // Attempt implements dispatcher.Tracer.
 func (t *tracing) Attempt(del *dispatcher.Delivery, host string, port uint16, begun time.Time) (dispatcher.Trace, func(dispatcher.Outcome)) {
-	own := headers{del.TraceParent, del.TraceState}
+	own := carrier{del.TraceParent, del.TraceState}
 	ctx := propagation.TraceContext{}.Extract(context.Background(), &own)
 	ctx, span := t.tracer.Start(ctx, "POST", trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(begun))
 	if !span.IsRecording() {
@@ -89,7 +89,7 @@ func (t *tracing) Attempt(del *dispatcher.Delivery, host string, port uint16, be
 		attribute.String("fanout.webhook_id", del.ID), attribute.String("fanout.event", del.Event.String()),
 		attribute.String("fanout.stage", del.Stage.String()), attribute.Int("fanout.attempt", del.Attempts+1),
 	)
-	var send headers
+	var send carrier
 	propagation.TraceContext{}.Inject(ctx, &send)
 	return dispatcher.Trace(send), func(out dispatcher.Outcome) {
 		tell(span, &out)
@@ -136,24 +136,24 @@ func (t *tracing) failed(err error) {
 	t.log.Warn("traces cannot be exported; their spans are dropped", zap.Error(err))
 }
 
-// headers carries a W3C trace context.
-type headers dispatcher.Trace
+// carrier carries a W3C trace context.
+type carrier dispatcher.Trace
 
-func (h *headers) field(key string) *string {
+func (c *carrier) field(key string) *string {
 	if key == "traceparent" {
-		return &h.Parent
+		return &c.Parent
 	}
-	return &h.State
+	return &c.State
 }
 
 // Get implements propagation.TextMapCarrier.
-func (h *headers) Get(key string) string { return *h.field(key) }
+func (c *carrier) Get(key string) string { return *c.field(key) }
 
 // Set implements propagation.TextMapCarrier.
-func (h *headers) Set(key, value string) { *h.field(key) = value }
+func (c *carrier) Set(key, value string) { *c.field(key) = value }
 
 // Keys implements propagation.TextMapCarrier.
-func (*headers) Keys() []string { return []string{"traceparent", "tracestate"} }
+func (*carrier) Keys() []string { return []string{"traceparent", "tracestate"} }
 
 // bounded lets no more spans wait than there is room for. The SDK would drop those beyond too, and not say so.
 type bounded struct {
