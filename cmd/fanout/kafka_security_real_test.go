@@ -197,13 +197,13 @@ func (s *secured) prepare(t *testing.T, name string) {
 
 func (s *secured) produce(t *testing.T, name string, from, n int) {
 	t.Helper()
-	records := make([]kafka.Record, n)
-	for i := range records {
-		records[i].Value = kafka.NewBytes(fmt.Appendf(nil, `{"accountId":%q,"channel":"EMAIL","type":"OPEN","trackingId":"t%d","notificationId":"n","userId":"u"}`, name, from+i))
-	}
 	client := s.kafka.Client()
 	defer lab.CloseClient(client)
 	for s.ctx.Err() == nil {
+		records := make([]kafka.Record, n) // anew for each try, which reads them to their ends
+		for i := range records {
+			records[i].Value = kafka.NewBytes(fmt.Appendf(nil, `{"accountId":%q,"channel":"EMAIL","type":"OPEN","trackingId":"t%d","notificationId":"n","userId":"u"}`, name, from+i))
+		}
 		res, err := client.Produce(s.ctx, &kafka.ProduceRequest{Topic: "channel." + name, RequiredAcks: kafka.RequireAll, Records: kafka.NewRecordReader(records...)})
 		if err == nil && res.Error == nil {
 			return
@@ -415,7 +415,7 @@ func (s *secured) rights(t *testing.T) {
 }
 
 // load produces 40 events a second until change has returned, and then waits until each is delivered.
-func (s *secured) load(t *testing.T, name string, change func()) {
+func (s *secured) load(t *testing.T, name string, f *lab.Fanout, change func()) {
 	t.Helper()
 	stop, sent := make(chan struct{}), make(chan int)
 	go func() {
@@ -440,6 +440,12 @@ func (s *secured) load(t *testing.T, name string, change func()) {
 			ends, _ := s.kafka.Ends(s.ctx, "channel."+name)
 			committed, _ := s.kafka.Committed(s.ctx, "fanout-"+name, "channel."+name)
 			t.Logf("%d sent, ends %v, committed %v, %d delivered", n, ends, committed, len(s.recv.IDs("/"+name+"/good")))
+			m, _ := f.Metrics(s.ctx)
+			for _, outcome := range []string{"delivered", "retry", "deferred", "dead", "discarded", "abandoned"} {
+				t.Logf("%s: %v", outcome, m.Sum("fanout_outcomes_total", `outcome="`+outcome+`"`))
+			}
+			stats, _ := s.command(t, f, "deadletter", "stats")
+			t.Log(stats)
 		}
 	}()
 	s.until(t, "every event", 40*time.Second, func() bool { return len(s.recv.IDs("/"+name+"/good")) >= n })
@@ -454,7 +460,7 @@ func (s *secured) passwordRotates(t *testing.T) {
 	s.recv.On("/"+name+"/bad", lab.Always(lab.Answer{}))
 	s.file("rotating", []byte(kafkaPassword))
 	f := s.launch(t, name, s.sasl(lab.ListenerSASLTLS, "SCRAM-SHA-512").with(settings{"sasl.password_file": s.path("rotating")}))
-	s.load(t, name, func() {
+	s.load(t, name, f, func() {
 		res, err := s.admin.AlterUserSCRAMs(s.ctx, nil, []kadm.UpsertSCRAM{{User: "fanout", Mechanism: kadm.ScramSha512, Iterations: 4096, Password: next}})
 		check(t, err)
 		check(t, res.Error())
@@ -486,7 +492,7 @@ func (s *secured) certificatesRotate(t *testing.T) {
 	s.prepare(t, name)
 	s.recv.On("/"+name+"/bad", lab.Always(lab.Answer{}))
 	f := s.launch(t, name, s.mutual())
-	s.load(t, name, func() {
+	s.load(t, name, f, func() {
 		authority, err := lab.NewCertificate()
 		check(t, err)
 		broker, err := authority.Issue("broker")
