@@ -68,12 +68,14 @@ type Audit struct {
 	Malformed  int                `json:"malformed"`
 	Unmatched  int                `json:"unmatched"`
 	States     map[AuditState]int `json:"states"`
+	NoCommit   bool               `json:"-"` // the group has committed nothing of the topic: nothing can be missing yet
 	Deliveries []Audited          `json:"-"` // by origin
 }
 
 // auditRow is what is kept of a delivery while the topics are read: a million of them have to fit in memory.
 type auditRow struct {
 	trace        Trace
+	why          string // it may be missing
 	id           string
 	account      string
 	subscription string
@@ -133,7 +135,10 @@ func (a *Admin) Audit(ctx context.Context, cfg AuditConfig) (*Audit, error) {
 			if cfg.Keep != nil && !cfg.Keep(d) {
 				continue
 			}
-			if rows[d.ID] == nil { // the same event written twice is one delivery
+			switch row := rows[d.ID]; { // the same event written twice is one delivery
+			case row != nil:
+				row.pending = row.pending && pending
+			default:
 				rows[d.ID] = &auditRow{
 					id: d.ID, account: d.Account, subscription: d.Subscription, event: d.Event, pending: pending,
 					partition: int32(m.Partition), // Kafka numbers them with 32 bits
@@ -147,8 +152,7 @@ func (a *Admin) Audit(ctx context.Context, cfg AuditConfig) (*Audit, error) {
 		return nil, err
 	}
 	knows, err := a.Trace(ctx, TraceConfig{
-		// Clocks differ: what came of a record may bear a time a little before it.
-		Since: oldest.Add(-time.Minute), Done: cfg.Done, Total: cfg.Total,
+		Since: oldest.Add(-clockSlack), Done: cfg.Done, Total: cfg.Total,
 		Want: func(id string) *Trace {
 			if row := rows[id]; row != nil {
 				return &row.trace
@@ -162,8 +166,68 @@ func (a *Admin) Audit(ctx context.Context, cfg AuditConfig) (*Audit, error) {
 	if !knows {
 		return nil, ErrNoAttempts
 	}
+	if err := a.explainMissing(ctx, &cfg, rows); err != nil {
+		return nil, err
+	}
+	out.NoCommit = out.Records > 0 && len(progress) == 0
 	out.close(cfg, rows)
 	return out, nil
+}
+
+// explainMissing looks once more, at all that the topics hold, where deliveries are missing: what was kept since a later
+// time than theirs, and what bears an earlier one, is said. It makes none of them less missing: an id that comes again has
+// another record's past.
+func (a *Admin) explainMissing(ctx context.Context, cfg *AuditConfig, rows map[string]*auditRow) error {
+	older := make(map[string]*Trace)
+	for id, row := range rows {
+		if state, _ := row.state(cfg.Changed, time.UnixMilli(row.time)); state == AuditMissing {
+			older[id] = new(Trace)
+		}
+	}
+	if len(older) == 0 {
+		return nil
+	}
+	if _, err := a.Trace(ctx, TraceConfig{Want: func(id string) *Trace { return older[id] }, Done: cfg.Done, Total: cfg.Total}); err != nil {
+		return err
+	}
+	since, err := a.firstAttempt(ctx)
+	if err != nil {
+		return err
+	}
+	for id, t := range older {
+		row := rows[id]
+		switch {
+		case t.Delivered || t.Waiting != nil || t.Dead != nil || t.Discarded != "":
+			row.why = "what is known of its id is older than its record: does a producer's clock run ahead?"
+		case since.IsZero():
+			row.why = "the attempts topic is empty"
+		case time.UnixMilli(row.time).Before(since):
+			row.why = "its record is older than all that the attempts topic holds, which is from " + since.UTC().Format(time.RFC3339) + " on"
+		}
+	}
+	return nil
+}
+
+// firstAttempt is the time of the first record of the attempts topic; zero where it is empty.
+func (a *Admin) firstAttempt(ctx context.Context) (first time.Time, err error) {
+	topic := newNames(a.cfg.TopicPrefix).attempts
+	ranges, err := a.Ranges(ctx, topic, time.Time{})
+	if err != nil {
+		return first, err
+	}
+	for id, r := range ranges {
+		ranges[id] = Range{r.From, min(r.From+1, r.To)}
+	}
+	var mu sync.Mutex // guards first
+	err = a.Scan(ctx, topic, ranges, nil, func(m *Message) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if first.IsZero() || m.Time.Before(first) {
+			first = m.Time
+		}
+		return nil
+	})
+	return first, err
 }
 
 // close decides each delivery's state.
@@ -206,5 +270,5 @@ func (row *auditRow) state(changed func(string, time.Time) bool, at time.Time) (
 	case changed != nil && changed(row.account, at):
 		return AuditChanged, ""
 	}
-	return AuditMissing, ""
+	return AuditMissing, row.why
 }

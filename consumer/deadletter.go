@@ -135,7 +135,12 @@ type Filter struct {
 	Partitions   []int
 	Offsets      *Range
 	IDs          []string // webhook-ids, or partition/offset of the dead letter
+	// Identities are, by partition/offset, those of the dead letters that are meant; nil: whichever lie there.
+	Identities map[string]string
 }
+
+// Identity tells a dead letter from another that lies in its place since the topic was made anew, or in another cluster.
+func (d *DeadLetter) Identity() string { return d.ID + " " + d.Origin + " " + unixMilli(d.DeadAt) }
 
 // Match says whether the dead letter is selected.
 func (f *Filter) Match(d *DeadLetter) bool { return f.matcher()(d) }
@@ -155,6 +160,7 @@ func (f *Filter) matcher() func(*DeadLetter) bool {
 			(f.Since.IsZero() || !d.DeadAt.Before(f.Since)) &&
 			(f.Until.IsZero() || d.DeadAt.Before(f.Until)) &&
 			(f.Offsets == nil || d.Offset >= f.Offsets.From && d.Offset < f.Offsets.To) &&
-			(len(ids) == 0 || ids[d.ID] || ids[d.Position()])
+			(len(ids) == 0 || ids[d.ID] || ids[d.Position()]) &&
+			(f.Identities == nil || f.Identities[d.Position()] == d.Identity())
 	}
 }

@@ -31,8 +31,11 @@ var ErrNoPartition = errors.New("the dead-letter topic has no such partition")
 // Ranges is what must be read to see all that the filter may select, as of now: what dies later is not in it. A topic
 // that does not exist yet holds nothing.
 func (l *DeadLetters) Ranges(ctx context.Context, f *Filter) (map[int]Range, error) {
-	// A record's timestamp is a moment after its time of death, so that seeking by the one finds the other.
-	ranges, err := l.admin.Ranges(ctx, l.topic, f.Since)
+	since := f.Since
+	if !since.IsZero() {
+		since = since.Add(-clockSlack) // the filter looks at the time of death, Kafka at the record's timestamp
+	}
+	ranges, err := l.admin.Ranges(ctx, l.topic, since)
 	if errors.Is(err, kafka.UnknownTopicOrPartition) {
 		return nil, nil
 	}
@@ -139,11 +142,13 @@ func (l *DeadLetters) Stats(ctx context.Context, filter *Filter, by By, ranges m
 	for g := range maps.Values(all) {
 		list = append(list, *g)
 	}
-	slices.SortFunc(list, func(a, b Group) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Subscription, b.Subscription),
-			cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Event, b.Event))
-	})
+	slices.SortFunc(list, largestFirst)
 	return list, nil
+}
+
+func largestFirst(a, b Group) int {
+	return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Subscription, b.Subscription),
+		cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Event, b.Event))
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"slices"
 	"strconv"
@@ -44,17 +45,25 @@ type ReplayPlan struct {
 	Malformed int       `json:"malformed"` // they are mended and sent to their source topic instead
 	Unusable  int       `json:"unusable"`  // their headers do not make a delivery
 	Gone      int       `json:"gone"`      // of Send: their subscription does not exist, so they will be discarded
+	NotFound  int       `json:"notFound"`  // of the filter's IDs: no dead letter that the filter selects is one of these
 	Began     time.Time `json:"began,omitzero"`
 
-	ranges  map[int]Range
-	skip    map[position]bool
-	deliver map[string]time.Time // last delivery by webhook-id
+	ranges map[int]Range
+	skip   map[position]bool
+	seen   map[int]Range // how far the replay topic was read
 }
 
-// position is where a dead letter lies.
+// position is where a dead letter lies, and what tells it from one that lay there before the topic was made anew.
 type position struct {
 	partition int
 	offset    int64
+	id        uint64 // of its webhook-id
+}
+
+var idSeed = maphash.MakeSeed()
+
+func (d *DeadLetter) position() position {
+	return position{d.Partition, d.Offset, maphash.String(idSeed, d.ID)}
 }
 
 // Replay sends dead letters out again, through the replay topic and to their own subscription only.
@@ -65,12 +74,16 @@ type Replay struct {
 	names   names
 
 	sent     atomic.Int64
+	taken    atomic.Int64
 	failures atomic.Int64
 	sending  atomic.Int64 // nanoseconds
 }
 
 // ErrTooManyFailures ends a replay whose deliveries fail again.
 var ErrTooManyFailures = errors.New("too many of the replayed deliveries fail again")
+
+// ErrRunning ends a replay when another process sends under the same name: both would send the same.
+var ErrRunning = errors.New("a replay of this name is running elsewhere")
 
 // Replay makes a replay. Nothing is read before Plan, nothing written before Run.
 func (a *Admin) Replay(cfg ReplayConfig) *Replay {
@@ -79,6 +92,9 @@ func (a *Admin) Replay(cfg ReplayConfig) *Replay {
 
 // Sent is how many records have been sent.
 func (r *Replay) Sent() int64 { return r.sent.Load() }
+
+// Taken is how many records another replay has sent since the plan was made, so that this one did not.
+func (r *Replay) Taken() int64 { return r.taken.Load() }
 
 // Failures is how many of the deliveries are known to have failed again.
 func (r *Replay) Failures() int64 { return r.failures.Load() }
@@ -89,30 +105,36 @@ func (r *Replay) Sending() time.Duration { return time.Duration(r.sending.Load()
 // Plan finds out exactly what Run would send. The end offsets are those of now: what dies later, be it of this replay's
 // own making, is not sent by it.
 func (r *Replay) Plan(ctx context.Context, done *atomic.Int64, total func(int64)) (*ReplayPlan, error) {
-	p := &ReplayPlan{Name: r.cfg.Name, skip: make(map[position]bool)}
+	p := &ReplayPlan{Name: r.cfg.Name, Groups: []Group{}, skip: make(map[position]bool)}
 	var err error
 	if p.ranges, err = r.letters.Ranges(ctx, &r.cfg.Filter); err != nil {
 		return nil, err
 	}
-	if total != nil {
-		total(Total(p.ranges))
+	if total == nil {
+		total = func(int64) {}
 	}
+	total(Total(p.ranges))
 	others, err := r.readSent(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	if p.deliver, err = r.readDelivered(ctx); err != nil {
+	delivered, err := r.readDelivered(ctx, p.ranges, done, total)
+	if err != nil {
 		return nil, err
 	}
 	type key struct{ account, subscription, reason string }
 	groups := make(map[key]*Group)
-	var mu sync.Mutex // guards p's counts, p.skip and groups
+	found := make(map[string]bool)
+	var mu sync.Mutex // guards p's counts, p.skip, groups and found
 	err = r.letters.Each(ctx, &r.cfg.Filter, p.ranges, done, func(d *DeadLetter) error {
 		usable := usable(d)
 		gone := usable && r.cfg.Gone != nil && r.cfg.Gone(d.Account, d.Subscription)
-		at := position{d.Partition, d.Offset}
+		at := d.position()
 		mu.Lock()
 		defer mu.Unlock()
+		if len(r.cfg.Filter.IDs) > 0 {
+			found[d.ID], found[d.Position()] = true, true
+		}
 		switch {
 		case p.skip[at]:
 			p.Sent++
@@ -127,7 +149,7 @@ func (r *Replay) Plan(ctx context.Context, done *atomic.Int64, total func(int64)
 			p.Replayed++
 		case !usable:
 			p.Unusable++
-		case !r.cfg.Again && p.deliver[d.ID].After(d.DeadAt):
+		case delivered[d.ID].After(d.DeadAt):
 			p.Delivered++
 		default:
 			p.Send++
@@ -150,10 +172,15 @@ func (r *Replay) Plan(ctx context.Context, done *atomic.Int64, total func(int64)
 	if err != nil {
 		return nil, err
 	}
+	for _, id := range r.cfg.Filter.IDs {
+		if !found[id] {
+			p.NotFound++
+		}
+	}
 	for _, g := range groups {
 		p.Groups = append(p.Groups, *g)
 	}
-	slices.SortFunc(p.Groups, func(a, b Group) int { return b.Count - a.Count })
+	slices.SortFunc(p.Groups, largestFirst)
 	return p, nil
 }
 
@@ -161,16 +188,9 @@ func (r *Replay) Plan(ctx context.Context, done *atomic.Int64, total func(int64)
 // keeps account, so a replay can be killed at any point.
 func (r *Replay) readSent(ctx context.Context, p *ReplayPlan) (map[position]bool, error) {
 	others := make(map[position]bool)
-	ranges, err := r.admin.Ranges(ctx, r.names.replay, time.Time{})
-	if errors.Is(err, kafka.UnknownTopicOrPartition) {
-		return others, nil
-	}
-	if err != nil {
-		return nil, err
-	}
 	var mu sync.Mutex // guards others and p
-	err = r.admin.Scan(ctx, r.names.replay, ranges, nil, func(m *Message) error {
-		at, err := parsePosition(m.Header(headerDeadLetter))
+	seen, err := r.news(ctx, r.names.replay, nil, func(m *Message) error {
+		at, err := sentPosition(m)
 		if err != nil {
 			return nil // somebody else's record
 		}
@@ -186,29 +206,75 @@ func (r *Replay) readSent(ctx context.Context, p *ReplayPlan) (map[position]bool
 		}
 		return nil
 	})
+	if errors.Is(err, kafka.UnknownTopicOrPartition) {
+		err = nil
+	}
+	p.seen = seen
 	return others, err
 }
 
-// readDelivered reads from the attempts topic, where there is one, which deliveries succeeded last when.
-func (r *Replay) readDelivered(ctx context.Context) (map[string]time.Time, error) {
-	delivered := make(map[string]time.Time)
-	ranges, err := r.admin.Ranges(ctx, r.names.attempts, r.cfg.Filter.Since)
-	if errors.Is(err, kafka.UnknownTopicOrPartition) {
-		return delivered, nil
+// news reads what lies in a topic behind what was seen of it, and returns what is seen then.
+func (r *Replay) news(ctx context.Context, topic string, seen map[int]Range, each func(*Message) error) (map[int]Range, error) {
+	now, err := r.admin.Ranges(ctx, topic, time.Time{})
+	if err != nil {
+		return seen, err
 	}
+	fresh := make(map[int]Range)
+	for id, n := range now {
+		if n.To > seen[id].To {
+			fresh[id] = Range{max(n.From, seen[id].To), n.To}
+		}
+	}
+	if err := r.admin.Scan(ctx, topic, fresh, nil, each); err != nil {
+		return seen, err
+	}
+	return now, nil
+}
+
+// readDelivered reads from the attempts topic, where there is one, when those of the selected deliveries that succeeded
+// last did so. The topic may hold far more than fits in memory, the dead letters are read first for that.
+func (r *Replay) readDelivered(ctx context.Context, letters map[int]Range, done *atomic.Int64, total func(int64)) (map[string]time.Time, error) {
+	if r.cfg.Again {
+		return nil, nil //nolint:nilnil // nothing is left out for it
+	}
+	if _, err := partitionCount(ctx, r.admin.client, r.names.attempts); errors.Is(err, kafka.UnknownTopicOrPartition) {
+		return nil, nil //nolint:nilnil // nothing is known
+	}
+	delivered := make(map[string]time.Time)
+	first := time.Now()
+	var mu sync.Mutex // guards delivered and first
+	total(Total(letters))
+	if err := r.letters.Each(ctx, &r.cfg.Filter, letters, done, func(d *DeadLetter) error {
+		mu.Lock()
+		defer mu.Unlock()
+		delivered[d.ID], first = time.Time{}, earlier(first, d.DeadAt)
+		return nil
+	}); err != nil || len(delivered) == 0 {
+		return nil, err
+	}
+	ranges, err := r.admin.Ranges(ctx, r.names.attempts, first.Add(-clockSlack))
 	if err != nil {
 		return nil, err
 	}
-	var mu sync.Mutex // guards delivered
-	err = r.admin.Scan(ctx, r.names.attempts, ranges, nil, func(m *Message) error {
+	total(Total(ranges))
+	err = r.admin.Scan(ctx, r.names.attempts, ranges, done, func(m *Message) error {
 		if a, ok := ParseAttempt(m.Value); ok && a.Outcome == dispatcher.Delivered.String() {
 			mu.Lock()
 			defer mu.Unlock()
-			delivered[a.ID] = later(delivered[a.ID], time.UnixMilli(a.Time))
+			if last, asked := delivered[a.ID]; asked {
+				delivered[a.ID] = later(last, time.UnixMilli(a.Time))
+			}
 		}
 		return nil
 	})
 	return delivered, err
+}
+
+// sentPosition is which dead letter a record of the replay topic was made of.
+func sentPosition(m *Message) (position, error) {
+	at, err := parsePosition(m.Header(headerDeadLetter))
+	at.id = maphash.String(idSeed, m.Header(headerWebhookID))
+	return at, err
 }
 
 func parsePosition(s string) (position, error) {
@@ -224,7 +290,7 @@ func parsePosition(s string) (position, error) {
 	if err != nil {
 		return position{}, errors.New("is no partition/offset")
 	}
-	return position{int(p), int64(o)}, nil
+	return position{partition: int(p), offset: int64(o)}, nil
 }
 
 // usable says whether a dead letter makes a delivery, which is whether decodeDelivery takes what record makes of it:
@@ -250,8 +316,9 @@ func (r *Replay) record(d *DeadLetter, now time.Time) kafka.Record {
 	return kafka.Record{Time: now, Key: kafka.NewBytes(recordKey(&again)), Value: kafka.NewBytes(d.Value), Headers: headers}
 }
 
-// Run sends what the plan holds. When it is interrupted or killed, another Run with a new Plan and the same name goes
-// on; nothing is sent twice but what was being written at that moment.
+// Run sends what the plan holds, without what another replay has sent since. When it is interrupted or killed, another
+// Run with a new Plan and the same name goes on; nothing is sent twice but what was being written at that moment. It is
+// ErrRunning where that other Run has begun before this one has ended.
 func (r *Replay) Run(ctx context.Context, plan *ReplayPlan) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -282,73 +349,149 @@ func (r *Replay) Run(ctx context.Context, plan *ReplayPlan) error {
 	return err
 }
 
-// sendBatch is how many records are written at once: few enough that a kill leaves little in doubt.
-const sendBatch = 200
+// sendBatch is how many records are written at once: few enough that a kill leaves little in doubt. sendBytes bounds them
+// too: a topic's max.message.bytes is the bound of a whole batch.
+const (
+	sendBatch = 200
+	sendBytes = 512 << 10
+)
+
+// lookEvery is how often a replay looks at what others send meanwhile.
+const lookEvery = time.Second
+
+// outbound is a replay record, and the dead letter it is made of.
+type outbound struct {
+	at     position
+	record kafka.Record
+	size   int
+}
 
 func (r *Replay) send(ctx context.Context, plan *ReplayPlan) error {
 	partitions, err := partitionCount(ctx, r.admin.client, r.names.replay)
 	if err != nil {
 		return fmt.Errorf("topic %s: %w", r.names.replay, err)
 	}
-	limit := rate.NewLimiter(rate.Inf, 1)
-	batch := sendBatch
+	s := &sender{r: r, partitions: partitions, limit: rate.NewLimiter(rate.Inf, 1), batch: sendBatch, seen: plan.seen, mine: make(map[position]bool), theirs: make(map[position]bool)}
 	if r.cfg.Rate > 0 {
-		batch = max(1, min(sendBatch, int(r.cfg.Rate/20)))
-		limit = rate.NewLimiter(rate.Limit(r.cfg.Rate), batch)
+		s.batch = max(1, min(sendBatch, int(r.cfg.Rate/20)))
+		s.limit = rate.NewLimiter(rate.Limit(r.cfg.Rate), s.batch)
 	}
-	queue := make(chan kafka.Record, batch)
+	if err := s.look(ctx); err != nil {
+		return err
+	}
+	queue := make(chan outbound, s.batch)
 	reading := make(chan error, 1)
 	go func() {
 		defer close(queue)
 		reading <- r.letters.Each(ctx, &r.cfg.Filter, plan.ranges, nil, func(d *DeadLetter) error {
-			if plan.skip[position{d.Partition, d.Offset}] || !usable(d) {
+			if plan.skip[d.position()] || !usable(d) {
 				return nil
 			}
+			o := outbound{at: d.position(), record: r.record(d, time.Now()), size: len(d.Value) + len(d.Key)}
+			for _, h := range o.record.Headers {
+				o.size += len(h.Key) + len(h.Value)
+			}
 			select {
-			case queue <- r.record(d, time.Now()):
+			case queue <- o:
 				return nil
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
 		})
 	}()
-	pending := make([]kafka.Record, 0, batch)
-	flush := func() error {
-		if len(pending) == 0 {
-			return nil
-		}
-		if err := limit.WaitN(ctx, len(pending)); err != nil {
-			return err
-		}
-		partition := int(r.sent.Load()/int64(batch)) % partitions
-		now := time.Now()
-		for i := range pending {
-			pending[i].Time = now
-		}
-		res, err := r.admin.client.Produce(ctx, &kafka.ProduceRequest{
-			Topic: r.names.replay, Partition: partition, RequiredAcks: kafka.RequireAll, Records: kafka.NewRecordReader(pending...),
-		})
-		if err == nil {
-			err = res.Error
-		}
-		if err != nil {
-			return fmt.Errorf("write to %s: %w; run the same replay (--name %s) again to go on", r.names.replay, err, r.cfg.Name)
-		}
-		r.sent.Add(int64(len(pending)))
-		pending = pending[:0]
-		return nil
-	}
-	for record := range queue {
-		if pending = append(pending, record); len(pending) == batch {
-			if err := flush(); err != nil {
+	for o := range queue {
+		if len(s.pending) == s.batch || s.bytes+o.size > sendBytes {
+			if err := s.flush(ctx); err != nil {
 				return err
 			}
 		}
+		s.pending, s.bytes = append(s.pending, o), s.bytes+o.size
 	}
 	if err := <-reading; err != nil {
 		return err
 	}
-	return flush()
+	return s.flush(ctx)
+}
+
+// sender writes a replay's records, in batches.
+type sender struct {
+	r          *Replay
+	partitions int
+	limit      *rate.Limiter
+	batch      int
+	pending    []outbound
+	bytes      int // of pending
+	flushed    int // batches
+
+	looked       time.Time
+	seen         map[int]Range // of the replay topic
+	mine, theirs map[position]bool
+}
+
+// look reads what has come to the replay topic. What another replay has sent is not sent again, unless that is asked for.
+func (s *sender) look(ctx context.Context) error {
+	first := s.looked.IsZero()
+	running := false
+	var mu sync.Mutex // guards running and s.theirs
+	seen, err := s.r.news(ctx, s.r.names.replay, s.seen, func(m *Message) error {
+		at, err := sentPosition(m)
+		if err != nil || s.mine[at] {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		ours := m.Header(headerReplay) == s.r.cfg.Name
+		running = running || ours && !first
+		s.theirs[at] = s.theirs[at] || ours || !s.r.cfg.Again
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if running {
+		return ErrRunning
+	}
+	s.seen, s.looked = seen, time.Now()
+	return nil
+}
+
+func (s *sender) flush(ctx context.Context) error {
+	if time.Since(s.looked) > lookEvery {
+		if err := s.look(ctx); err != nil {
+			return err
+		}
+	}
+	now := time.Now()
+	records := make([]kafka.Record, 0, len(s.pending))
+	for i := range s.pending {
+		o := &s.pending[i]
+		if s.theirs[o.at] {
+			s.r.taken.Add(1)
+			continue
+		}
+		s.mine[o.at] = true
+		o.record.Time = now
+		records = append(records, o.record)
+	}
+	s.pending, s.bytes = s.pending[:0], 0
+	if len(records) == 0 {
+		return nil
+	}
+	if err := s.limit.WaitN(ctx, len(records)); err != nil {
+		return err
+	}
+	s.flushed++
+	res, err := s.r.admin.client.Produce(ctx, &kafka.ProduceRequest{
+		Topic: s.r.names.replay, Partition: s.flushed % s.partitions, RequiredAcks: kafka.RequireAll, Records: kafka.NewRecordReader(records...),
+	})
+	if err == nil {
+		err = res.Error
+	}
+	if err != nil {
+		return fmt.Errorf("write to %s: %w; run the same replay (--name %s) again to go on", s.r.names.replay, err, s.r.cfg.Name)
+	}
+	s.r.sent.Add(int64(len(records)))
+	return nil
 }
 
 // watch looks from now on, in the retry and dead-letter topics, for first attempts of this replay that failed. The
@@ -372,17 +515,8 @@ func (r *Replay) watch(ctx context.Context) (func() error, error) {
 	return func() error {
 		for sleep(ctx, 500*time.Millisecond) {
 			for topic, seen := range at {
-				now, err := r.admin.Ranges(ctx, topic, time.Time{})
-				if err != nil {
-					continue // it is looked at again
-				}
-				news := make(map[int]Range)
-				for id, n := range now {
-					if n.To > seen[id].To {
-						news[id] = Range{seen[id].To, n.To}
-					}
-				}
-				err = r.admin.Scan(ctx, topic, news, nil, func(m *Message) error {
+				// Where it cannot be read it is looked at again.
+				at[topic], _ = r.news(ctx, topic, seen, func(m *Message) error {
 					if m.Header(headerReplay) == r.cfg.Name && failedAgain(m, topic == r.names.deadLetter) {
 						mu.Lock()
 						defer mu.Unlock()
@@ -391,9 +525,6 @@ func (r *Replay) watch(ctx context.Context) (func() error, error) {
 					}
 					return nil
 				})
-				if err == nil {
-					at[topic] = now
-				}
 			}
 			if n := r.failures.Load(); n > int64(r.cfg.MaxFailures) {
 				return fmt.Errorf("%w: %d of them have, the bound is %d", ErrTooManyFailures, n, r.cfg.MaxFailures)

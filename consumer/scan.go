@@ -48,7 +48,7 @@ func (a *Admin) Ranges(ctx context.Context, topic string, since time.Time) (map[
 		if r.To, err = offsetAt(ctx, a.client, topic, kafka.LastOffsetOf(id)); err != nil {
 			return nil, err
 		}
-		if since.IsZero() {
+		if since.UnixMilli() <= 0 { // for Kafka some of these mean something else
 			r.From, err = offsetAt(ctx, a.client, topic, kafka.FirstOffsetOf(id))
 		} else if r.From, err = offsetAt(ctx, a.client, topic, kafka.TimeOffsetOf(id, since)); err == nil && r.From < 0 {
 			r.From = r.To
@@ -67,6 +67,9 @@ func (a *Admin) Committed(ctx context.Context, groupID, topic string, partitions
 	res, err := a.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: groupID, Topics: map[string][]int{topic: partitions}})
 	if err == nil {
 		err = res.Error
+	}
+	if errors.Is(err, kafka.GroupIdNotFound) {
+		return nil, nil //nolint:nilnil // it has never committed
 	}
 	if err != nil {
 		return nil, fmt.Errorf("offsets of group %s: %w", groupID, needs("Describe on the group", err))
@@ -162,6 +165,9 @@ func scanPartition(ctx context.Context, f *fetcher, topic string, id int, r Rang
 			}
 		}
 		next := min(got.next, r.To)
+		if len(got.messages) == 0 && next == at && got.end <= at {
+			next = r.To // a transaction is open, or the log was cut: nothing further may be read, however long one waits
+		}
 		if done != nil {
 			done.Add(next - at)
 		}

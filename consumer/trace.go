@@ -48,6 +48,38 @@ type TraceConfig struct {
 // ErrNoAttempts says that the attempts topic does not exist: what was delivered cannot be known.
 var ErrNoAttempts = errors.New("the attempts topic does not exist; set attempts.topic: true, and what happens from then on is known")
 
+// clockSlack is how far the clocks of producers, brokers and instances may be apart: what came of a record may bear a time
+// a little before it.
+const clockSlack = time.Minute
+
+// queue is a retry or replay topic.
+type queue struct {
+	delay    time.Duration // after which its records come up
+	progress map[int]Progress
+}
+
+// queues are those of the topics that deliveries wait in, with how far their groups have come.
+func (a *Admin) queues(ctx context.Context, topics map[string]int) (map[string]queue, error) {
+	ladder := newLadder(a.cfg.TopicPrefix, a.cfg.Schedule, a.cfg.ParkMin, a.cfg.ParkMax)
+	replay := newNames(a.cfg.TopicPrefix).replay
+	queues := make(map[string]queue)
+	for topic, partitions := range topics {
+		delay, tier := ladder.tierDelay(topic)
+		group := a.cfg.Kafka.Group + ".replay"
+		if tier {
+			group = a.cfg.Kafka.Group + ".retry." + formatDelay(delay)
+		} else if topic != replay {
+			continue
+		}
+		progress, err := a.Committed(ctx, group, topic, partitionIDs(partitions))
+		if err != nil {
+			return nil, err
+		}
+		queues[topic] = queue{delay, progress}
+	}
+	return queues, nil
+}
+
 // Trace finds out, from the attempts, retry, replay and dead-letter topics, where deliveries are. knows says whether
 // there is an attempts topic.
 func (a *Admin) Trace(ctx context.Context, cfg TraceConfig) (knows bool, err error) {
@@ -55,7 +87,12 @@ func (a *Admin) Trace(ctx context.Context, cfg TraceConfig) (knows bool, err err
 	if err != nil {
 		return false, err
 	}
-	ladder := newLadder(a.cfg.TopicPrefix, a.cfg.Schedule, a.cfg.ParkMin, a.cfg.ParkMax)
+	// All groups first, and then how far the topics reach: a delivery that moves meanwhile is seen where it was, where it
+	// goes, or in both, and never in neither.
+	queues, err := a.queues(ctx, counts)
+	if err != nil {
+		return false, err
+	}
 	names := newNames(a.cfg.TopicPrefix)
 	t := &tracer{cfg: cfg}
 	type job struct {
@@ -64,8 +101,8 @@ func (a *Admin) Trace(ctx context.Context, cfg TraceConfig) (knows bool, err err
 		each   func(*Message) error
 	}
 	var jobs []job
-	for topic, partitions := range counts {
-		delay, tier := ladder.tierDelay(topic)
+	for topic := range counts {
+		q, waits := queues[topic]
 		var each func(*Message) error
 		switch {
 		case topic == names.attempts:
@@ -73,16 +110,8 @@ func (a *Admin) Trace(ctx context.Context, cfg TraceConfig) (knows bool, err err
 			each = t.attempt
 		case topic == names.deadLetter:
 			each = t.dead
-		case tier, topic == names.replay:
-			group := a.cfg.Kafka.Group + ".replay"
-			if tier {
-				group = a.cfg.Kafka.Group + ".retry." + formatDelay(delay)
-			}
-			progress, err := a.Committed(ctx, group, topic, partitionIDs(partitions))
-			if err != nil {
-				return false, err
-			}
-			each = func(m *Message) error { return t.waiting(m, delay, progress) }
+		case waits:
+			each = func(m *Message) error { return t.waiting(m, q.delay, q.progress) }
 		default:
 			continue
 		}
@@ -258,28 +287,18 @@ func (a *Admin) Backlogs(ctx context.Context, done *atomic.Int64, total func(int
 	if err != nil {
 		return nil, err
 	}
-	ladder := newLadder(a.cfg.TopicPrefix, a.cfg.Schedule, a.cfg.ParkMin, a.cfg.ParkMax)
-	names := newNames(a.cfg.TopicPrefix)
+	queues, err := a.queues(ctx, counts)
+	if err != nil {
+		return nil, err
+	}
 	var mu sync.Mutex // guards all
 	all := make(map[string]*Backlog)
-	for topic, partitions := range counts {
-		delay, tier := ladder.tierDelay(topic)
-		if !tier && topic != names.replay {
-			continue
-		}
-		group := a.cfg.Kafka.Group + ".replay"
-		if tier {
-			group = a.cfg.Kafka.Group + ".retry." + formatDelay(delay)
-		}
-		progress, err := a.Committed(ctx, group, topic, partitionIDs(partitions))
-		if err != nil {
-			return nil, err
-		}
+	for topic, q := range queues {
 		ranges, err := a.Ranges(ctx, topic, time.Time{})
 		if err != nil {
 			return nil, err
 		}
-		for id, p := range progress {
+		for id, p := range q.progress {
 			r := ranges[id]
 			r.From = min(max(r.From, p.Offset), r.To)
 			ranges[id] = r
@@ -288,7 +307,7 @@ func (a *Admin) Backlogs(ctx context.Context, done *atomic.Int64, total func(int
 			total(Total(ranges))
 		}
 		if err := a.Scan(ctx, topic, ranges, done, func(m *Message) error {
-			if p, ok := progress[m.Partition]; ok && p.Settled(m.Offset) {
+			if p, ok := q.progress[m.Partition]; ok && p.Settled(m.Offset) {
 				return nil
 			}
 			mu.Lock()
