@@ -5,6 +5,7 @@ package clients_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -122,7 +123,8 @@ func (w *walk) page(t *testing.T, page string, from, to int) {
 	n := 0
 	for _, found := range blocks.FindAllStringSubmatch(string(text), -1) {
 		comment, language, block := found[1], found[2], found[3]
-		if !strings.HasPrefix(comment, "run: ") && !(whole[page] && strings.Contains(" sh bash console ", " "+language+" ")) {
+		isRun := strings.HasPrefix(comment, "run: ") || whole[page] && strings.Contains(" sh bash console ", " "+language+" ")
+		if !isRun {
 			continue
 		}
 		if n++; n <= from || n > to {
@@ -177,19 +179,20 @@ func (w *walk) run(t *testing.T, dir string, first int) {
 	if err := os.MkdirAll(bin, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(bin, "kafka-topics.sh"), []byte(tool), 0o700); err != nil { //nolint:gosec // it is a program
+	if err := os.WriteFile(filepath.Join(bin, "kafka-topics.sh"), []byte(tool), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	script := "exec 3> ../times\n"
+	var script strings.Builder
+	script.WriteString("exec 3> ../times\n")
 	for i, c := range w.commands {
 		if i == first {
-			script += "cp ../receiver.log ../first.log\n"
+			script.WriteString("cp ../receiver.log ../first.log\n")
 		}
-		script += "__began=${EPOCHREALTIME/[.,]/}; echo \"--- $__began\"\n" + c.text +
-			"\n__status=$?; echo \"$__status $((${EPOCHREALTIME/[.,]/} - __began))\" >&3; [ $__status = 0 ] || exit 1\n"
+		fmt.Fprintf(&script, "__began=${EPOCHREALTIME/[.,]/}\n%s\n"+
+			"__status=$?; echo \"$__status $((${EPOCHREALTIME/[.,]/} - __began))\" >&3; [ $__status = 0 ] || exit 1\n", c.text)
 	}
 	ctx := within(t, 7*time.Minute)
-	cmd := exec.CommandContext(ctx, "bash", "-c", script)
+	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
 	cmd.Dir = w.dir
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+dir, "GOPATH="+goEnv(t, "GOPATH"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOMODCACHE="+goEnv(t, "GOMODCACHE"), "GOFLAGS=-mod=mod")
 	if cold := os.Getenv("FANOUT_PAGES_GOCACHE"); cold != "" {
@@ -266,7 +269,7 @@ func goEnv(t *testing.T, name string) string {
 // inOwnNetwork runs the test again, in a network namespace; who is not root needs a user namespace for that.
 func inOwnNetwork(t *testing.T) {
 	t.Helper()
-	cmd := exec.CommandContext(within(t, 9*time.Minute), os.Args[0], "-test.run=^TestPages$", "-test.v", "-test.timeout=9m") //nolint:gosec // this program
+	cmd := exec.CommandContext(within(t, 9*time.Minute), os.Args[0], "-test.run=^TestPages$", "-test.v", "-test.timeout=9m")
 	cmd.Env = append(os.Environ(), "FANOUT_PAGES=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
 	if os.Getuid() != 0 {
