@@ -18,20 +18,28 @@ func (d *Dispatcher) wakeLaneAt(l *lane, at, now time.Time) {
 		l.mu.Lock()
 		l.wakeAt = time.Time{}
 		l.mu.Unlock()
-		d.resume(l, false, false)
+		d.resume(l, false, false, false)
 		d.wakeLine()
 	})
 }
 
-// start makes the attempt that the lane, which is locked, has begun.
-func (d *Dispatcher) start(l *lane, del *Delivery, unproven bool) {
+// task is an attempt that its lane has begun, and the place it holds.
+type task struct {
+	lane     *lane
+	req      *request
+	del      *Delivery // nil: none
+	unproven bool      // the place's kind
+}
+
+// start makes the attempt of a lane that is locked.
+func (d *Dispatcher) start(t task) {
 	d.working.Add(1)
-	go d.work(l, l.req, del, unproven)
+	go d.work(t)
 }
 
 // resume begins what attempts of the lane's queue may begin, the first with the place it was handed, the others with
-// places they can get. The caller then calls wakeLine.
-func (d *Dispatcher) resume(l *lane, placed, unproven bool) {
+// places they can get. With mine that first one is left for the caller to make. The caller then calls wakeLine.
+func (d *Dispatcher) resume(l *lane, placed, unproven, mine bool) (first task) {
 	now := time.Now()
 	var over []settled
 	l.mu.Lock()
@@ -47,7 +55,12 @@ func (d *Dispatcher) resume(l *lane, placed, unproven bool) {
 				break
 			}
 		}
-		d.start(l, d.next(l, now), unproven)
+		t := task{lane: l, del: d.next(l, now), req: l.req, unproven: unproven}
+		if mine {
+			first, mine = t, false
+		} else {
+			d.start(t)
+		}
 		placed = false
 	}
 	l.mu.Unlock()
@@ -55,16 +68,22 @@ func (d *Dispatcher) resume(l *lane, placed, unproven bool) {
 	if placed {
 		d.slots.release(unproven)
 	}
+	return first
 }
 
 // wakeLine hands free places to the lanes in line.
-func (d *Dispatcher) wakeLine() {
+func (d *Dispatcher) wakeLine() { d.handOn(false) }
+
+// handOn is wakeLine; with mine the first attempt that may begin is left for the caller to make, who saves a goroutine.
+func (d *Dispatcher) handOn(mine bool) (first task) {
 	for {
 		l, unproven := d.slots.wake()
 		if l == nil {
-			return
+			return first
 		}
-		d.resume(l, true, unproven)
+		if t := d.resume(l, true, unproven, mine); t.del != nil {
+			first, mine = t, false
+		}
 	}
 }
 
@@ -119,15 +138,18 @@ func (d *Dispatcher) next(l *lane, now time.Time) *Delivery {
 }
 
 // work makes attempts of one lane, one after the other, for as long as there are any that may begin and no other lane
-// waits for a place.
-func (d *Dispatcher) work(l *lane, req *request, del *Delivery, unproven bool) {
+// waits for a place; then it goes on with the first of those.
+func (d *Dispatcher) work(t task) {
 	defer d.working.Done()
-	if req.target.TLS {
-		deepen()
-	}
-	for del != nil {
+	deep := false
+	for t.del != nil {
+		if t.req.target.TLS && !deep {
+			deepen()
+			deep = true
+		}
+		l, del := t.lane, t.del
 		begun := time.Now()
-		out := d.attempt(req, del, begun)
+		out := d.attempt(t.req, del, begun)
 		now := begun.Add(out.Took)
 		d.attempts.Add(1)
 
@@ -135,19 +157,19 @@ func (d *Dispatcher) work(l *lane, req *request, del *Delivery, unproven bool) {
 		l.inFlight--
 		l.used = now
 		l.ended(now, out.Took)
-		if req == l.req { // else it tells of a configuration that is no more
+		if t.req == l.req { // else it tells of a configuration that is no more
 			d.learn(l, &out, begun, now)
 		}
 		keep := out.Result != Delivered || l.sample(now)
 		more, over := d.ready(l, now, nil)
 		again := l.unproven(now)
-		yield := d.slots.waiting.Load() > 0 || unproven != again // the place's kind must fit the lane
+		yield := d.slots.waiting.Load() > 0 || t.unproven != again // the place's kind must fit the lane
 		var next *Delivery
 		if more && !yield {
 			next = d.next(l, now)
 			more = l.head != nil && l.inFlight < int(l.health.limit)
 		}
-		req = l.req
+		t.del, t.req = next, l.req
 		l.mu.Unlock()
 
 		if keep {
@@ -155,16 +177,19 @@ func (d *Dispatcher) work(l *lane, req *request, del *Delivery, unproven bool) {
 		}
 		d.settle(del, &out)
 		d.settleAll(over)
-		if del = next; del == nil {
-			d.slots.release(unproven)
+		if next == nil {
+			d.slots.release(t.unproven)
 		}
 		switch {
 		case more && yield:
 			d.slots.lineUp(l, again)
 		case more:
-			d.resume(l, false, false)
+			d.resume(l, false, false, false)
 		}
-		if del == nil || more {
+		switch {
+		case next == nil:
+			t = d.handOn(true)
+		case more:
 			d.wakeLine()
 		}
 	}
