@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -93,7 +94,7 @@ func attributes(list []*common.KeyValue) map[string]string {
 		if text, ok := a.GetValue().GetValue().(*common.AnyValue_StringValue); ok {
 			found[a.GetKey()] = text.StringValue
 		} else {
-			found[a.GetKey()] = fmt.Sprint(a.GetValue().GetIntValue())
+			found[a.GetKey()] = strconv.FormatInt(a.GetValue().GetIntValue(), 10)
 		}
 	}
 	return found
