@@ -89,8 +89,6 @@ func (w *walk) more(t *testing.T, captured string) {
 	subscribe("captured", captured)
 	w.prepare(`fanout subscriptions test acme captured && echo ` + whsec + ` > secret.txt`)
 	w.page(t, "docs/receivers.md", 0, 99)
-	w.prepare(`TOKEN=none`)
-	w.page(t, "docs/operating.md", 0, 99)
 	w.prepare(`kill %1; wait %1`)
 }
 
@@ -107,7 +105,7 @@ type command struct {
 var (
 	blocks = regexp.MustCompile("(?ms)(?:^[ \t]*<!-- (run: TestPages|not run: [^>]*?) -->\n\n)?^[ \t]*```(\\w+)\n(.*?)^[ \t]*```")
 	// whole are pages on which every block of commands is run.
-	whole = map[string]bool{"docs/getting-started.md": true, "docs/operating.md": true}
+	whole = map[string]bool{"docs/getting-started.md": true}
 )
 
 func (w *walk) prepare(text string) { w.commands = append(w.commands, command{"", text}) }
