@@ -5,7 +5,7 @@ COMPOSE  := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 # The packages that have tests with the build tag `real`.
 REAL     = $(shell grep -rl --include='*_test.go' '^//go:build real' . | xargs -r -n1 dirname | sort -u)
 
-.PHONY: build test test-race test-real test-clients test-browser test-api test-deploy fuzz docs licenses vuln bench chaos demo lint fmt cover real-deps ci clean help
+.PHONY: build test test-race test-real test-clients test-collector test-browser test-api test-deploy fuzz docs licenses vuln bench chaos demo lint fmt cover real-deps ci clean help
 
 build: ## compile bin/fanout
 	go build -trimpath -o bin/fanout ./cmd/fanout
@@ -22,6 +22,9 @@ test-real: real-deps ## the tests on real Kafka and Redis, one package at a time
 test-clients: real-deps ## producers, sync jobs and receivers that are not ours, and the pages' commands in a fresh clone
 	@testdata/clients/fetch.sh
 	go test -count=1 -tags clients -timeout 10m ./cmd/internal/clients
+
+test-collector: ## the traces, read back by a real OpenTelemetry Collector; building that takes minutes, once
+	go test -count=1 -tags real,collector -timeout 20m -run Collector ./cmd/fanout
 
 test-browser: ## the dashboard in Chromium with axe, and the verify samples; screenshots go to .browser
 	@admin/browser-deps.sh
@@ -58,7 +61,7 @@ demo: ## fanout with everything it needs in one process
 lint: ## gofmt, vet, golangci-lint, the compose file
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run make fmt:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
-	go vet -tags real,browser,clients ./...
+	go vet -tags real,browser,clients,collector ./...
 	go run $(GOLANGCI) run
 	go run $(COMPOSE) -no-interpolation docker-compose.yml >/dev/null
 
