@@ -25,6 +25,10 @@ const (
 	grace        = time.Second     // past blockTimeout, until XREAD counts as hanging
 )
 
+// slotsAge is how old may be what is known of a Cluster's masters. A killed one cannot say who serves in its place, and
+// go-redis asks the others after a minute only, unless it is told to ask sooner.
+const slotsAge = time.Second
+
 //nolint:gochecknoglobals // go-redis logs to stderr through a global of its own
 var quiet = sync.OnceFunc(logging.Disable)
 
@@ -62,6 +66,11 @@ func newClient(cfg *Config, retries int) (redis.UniversalClient, error) {
 	}
 	if opt.Dialer, err = cfg.dialer(t); err != nil {
 		return nil, err
+	}
+	if t.kind == "cluster" {
+		nodes := opt.Cluster()
+		nodes.ClusterStateReloadInterval = slotsAge
+		return redis.NewClusterClient(nodes), nil
 	}
 	return redis.NewUniversalClient(opt), nil
 }

@@ -669,8 +669,7 @@ func TestRealRedisCluster(t *testing.T) {
 		}
 	})
 	for _, r := range cluster.Nodes {
-		cli(t, r, aclLine(t, "fanout", secretWord)...)
-		cli(t, r, aclCluster(t)...)
+		allow(t, r)
 		cli(t, r, aclLine(t, "fanout-sync", secretWord)...)
 	}
 	m.config.Set("redis.url", cluster.URL()).Set("redis.username", "fanout").Set("redis.password", secretWord)
