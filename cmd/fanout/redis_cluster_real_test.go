@@ -3,6 +3,9 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -50,6 +53,73 @@ func TestRealRedisClusterFailover(t *testing.T) {
 	stop()
 	watched()
 	m.complete(t)
+}
+
+// TestRealRedisClusterEmptied empties one master of three: a third of all is gone, which is no loss of half, and yet all
+// that this one held.
+func TestRealRedisClusterEmptied(t *testing.T) {
+	logging.Disable() // our own client's, of nodes that are down
+	m := newModes(t, "redis-emptied", "")
+	cluster, err := m.lab.Cluster(within(t, time.Minute), lab.RedisSecurity{}, 3, 0)
+	must(t, err)
+	t.Cleanup(func() {
+		for _, r := range cluster.Nodes {
+			_ = r.Kill()
+		}
+	})
+	m.config.Set("redis.url", cluster.URL())
+	m.put = func(account, json string) { m.putCluster(t, cluster, account, json) }
+	accounts := many(100)
+	fill := func() {
+		for _, account := range accounts {
+			m.put(account, m.hook("/hook"))
+		}
+	}
+	fill()
+	m.start(t)
+	m.send(t, 100, accounts...)
+	await(t, 10*time.Second, "a first delivery", func() bool { return m.receiver.Seen("/hook") > 0 })
+	watched := m.watch(t, len(accounts))
+	stop := m.load(t, accounts...)
+
+	// With the stream of changes, its position is gone: all is loaded again.
+	owner, err := cluster.Owner(t.Context(), "fanout:changes")
+	must(t, err)
+	held := 0
+	for _, account := range accounts {
+		if r, err := cluster.Owner(t.Context(), "fanout:account:"+account); err == nil && r == owner {
+			held++
+		}
+	}
+	refused := func(what string, empty func()) {
+		t.Helper()
+		at, began := m.logLength(), time.Now()
+		empty()
+		m.logged(t, at, "refused a full load", fmt.Sprintf(`"known":%d,"found":%d`, len(accounts), len(accounts)-held))
+		t.Logf("%s: %d of %d gone, refused after %s", what, held, len(accounts), time.Since(began).Round(time.Millisecond))
+		time.Sleep(3 * time.Second) // past the second question, by which all that is missing would be dropped
+		if n := m.subscriptions(t); n != len(accounts) {
+			t.Errorf("%s: %d subscriptions are known, want %d", what, n, len(accounts))
+		}
+	}
+	refused("restarted empty", func() {
+		must(t, owner.Kill())
+		must(t, os.RemoveAll(filepath.Join(filepath.Dir(owner.Log()), "appendonlydir")))
+		must(t, owner.Start(within(t, 20*time.Second)))
+	})
+	began := time.Now()
+	fill()
+	await(t, 45*time.Second, "a load that is not refused", func() bool {
+		status, err := m.fanout.Metrics(t.Context())
+		return err == nil && status.Sum("fanout_subscriptions_age_seconds") < 2
+	})
+	t.Logf("filled again by the sync job: taken after %s", time.Since(began).Round(time.Millisecond))
+	refused("flushed", func() { must(t, owner.FlushAll(t.Context())) })
+	stop()
+	watched()
+	m.complete(t)
+	m.must(t, "subscriptions", "accept")
+	await(t, 10*time.Second, "what is left, once confirmed", func() bool { return m.subscriptions(t) == len(accounts)-held })
 }
 
 // allow makes fanout's user on a node; it lasts until the node ends.
