@@ -186,11 +186,7 @@ func TestAuditOfWhatMoves(t *testing.T) {
 	w.cluster.ControlKey(int16(kmsg.OffsetFetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		w.cluster.KeepControl()
 		req, _ := r.(*kmsg.OffsetFetchRequest)
-		group := req.Group
-		for _, g := range req.Groups {
-			group += g.Group
-		}
-		if n := moving; group == "fanout.retry.200ms" && n >= 0 {
+		if n := moving; req.Group == "fanout.retry.200ms" && n >= 0 {
 			moving = -1
 			w.cluster.SleepControl(func() {
 				w.produce("fanout.dead-letter", 0, forge(forged(n, "{}"), time.Now(), dispatcher.Expired))

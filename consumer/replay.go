@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
+	"hash/fnv"
+	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -60,10 +61,12 @@ type position struct {
 	id        uint64 // of its webhook-id
 }
 
-var idSeed = maphash.MakeSeed()
+func (d *DeadLetter) position() position { return position{d.Partition, d.Offset, idHash(d.ID)} }
 
-func (d *DeadLetter) position() position {
-	return position{d.Partition, d.Offset, maphash.String(idSeed, d.ID)}
+func idHash(id string) uint64 {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, id) // a hash takes everything
+	return h.Sum64()
 }
 
 // Replay sends dead letters out again, through the replay topic and to their own subscription only.
@@ -273,7 +276,7 @@ func (r *Replay) readDelivered(ctx context.Context, letters map[int]Range, done 
 // sentPosition is which dead letter a record of the replay topic was made of.
 func sentPosition(m *Message) (position, error) {
 	at, err := parsePosition(m.Header(headerDeadLetter))
-	at.id = maphash.String(idSeed, m.Header(headerWebhookID))
+	at.id = idHash(m.Header(headerWebhookID))
 	return at, err
 }
 
