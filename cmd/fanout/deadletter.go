@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -95,6 +97,9 @@ func (s *selection) filter(now time.Time) (consumer.Filter, error) {
 		}
 		f.Offsets = &r
 	}
+	if f.Since.After(now.Add(time.Minute)) {
+		note("since", s.since, "has not come yet: nothing can have died since")
+	}
 	for _, p := range s.partitions {
 		if p < 0 {
 			note("partition", strconv.Itoa(p), "partitions count from 0")
@@ -123,7 +128,7 @@ func moment(s string, now time.Time) (time.Time, error) {
 		return t, nil
 	}
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.ParseFloat(days, 64); err == nil && n >= 0 {
+		if n, err := strconv.ParseFloat(days, 64); err == nil && n >= 0 && n <= 36500 { // a Duration holds 292 years
 			return now.Add(-time.Duration(n * 24 * float64(time.Hour))), nil
 		}
 	}
@@ -141,19 +146,52 @@ func offsetRange(s string) (consumer.Range, error) {
 	}
 	f, err1 := strconv.ParseInt(from, 10, 64)
 	t, err2 := strconv.ParseInt(to, 10, 64)
-	if err1 != nil || err2 != nil || f < 0 || t < f {
+	if err1 != nil || err2 != nil || f < 0 || t < f || t == math.MaxInt64 {
 		return consumer.Range{}, errors.New("is no range; write FROM-TO with FROM not above TO")
 	}
 	return consumer.Range{From: f, To: t + 1}, nil
 }
 
-// kafkaAdmin is a connection to Kafka for as long as ctx, unlike withAdmin's.
-func (a *app) kafkaAdmin(cfg *config.Config) (*consumer.Admin, func(error) error, error) {
+// withKafka asks something of Kafka, however long that takes, unlike withAdmin.
+func (a *app) withKafka(cmd *cobra.Command, ask func(context.Context, *config.Config, *consumer.Admin) error) error {
+	cfg, err := a.load(cmd)
+	if err != nil {
+		return err
+	}
 	admin, err := consumer.NewAdmin(cfg.Consumer())
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	return admin, func(err error) error { return kafkaHint(cfg, err) }, nil
+	defer admin.Close()
+	return kafkaHint(&cfg, ask(cmd.Context(), &cfg, admin))
+}
+
+// eachLetter calls f with each dead letter that the filter selects, one at a time, and says how many records were read.
+func (a *app) eachLetter(ctx context.Context, admin *consumer.Admin, filter *consumer.Filter, f func(*consumer.DeadLetter) error) (read int, err error) {
+	letters := admin.DeadLetters()
+	ranges, err := letters.Ranges(ctx, filter)
+	if err != nil {
+		return 0, err
+	}
+	done, total, end := a.progress("reading dead letters")
+	defer end()
+	total(consumer.Total(ranges))
+	var one sync.Mutex // guards what f changes
+	return int(consumer.Total(ranges)), letters.Each(ctx, filter, ranges, done, func(d *consumer.DeadLetter) error {
+		one.Lock()
+		defer one.Unlock()
+		return f(d)
+	})
+}
+
+// selectedLetters are the dead letters that the filter selects, in the order of their death.
+func (a *app) selectedLetters(ctx context.Context, admin *consumer.Admin, filter *consumer.Filter) (found []*consumer.DeadLetter, err error) {
+	_, err = a.eachLetter(ctx, admin, filter, func(d *consumer.DeadLetter) error {
+		found = append(found, new(*d))
+		return nil
+	})
+	slices.SortFunc(found, func(x, y *consumer.DeadLetter) int { return x.DeadAt.Compare(y.DeadAt) })
+	return found, err
 }
 
 // kafkaHint adds the next step to an error that Kafka, or the way there, is the cause of. A partition that is not there
@@ -226,16 +264,9 @@ func (a *app) deadletterStatsCommand() *cobra.Command {
 					return &exitError{code: 2, err: fmt.Errorf("--by %s: want subscription, event or reason", key)}
 				}
 			}
-			cfg, err := a.load(cmd)
-			if err != nil {
-				return err
-			}
-			admin, wrap, err := a.kafkaAdmin(&cfg)
-			if err != nil {
-				return err
-			}
-			defer admin.Close()
-			return wrap(a.deadletterStats(cmd.Context(), admin, &filter, groups))
+			return a.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *consumer.Admin) error {
+				return a.deadletterStats(ctx, admin, &filter, groups)
+			})
 		},
 	}
 	s.flags(cmd.Flags())
@@ -335,19 +366,15 @@ func (a *app) deadletterListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cfg, err := a.load(cmd)
-			if err != nil {
-				return err
+			if limit < 0 {
+				return &exitError{code: 2, err: errNegativeLimit}
 			}
-			admin, wrap, err := a.kafkaAdmin(&cfg)
-			if err != nil {
-				return err
-			}
-			defer admin.Close()
 			if a.format != "table" && !cmd.Flags().Changed("limit") {
 				limit = 0
 			}
-			return wrap(a.deadletterList(cmd.Context(), admin, &filter, limit))
+			return a.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *consumer.Admin) error {
+				return a.deadletterList(ctx, admin, &filter, limit)
+			})
 		},
 	}
 	s.flags(cmd.Flags())
@@ -355,24 +382,17 @@ func (a *app) deadletterListCommand() *cobra.Command {
 	return configured(cmd)
 }
 
+// errNegativeLimit is a --limit of less than nothing.
+var errNegativeLimit = errors.New("--limit is not negative; 0 means no limit")
+
 // errEnough ends a scan that has shown what was asked for.
 var errEnough = errors.New("enough")
 
 func (a *app) deadletterList(ctx context.Context, admin *consumer.Admin, filter *consumer.Filter, limit int) error {
-	letters := admin.DeadLetters()
-	ranges, err := letters.Ranges(ctx, filter)
-	if err != nil {
-		return err
-	}
-	done, total, end := a.progress("reading dead letters")
-	total(consumer.Total(ranges))
-	var mu sync.Mutex // guards all below
 	shown := 0
 	rows := [][]string{{"PARTITION/OFFSET", "DIED", "REASON", "STATUS", "ACCOUNT", "SUBSCRIPTION", "EVENT", "ATTEMPTS", "REPLAYS", "WEBHOOK-ID", "DETAIL"}}
 	list := a.lister()
-	err = letters.Each(ctx, filter, ranges, done, func(d *consumer.DeadLetter) error {
-		mu.Lock()
-		defer mu.Unlock()
+	read, err := a.eachLetter(ctx, admin, filter, func(d *consumer.DeadLetter) error {
 		if limit > 0 && shown >= limit {
 			return errEnough
 		}
@@ -392,16 +412,18 @@ func (a *app) deadletterList(ctx context.Context, admin *consumer.Admin, filter 
 		})
 		return nil
 	})
-	end()
 	more := err == errEnough //nolint:errorlint // it is ours, unwrapped
-	if err != nil && !more {
+	if more {
+		err = nil
+	}
+	if a.format != "table" && (err == nil || list.some) {
+		return errors.Join(err, list.end()) // a part is well-formed too: the exit status says that it is one
+	}
+	if err != nil {
 		return err
 	}
-	if a.format != "table" {
-		return list.end()
-	}
 	if shown == 0 {
-		fmt.Fprintf(a.stdout, "no dead letters%s (%s read)\n", selected(filter), count(int(consumer.Total(ranges)), "record"))
+		fmt.Fprintf(a.stdout, "no dead letters%s (%s read)\n", selected(filter), count(read, "record"))
 		return nil
 	}
 	if err := table(a.stdout, rows); err != nil {

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,16 +33,9 @@ func (a *app) deadletterExportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cfg, err := a.load(cmd)
-			if err != nil {
-				return err
-			}
-			admin, wrap, err := a.kafkaAdmin(&cfg)
-			if err != nil {
-				return err
-			}
-			defer admin.Close()
-			return wrap(a.deadletterExport(cmd.Context(), admin, &filter, file))
+			return a.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *consumer.Admin) error {
+				return a.deadletterExport(ctx, admin, &filter, file)
+			})
 		},
 	}
 	s.flags(cmd.Flags())
@@ -65,23 +58,12 @@ func (a *app) deadletterExport(ctx context.Context, admin *consumer.Admin, filte
 		out = file
 	}
 	buffered := bufio.NewWriterSize(out, 1<<16)
-	letters := admin.DeadLetters()
-	ranges, err := letters.Ranges(ctx, filter)
-	if err != nil {
-		return err
-	}
-	done, total, end := a.progress("reading dead letters")
-	total(consumer.Total(ranges))
-	var mu sync.Mutex // guards n and the writer
 	n := 0
 	list := &lister{out: buffered, lines: true}
-	err = letters.Each(ctx, filter, ranges, done, func(d *consumer.DeadLetter) error {
-		mu.Lock()
-		defer mu.Unlock()
+	_, err = a.eachLetter(ctx, admin, filter, func(d *consumer.DeadLetter) error {
 		n++
 		return list.add(d)
 	})
-	end()
 	if err == nil {
 		err = buffered.Flush()
 	}
@@ -99,16 +81,9 @@ func (a *app) deadletterShowCommand() *cobra.Command {
 		Example: "  fanout deadletter show 3/1287\n  fanout deadletter show msg_2mbk7qbnrzvv2pfh3esgfzy4ea",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.load(cmd)
-			if err != nil {
-				return err
-			}
-			admin, wrap, err := a.kafkaAdmin(&cfg)
-			if err != nil {
-				return err
-			}
-			defer admin.Close()
-			return wrap(a.deadletterShow(cmd.Context(), &cfg, admin, args[0]))
+			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *consumer.Admin) error {
+				return a.deadletterShow(ctx, cfg, admin, args[0])
+			})
 		},
 	})
 }
@@ -123,7 +98,7 @@ type shownLetter struct {
 }
 
 func (a *app) deadletterShow(ctx context.Context, cfg *config.Config, admin *consumer.Admin, which string) error {
-	letters, err := findLetters(ctx, admin, which)
+	letters, err := a.findLetters(ctx, admin, which)
 	if err != nil {
 		return err
 	}
@@ -163,8 +138,7 @@ func (a *app) deadletterShow(ctx context.Context, cfg *config.Config, admin *con
 	return nil
 }
 
-func findLetters(ctx context.Context, admin *consumer.Admin, which string) ([]*consumer.DeadLetter, error) {
-	letters := admin.DeadLetters()
+func (a *app) findLetters(ctx context.Context, admin *consumer.Admin, which string) ([]*consumer.DeadLetter, error) {
 	filter := consumer.Filter{IDs: []string{which}}
 	if p, o, ok := strings.Cut(which, "/"); ok {
 		partition, err1 := strconv.Atoi(p)
@@ -174,21 +148,7 @@ func findLetters(ctx context.Context, admin *consumer.Admin, which string) ([]*c
 		}
 		filter = consumer.Filter{Partitions: []int{partition}, Offsets: &consumer.Range{From: offset, To: offset + 1}}
 	}
-	ranges, err := letters.Ranges(ctx, &filter)
-	if err != nil {
-		return nil, err
-	}
-	var mu sync.Mutex // guards found
-	var found []*consumer.DeadLetter
-	err = letters.Each(ctx, &filter, ranges, nil, func(d *consumer.DeadLetter) error {
-		mu.Lock()
-		defer mu.Unlock()
-		kept := *d
-		found = append(found, &kept)
-		return nil
-	})
-	slices.SortFunc(found, func(a, b *consumer.DeadLetter) int { return a.DeadAt.Compare(b.DeadAt) })
-	return found, err
+	return a.selectedLetters(ctx, admin, &filter)
 }
 
 func showLetter(w io.Writer, s *shownLetter) {
@@ -214,18 +174,18 @@ func showLetter(w io.Writer, s *shownLetter) {
 	line("replays", strconv.Itoa(d.Replays))
 	line("replay", d.Replay)
 	line("key", string(d.Key))
-	for name, value := range d.Headers {
-		line("header", name+": "+string(value))
+	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
+		line("header", name+": "+string(d.Headers[name]))
 	}
 	fmt.Fprintf(w, "value         %s\n", printable(s.Body))
 	if s.Trace != nil {
 		showTrace(w, s.Trace)
 	}
 	if s.Curl != "" {
-		fmt.Fprintf(w, "\nto send it again by hand:\n%s\n", s.Curl)
+		fmt.Fprintf(w, "\nto send it again by hand:\n%s\n", printableLines(s.Curl))
 	}
 	if s.Why != "" {
-		fmt.Fprintf(w, "\n%s\n", s.Why)
+		fmt.Fprintf(w, "\n%s\n", printable(s.Why))
 	}
 }
 
@@ -242,7 +202,7 @@ func showTrace(w io.Writer, t *consumer.Trace) {
 		if at.Attempt > 0 {
 			text = fmt.Sprintf("attempt %d, %dms: %s", at.Attempt, at.TookMillis, text)
 		}
-		fmt.Fprintf(w, "  %s  %-8s %s %s\n", time.UnixMilli(at.Time).Local().Format("01-02 15:04:05.000"), at.Stage, text, printable(at.Detail))
+		fmt.Fprintf(w, "  %s  %-8s %s %s\n", time.UnixMilli(at.Time).Local().Format("01-02 15:04:05.000"), printable(at.Stage), printable(text), printable(at.Detail))
 		if at.Response != "" {
 			fmt.Fprintf(w, "      answer: %s\n", printable(at.Response))
 		}

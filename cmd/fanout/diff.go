@@ -25,10 +25,6 @@ func (a *app) diffCommand() *cobra.Command {
 		Args:        cobra.ExactArgs(1),
 		Annotations: map[string]string{streams: ""},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.load(cmd)
-			if err != nil {
-				return err
-			}
 			next, warnings, err := config.Load(newFile, true, a.env, nil)
 			for _, warning := range warnings {
 				fmt.Fprintf(a.stderr, "warning: %s: %s\n", newFile, warning)
@@ -36,12 +32,9 @@ func (a *app) diffCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			admin, wrap, err := a.kafkaAdmin(&cfg)
-			if err != nil {
-				return err
-			}
-			defer admin.Close()
-			return wrap(a.diff(cmd.Context(), admin, &cfg, &next, args[0]))
+			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *consumer.Admin) error {
+				return a.diff(ctx, admin, cfg, &next, args[0])
+			})
 		},
 	}
 	cmd.Flags().StringVar(&newFile, "new-config", "", "the new configuration file")

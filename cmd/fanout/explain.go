@@ -35,20 +35,20 @@ func (a *app) explainCommand() *cobra.Command {
 			if (len(args) == 1) == (eventFile != "") {
 				return &exitError{code: 2, err: errors.New("give either TOPIC/PARTITION/OFFSET or --event FILE")}
 			}
-			cfg, err := a.load(cmd)
-			if err != nil {
-				return err
+			if topic != "" && eventFile == "" {
+				return &exitError{code: 2, err: errors.New("--topic goes with --event: a record says its topic")}
 			}
-			admin, wrap, err := a.kafkaAdmin(&cfg)
-			if err != nil {
-				return err
-			}
-			defer admin.Close()
-			e := &explainer{a: a, cfg: &cfg, admin: admin, reveal: reveal}
-			if eventFile != "" {
-				return e.file(cmd.Context(), eventFile, topic)
-			}
-			return wrap(e.record(cmd.Context(), args[0]))
+			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *consumer.Admin) error {
+				e := &explainer{a: a, cfg: cfg, admin: admin, reveal: reveal}
+				if eventFile != "" {
+					return e.file(ctx, eventFile, topic)
+				}
+				origin, err := consumer.ParseOrigin(args[0])
+				if err != nil {
+					return &exitError{code: 2, err: fmt.Errorf("%s %w", args[0], err)}
+				}
+				return e.record(ctx, origin)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&eventFile, "event", "", "explain the raw event in this file (- is standard input), as if it were read now")
@@ -65,8 +65,8 @@ type explainResult struct {
 	Result     string            `json:"result"` // event, ignored, malformed, unmatched
 	Problem    string            `json:"problem,omitempty"`
 	Event      map[string]string `json:"event,omitempty"`
-	Committed  *bool             `json:"committed,omitempty"` // the record is settled, says the group
-	Matches    []explainMatch    `json:"subscriptions"`
+	Committed  *bool             `json:"committed,omitempty"`  // the record is settled, says the group
+	Matches    []explainMatch    `json:"subscriptions"`        // empty without an event
 	DeadLetter string            `json:"deadLetter,omitempty"` // of a malformed record
 }
 
@@ -87,6 +87,14 @@ type explainer struct {
 	cfg    *config.Config
 	admin  *consumer.Admin
 	reveal bool
+	lanes  []instanceLanes // once they were asked for
+}
+
+// instanceLanes is what an instance tells of its lanes.
+type instanceLanes struct {
+	base  string
+	lanes []laneLine
+	err   error
 }
 
 func (e *explainer) file(ctx context.Context, name, topic string) error {
@@ -117,35 +125,41 @@ func (e *explainer) file(ctx context.Context, name, topic string) error {
 	return e.show(out)
 }
 
-func (e *explainer) record(ctx context.Context, where string) error {
-	origin, err := consumer.ParseOrigin(where)
-	if err != nil {
-		return &exitError{code: 2, err: fmt.Errorf("%s %w", where, err)}
-	}
-	m, err := e.admin.Read(ctx, origin)
+func (e *explainer) record(ctx context.Context, at dispatcher.Origin) error {
+	m, err := e.read(ctx, at)
 	if err != nil {
 		return err
-	}
-	if m == nil {
-		return fmt.Errorf("%s holds no record that may be read: a transaction marker, an aborted record, or one that compaction removed", where)
 	}
 	decoders, err := consumer.NewDecoders(consumerConfig(e.cfg))
 	if err != nil {
 		return err
 	}
-	if !decoders.Source(origin.Topic) {
-		from := m.Header("fanout-origin")
-		if from == "" {
-			return fmt.Errorf("%s is no source topic of the configuration, and the record has no fanout-origin", origin.Topic)
+	if !decoders.Source(at.Topic) {
+		origin, err := consumer.ParseOrigin(m.Header("fanout-origin"))
+		if err != nil {
+			return fmt.Errorf("%s is no source topic of the configuration, and the record's fanout-origin %w", at.Topic, err)
 		}
-		fmt.Fprintf(e.a.stderr, "%s is a record of %s; explaining its origin\n", where, from)
-		return e.record(ctx, from)
+		if !decoders.Source(origin.Topic) { // anybody may have written it, and that it comes from itself
+			return fmt.Errorf("%s is no source topic of the configuration, nor is the %s that the record says it comes from", at.Topic, origin.Topic)
+		}
+		fmt.Fprintf(e.a.stderr, "%s is a record of %s; explaining its origin\n", at, printable(origin.String()))
+		if m, err = e.read(ctx, origin); err != nil {
+			return err
+		}
 	}
 	out, err := e.explain(ctx, m)
 	if err != nil {
 		return err
 	}
 	return e.show(out)
+}
+
+func (e *explainer) read(ctx context.Context, at dispatcher.Origin) (*consumer.Message, error) {
+	m, err := e.admin.Read(ctx, at)
+	if err == nil && m == nil {
+		err = fmt.Errorf("%s holds no record that may be read: a transaction marker, an aborted record, or one that compaction removed", at)
+	}
+	return m, err
 }
 
 func consumerConfig(cfg *config.Config) *consumer.Config {
@@ -158,7 +172,7 @@ func (e *explainer) explain(ctx context.Context, m *consumer.Message) (*explainR
 	if err != nil {
 		return nil, err
 	}
-	out := &explainResult{}
+	out := &explainResult{Matches: []explainMatch{}}
 	recorded := m.Offset >= 0
 	if recorded {
 		out.Record, out.Appended = dispatcher.Origin{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset}.String(), m.Time
@@ -344,7 +358,7 @@ func (e *explainer) show(out *explainResult) error {
 		if m.Match {
 			mark = "✓"
 		}
-		fmt.Fprintf(w, "\n%s %s  %s\n", mark, m.Subscription, printable(m.Why))
+		fmt.Fprintf(w, "\n%s %s  %s\n", mark, printable(m.Subscription), printable(m.Why))
 		if m.ID != "" {
 			fmt.Fprintf(w, "  webhook-id %s\n", m.ID)
 		}
@@ -358,7 +372,7 @@ func (e *explainer) show(out *explainResult) error {
 			showTrace(w, m.Trace)
 		}
 		if m.Curl != "" {
-			fmt.Fprintf(w, "  request    (signed for now; not sent)\n    %s\n", strings.ReplaceAll(m.Curl, "\n", "\n    "))
+			fmt.Fprintf(w, "  request    (signed for now; not sent)\n    %s\n", strings.ReplaceAll(printableLines(m.Curl), "\n", "\n    "))
 		}
 	}
 	return nil
@@ -366,15 +380,20 @@ func (e *explainer) show(out *explainResult) error {
 
 // lane asks the instances how the subscription's lane is.
 func (e *explainer) lane(ctx context.Context, account, subscription string) string {
+	if e.lanes == nil { // once: one that does not answer costs its time for each subscription else
+		for _, base := range e.a.instances(e.cfg) {
+			lanes, err := askLanes(ctx, base, e.cfg.Admin.Token)
+			e.lanes = append(e.lanes, instanceLanes{base, lanes, err})
+		}
+	}
 	var parts []string
-	for _, base := range e.a.instances(e.cfg) {
-		lanes, err := askLanes(ctx, base, e.cfg.Admin.Token)
-		if err != nil {
-			parts = append(parts, base+": "+err.Error())
+	for _, i := range e.lanes {
+		if i.err != nil {
+			parts = append(parts, i.base+": "+i.err.Error())
 			continue
 		}
 		text := "idle"
-		for _, l := range lanes {
+		for _, l := range i.lanes {
 			if l.Account == account && l.Subscription == subscription {
 				text = fmt.Sprintf("%s, %d in flight of at most %d, %d queued", l.State, l.InFlight, l.Limit, l.Queued)
 				if l.Why != "" {
@@ -382,7 +401,7 @@ func (e *explainer) lane(ctx context.Context, account, subscription string) stri
 				}
 			}
 		}
-		parts = append(parts, base+": "+text)
+		parts = append(parts, i.base+": "+text)
 	}
 	return strings.Join(parts, "; ")
 }

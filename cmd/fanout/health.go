@@ -82,7 +82,18 @@ func adminURL(listen string) string {
 	return "http://" + net.JoinHostPort(host, port)
 }
 
-// askAdmin makes one GET of an instance's admin listener. It returns at most the first MiB of the answer.
+// adminClient asks an instance. No proxy and no redirect: the token is for that address alone.
+func adminClient() *http.Client {
+	return &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// adminAnswer bounds what is taken of an answer: the lanes of some 100 000 subscriptions.
+const adminAnswer = 32 << 20
+
+// askAdmin makes one GET of an instance's admin listener. An answer larger than adminAnswer is an error.
 func askAdmin(ctx context.Context, url, token string) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -93,18 +104,16 @@ func askAdmin(ctx context.Context, url, token string) (status int, body []byte, 
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	// No proxy and no redirect: the token is for that address alone.
-	client := &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	answer, err := client.Do(request)
+	answer, err := adminClient().Do(request)
 	if err != nil {
 		return 0, nil, fmt.Errorf("ask an instance: %w", err)
 	}
 	defer answer.Body.Close()
-	if body, err = io.ReadAll(io.LimitReader(answer.Body, 1<<20)); err != nil {
+	if body, err = io.ReadAll(io.LimitReader(answer.Body, adminAnswer+1)); err != nil {
 		return 0, nil, fmt.Errorf("ask an instance: %w", err)
+	}
+	if len(body) > adminAnswer {
+		return 0, nil, fmt.Errorf("ask an instance: %s answers with more than %d MiB", url, adminAnswer>>20)
 	}
 	return answer.StatusCode, body, nil
 }

@@ -91,9 +91,9 @@ func (a *app) report(err error) {
 		fmt.Fprintf(a.stderr, "fanout: the configuration has %s\n  %s\n", count(len(problems), "problem"), strings.ReplaceAll(problems.Error(), "\n", "\n  "))
 		return
 	}
-	fmt.Fprintf(a.stderr, "fanout: %s\n", text)
+	fmt.Fprintf(a.stderr, "fanout: %s\n", printableLines(text)) // it may quote what others wrote
 	if hinted, ok := errors.AsType[*hintError](err); ok {
-		fmt.Fprintf(a.stderr, "  → %s\n", hinted.hint)
+		fmt.Fprintf(a.stderr, "  → %s\n", printableLines(hinted.hint))
 	}
 	if !a.started {
 		fmt.Fprintln(a.stderr, "  → fanout --help shows the commands and flags")

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/segmentio/kafka-go"
 
@@ -23,20 +21,7 @@ import (
 // a new event, with its own key and headers. Nothing is sent that is still malformed.
 func (a *app) mend(ctx context.Context, cfg *config.Config, admin *consumer.Admin, filter *consumer.Filter, f *replayFlags) error {
 	filter.Reasons = []string{dispatcher.MalformedEvent.String()}
-	letters := admin.DeadLetters()
-	ranges, err := letters.Ranges(ctx, filter)
-	if err != nil {
-		return err
-	}
-	var mu sync.Mutex // guards found
-	var found []*consumer.DeadLetter
-	err = letters.Each(ctx, filter, ranges, nil, func(d *consumer.DeadLetter) error {
-		mu.Lock()
-		defer mu.Unlock()
-		kept := *d
-		found = append(found, &kept)
-		return nil
-	})
+	found, err := a.selectedLetters(ctx, admin, filter)
 	if err != nil {
 		return err
 	}
@@ -44,7 +29,6 @@ func (a *app) mend(ctx context.Context, cfg *config.Config, admin *consumer.Admi
 		fmt.Fprintln(a.stdout, "no malformed record is selected")
 		return nil
 	}
-	slices.SortFunc(found, func(x, y *consumer.DeadLetter) int { return x.DeadAt.Compare(y.DeadAt) })
 	decoders, err := consumer.NewDecoders(consumerConfig(cfg))
 	if err != nil {
 		return err
@@ -87,7 +71,7 @@ func (a *app) mendOne(ctx context.Context, admin *consumer.Admin, decoders *cons
 			break
 		}
 		if bytes.Equal(edited, value) {
-			fmt.Fprintf(a.stdout, "%s: still malformed (%v); left\n", d.Position(), err)
+			fmt.Fprintf(a.stdout, "%s: still malformed (%s); left\n", d.Position(), printable(err.Error()))
 			return false, nil
 		}
 		value, problem = edited, err.Error()
@@ -96,7 +80,7 @@ func (a *app) mendOne(ctx context.Context, admin *consumer.Admin, decoders *cons
 		fmt.Fprintf(a.stdout, "%s: would be sent to %s\n", d.Position(), origin.Topic)
 		return true, nil
 	}
-	if err := a.confirm(f.yes, fmt.Sprintf("send %s to %s?", d.Position(), origin.Topic)); err != nil {
+	if err := a.confirm(ctx, f.yes, fmt.Sprintf("send %s to %s?", d.Position(), origin.Topic)); err != nil {
 		return false, err
 	}
 	var headers []kafka.Header

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,9 +11,18 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"fanout/config"
+	"fanout/consumer"
 )
 
 // buried is a world whose only receiver has refused three events of acme, with one malformed record and one delivered.
@@ -96,6 +107,28 @@ func TestOperatorsBadInput(t *testing.T) {
 		{"deadletter replay --name a\tb --yes", 2, "at most 200 bytes without spaces"},
 		{"deadletter replay --from-file nowhere.ndjson --yes", 1, "nowhere.ndjson: no such file"},
 		{"deadletter replay --from-file - --id 0/1", 2, "--id and --from-file both say which"},
+		{"deadletter list --limit -1", 2, "--limit is not negative"},
+		{"deadletter list --since 2999-01-01T00:00:00Z", 2, "has not come yet"},
+		{"deadletter list --since 999999d", 2, "is neither a time"},
+		{"deadletter list --since 1960-01-01T00:00:00Z --reason malformed_event", 0, "malformed_event"},
+		{"deadletter list --offsets 0-9223372036854775807", 2, "is no range"},
+		{"deadletter replay --rate NaN --yes", 2, "not negative"},
+		{"deadletter replay --edit --reason expired", 2, "--edit is for malformed records"},
+		{"deadletter replay --edit --account acme", 2, "--edit is for malformed records"},
+		{"deadletter replay --edit -o json", 2, "it has no -o json"},
+		{"deadletter replay --dry-run --id msg_nothing,0/99", 0, "2 named by --id or the file, and no dead letter"},
+		{"explain channel.email/0/0 --topic channel.email", 2, "--topic goes with --event"},
+		{"tail --event EMAIL_OPENED", 2, "no event has that name"},
+		{"tail --reason nonsense", 2, "there is no such reason"},
+		{"tail --limit -1", 2, "--limit is not negative"},
+		{"top --interval 0s", 2, "--interval is at least 100ms"},
+		{"top --rows 0", 2, "--rows at least 1"},
+		{"send --account acme --event EMAIL_OPEN --count 0", 2, "--count is at least 1"},
+		{"send --account acme --event EMAIL_OPEN --channel SMS", 2, "give --event, or --channel and --type"},
+		{"send --lines --account acme --event EMAIL_OPEN", 2, "--lines needs a FILE"},
+		{"send --topic channel.email --account acme -", 2, "--account is of an event that is made of flags"},
+		{"send", 2, "too little is known"},
+		{"subscriptions test acme crm --event NOTHING", 2, "unknown event name"},
 		{"explain channel.email/0/99", 1, "has no offset 99"},
 		{"explain channel.email/9/0", 1, "has no partition 9; it has 0 to 1"},
 		{"explain channel.fax/0/0", 1, "topic channel.fax"},
@@ -166,6 +199,229 @@ func TestOperatorsReplay(t *testing.T) {
 	b.ok(t, "", "subscriptions", "delete", "acme", "crm")
 	if out := b.ok(t, "", "deadletter", "replay", "--account", "acme", "--again", "--dry-run"); !strings.Contains(out, "3 of these go to a subscription that does not exist any more") {
 		t.Errorf("replay for a subscription that is gone:\n%s", out)
+	}
+}
+
+// A file names dead letters, not places: what else lies there, or no dead letter at all, is not replayed.
+func TestOperatorsReplayFromFile(t *testing.T) {
+	t.Parallel()
+	b := newBuried(t)
+	list := b.ok(t, "", "deadletter", "list", "--account", "acme", "-o", "ndjson")
+	if out := b.ok(t, list, "deadletter", "replay", "--dry-run", "--from-file", "-"); !strings.Contains(out, ": 3 would send") {
+		t.Errorf("what list names:\n%s", out)
+	}
+	elsewhere := regexp.MustCompile(`"deadAt":"20`).ReplaceAllString(list, `"deadAt":"19`)
+	out := b.ok(t, elsewhere, "deadletter", "replay", "--dry-run", "--from-file", "-")
+	if !strings.Contains(out, ": 0 would send") || !strings.Contains(out, "3 named by --id or the file") {
+		t.Errorf("dead letters of elsewhere, at the same places:\n%s", out)
+	}
+	for _, none := range []string{`{}`, `{"partition":0,"offset":0}`, `{"total":4}`, `[]`} {
+		if code, stdout, stderr := b.fanout(t, none, "deadletter", "replay", "--dry-run", "--from-file", "-"); code != 1 || !strings.Contains(stderr, "-: object 1: ") {
+			t.Errorf("%s: exit %d\n%s%s", none, code, stdout, stderr)
+		}
+	}
+}
+
+// hostile is what a terminal must not be sent.
+const hostile = "\x1b]0;owned\a\x1b[2J\u009b31m\u202e\r"
+
+// clean says whether a terminal may be sent the text.
+func clean(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !strconv.IsPrint(r) })
+}
+
+// What anybody may have written to a topic moves no terminal's cursor, and leads explain round no circle.
+func TestOperatorsHostileRecords(t *testing.T) {
+	t.Parallel()
+	b := newBuried(t)
+	admin := b.client(t)
+	write := func(topic, key, value string, headers ...string) string {
+		t.Helper()
+		var list []kafka.Header
+		for i := 0; i < len(headers); i += 2 {
+			list = append(list, kafka.Header{Key: headers[i], Value: []byte(headers[i+1])})
+		}
+		at, err := admin.Send(t.Context(), topic, []byte(key), []byte(value), list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at.String()
+	}
+	if _, err := admin.Create(t.Context(), []consumer.TopicSpec{{Name: "fanout.replay.self", Partitions: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	letters := b.ok(t, "", "deadletter", "list", "--account", "acme", "-o", "ndjson")
+	id := regexp.MustCompile(`msg_[a-z2-7]{26}`).FindString(letters)
+	origin := regexp.MustCompile(`"origin":"([^"]+)"`).FindStringSubmatch(letters)[1]
+	bad := strings.ReplaceAll(hostile, "\r", "")
+	attempt, err := json.Marshal(map[string]any{
+		"time": time.Now().UnixMilli(), "id": id, "outcome": "retry" + bad, "reason": bad, "stage": bad, "detail": bad, "response": bad, "attempt": 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("fanout.attempts", id, string(attempt))
+	place := write("fanout.dead-letter", hostile, hostile, "fanout-reason", hostile, "fanout-detail", hostile, "fanout-account", hostile,
+		"fanout-subscription", hostile, "fanout-event", hostile, "fanout-webhook-id", hostile, "fanout-origin", hostile+"/0/0", "fanout-replay", hostile)
+	which := strings.TrimPrefix(place, "fanout.dead-letter/")
+	// Where a record will lie is known of an owned topic that nobody else writes to: it comes from itself.
+	self := write("fanout.replay.self", "self", "", "fanout-origin", "fanout.replay.self/0/0")
+	for _, args := range []string{
+		"deadletter list", "deadletter stats", "deadletter stats --by event,reason", "deadletter show " + which, "deadletter show " + id, "explain " + origin,
+		"explain " + place, "explain " + self, "deadletter replay --dry-run", "audit channel.email",
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		var stdout, stderr writer
+		code := run(ctx, strings.Split(args, " "), b.env, strings.NewReader(""), &stdout, &stderr)
+		late := ctx.Err()
+		cancel()
+		if late != nil || !clean(stdout.String()) || !clean(stderr.String()) {
+			t.Errorf("fanout %s: exit %d, %v\n%q\n%q", args, code, late, stdout.String(), stderr.String())
+		}
+	}
+}
+
+// client is a connection to the world's Kafka.
+func (w *world) client(t *testing.T) *consumer.Admin {
+	t.Helper()
+	cfg, _, err := config.Load("", false, w.env, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := consumer.NewAdmin(cfg.Consumer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(admin.Close)
+	return admin
+}
+
+// What programs read is JSON in every state, with its keys there.
+func TestOperatorsJSON(t *testing.T) {
+	t.Parallel()
+	b := newBuried(t)
+	instance := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"lanes":[]}`) }))
+	t.Cleanup(instance.Close)
+	b.ok(t, `{"accountId":"acme","channel":"EMAIL","type":"DELIVERED","trackingId":"t","notificationId":"n","userId":"u"}`, "send", "--topic", "channel.email", "--key", "k", "-")
+	ignored := strings.Fields(b.ok(t, `{"accountId":"nobody","channel":"EMAIL","type":"OPEN","trackingId":"t","notificationId":"n","userId":"u"}`, "send", "--topic", "channel.email", "-"))[0]
+	for args, want := range map[string]string{
+		"deadletter replay --account nobody --dry-run -o json":               `"groups": []`,
+		"deadletter replay --account nobody --yes -o json":                   `"taken": 0`,
+		"deadletter stats --account nobody -o json":                          `"groups": []`,
+		"top -o json --tiers=false --admin " + instance.URL:                  `"subscriptions": []`,
+		"explain -o json " + ignored:                                         `"subscriptions": []`,
+		"audit channel.email -o json":                                        `"missing": 0`,
+		"subscriptions accept -o json":                                       `"accepted": 1`,
+		"topics create -o json":                                              `"created": []`,
+		"deadletter list --account nobody -o json --partition 0 --offsets 0": `[]`,
+	} {
+		out := b.ok(t, "", strings.Split(args, " ")...)
+		if !json.Valid([]byte(out)) || !strings.Contains(out, want) {
+			t.Errorf("fanout %s: want %s\n%s", args, want, out)
+		}
+	}
+	// Half of an answer is well-formed, and no success.
+	b.kafka.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		b.kafka.KeepControl()
+		req, _ := r.(*kmsg.FetchRequest)
+		if len(req.Topics) == 0 || req.Topics[0].Topic != "fanout.dead-letter" || req.Topics[0].Partitions[0].Partition != 1 {
+			return nil, nil, false
+		}
+		b.kafka.SleepControl(func() { time.Sleep(time.Second) }) // the other partition has been read
+		res, _ := req.ResponseKind().(*kmsg.FetchResponse)
+		part := kmsg.NewFetchResponseTopicPartition()
+		part.Partition, part.ErrorCode = 1, kerr.OffsetOutOfRange.Code
+		topic := kmsg.NewFetchResponseTopic()
+		topic.Topic, topic.Partitions = "fanout.dead-letter", []kmsg.FetchResponseTopicPartition{part}
+		res.Topics = []kmsg.FetchResponseTopic{topic}
+		return res, nil, true
+	})
+	admin := b.client(t)
+	for range 40 { // some on each partition
+		if _, err := admin.Send(t.Context(), "fanout.dead-letter", []byte(rand.Text()), nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, stdout, stderr := b.fanout(t, "", "deadletter", "list", "-o", "json")
+	if code != 1 || !json.Valid([]byte(stdout)) || !strings.Contains(stderr, "deleted meanwhile") {
+		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
+	}
+}
+
+// Whatever answers where an instance should, a command ends, says so, and sends nothing of it to the terminal.
+func TestOperatorsWrongInstance(t *testing.T) {
+	t.Parallel()
+	b := newBuried(t)
+	b.ok(t, `{account: acme, subscriptions: {b: {url: "http://127.0.0.1:9999", events: ["*"]}, c: {url: "http://127.0.0.1:9999", events: ["*"]}}}`, "subscriptions", "apply", "-f", "-")
+	var asked atomic.Int64
+	instance := func(h http.HandlerFunc) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked.Add(1); h(w, r) }))
+		t.Cleanup(s.Close)
+		t.Cleanup(s.CloseClientConnections)
+		return s.URL
+	}
+	line := func(text string) string {
+		data, _ := json.Marshal(map[string]any{"outcome": text, "reason": text, "stage": text, "event": text, "subscription": text, "id": text})
+		return string(data) + "\n"
+	}
+	hangs := instance(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	silent := instance(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, line("one"))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	for base, want := range map[string]string{hangs: "the instance does not answer", silent: "the instance says nothing any more"} {
+		var out writer
+		follow := &tailer{a: &app{stdout: &out, stderr: &out, format: "table"}, silence: time.Second}
+		if err := follow.run(t.Context(), []string{base}); err == nil || err.Error() != want {
+			t.Errorf("tail: %v, want %q", err, want)
+		}
+	}
+	many := `{"lanes":[` + strings.Repeat(`{"account":"acme","subscription":"crm","state":"open","why":"`+strings.Repeat("y", 200)+`"},`, 10_000) + `{"account":"acme","subscription":"last","state":"parked"}]}`
+	for _, test := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"tail --admin " + instance(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, hostile)
+		}), 1, "status 401"},
+		{"tail --admin " + instance(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>\n") }), 1, "not understood"},
+		{"tail --limit 1 --admin " + instance(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, line(hostile)) }), 0, "owned"},
+		{"top --tiers=false --admin " + instance(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, many) }), 0, "last"},
+		{"top --tiers=false --admin " + instance(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"lanes":[{"account":"`+strings.Repeat("\u009b", 3)+`"}]}`)
+		}), 0, "1 instance answered"},
+		{"top --tiers=false --admin " + instance(func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				_, _ = w.Write(make([]byte, 1<<20))
+			}
+		}), 1, "no answer"},
+		{"top --tiers=false --admin " + instance(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, hostile) }), 1, "is not understood"},
+	} {
+		code, stdout, stderr := b.fanout(t, "", strings.Split(test.args, " ")...)
+		if code != test.code || !strings.Contains(stdout+stderr, test.want) || !clean(stdout) || !clean(stderr) {
+			t.Errorf("fanout %s: exit %d, want %d with %q\n%q\n%q", test.args, code, test.code, test.want, stdout, stderr)
+		}
+	}
+	origin := regexp.MustCompile(`"origin":"([^"]+)"`).FindStringSubmatch(b.ok(t, "", "deadletter", "list", "--account", "acme", "-o", "ndjson"))[1]
+	asked.Store(0)
+	if out := b.ok(t, "", "explain", origin, "--admin", hangs); strings.Count(out, "no answer") != 3 || asked.Load() != 1 {
+		t.Errorf("explain asked %d times, want once for three subscriptions\n%s", asked.Load(), out)
+	}
+	if transport, ok := adminClient().Transport.(*http.Transport); !ok || transport.Proxy != nil {
+		t.Error("the admin token would be shown to a proxy")
+	}
+}
+
+// With the name of a group that has never been, nothing can be missing: audit says so.
+func TestOperatorsAuditOfAnotherGroup(t *testing.T) {
+	t.Parallel()
+	b := newBuried(t)
+	code, stdout, stderr := b.fanout(t, "", "audit", "channel.email", "--kafka.group", "mistyped")
+	if code != 0 || !strings.Contains(stderr, "group mistyped has committed nothing of channel.email") {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 }
 

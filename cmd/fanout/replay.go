@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	"fanout/config"
 	"fanout/consumer"
+	"fanout/dispatcher"
 	"fanout/subscriptions"
 )
 
@@ -77,50 +79,56 @@ func (f *replayFlags) check(now time.Time) (consumer.ReplayConfig, error) {
 	if len(f.name) > 200 || strings.ContainsFunc(f.name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return consumer.ReplayConfig{}, &exitError{code: 2, err: fmt.Errorf("--name %q: use at most 200 bytes without spaces", f.name)}
 	}
-	if f.rate < 0 || f.maxFailures < 0 {
+	if !(f.rate >= 0) || math.IsInf(f.rate, 0) || f.maxFailures < 0 { // it may be no number
 		return consumer.ReplayConfig{}, &exitError{code: 2, err: errors.New("--rate and --max-failures are not negative")}
+	}
+	if f.edit {
+		for _, s := range []string{filter.Account, filter.Subscription, filter.Event, strings.Join(filter.Reasons, ",")} {
+			if s != "" && s != dispatcher.MalformedEvent.String() || len(filter.Statuses) > 0 {
+				return consumer.ReplayConfig{}, &exitError{code: 2, err: errors.New("--edit is for malformed records: they have no account, subscription, event, status or other reason to select by")}
+			}
+		}
 	}
 	return consumer.ReplayConfig{Name: f.name, Filter: filter, Again: f.again, Rate: f.rate, MaxFailures: f.maxFailures}, nil
 }
 
 func (a *app) replay(cmd *cobra.Command, f *replayFlags) error {
-	ctx := cmd.Context()
 	rc, err := f.check(time.Now())
 	if err != nil {
 		return err
 	}
+	if f.edit && a.asJSON() {
+		return &exitError{code: 2, err: errors.New("--edit is for a person: it has no -o json")}
+	}
 	if f.fromFile != "" {
-		if rc.Filter.IDs, err = a.exported(f.fromFile); err != nil {
+		if err := a.exported(f.fromFile, &rc.Filter); err != nil {
 			return err
 		}
 	}
-	cfg, err := a.load(cmd)
-	if err != nil {
-		return err
-	}
-	admin, wrap, err := a.kafkaAdmin(&cfg)
-	if err != nil {
-		return err
-	}
-	defer admin.Close()
-	if f.edit {
-		return wrap(a.mend(ctx, &cfg, admin, &rc.Filter, f))
-	}
-	gone, err := a.goneLookup(ctx, &cfg)
+	return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *consumer.Admin) error {
+		if f.edit {
+			return a.mend(ctx, cfg, admin, &rc.Filter, f)
+		}
+		return a.replayLetters(ctx, cfg, admin, &rc, f)
+	})
+}
+
+func (a *app) replayLetters(ctx context.Context, cfg *config.Config, admin *consumer.Admin, rc *consumer.ReplayConfig, f *replayFlags) error {
+	gone, err := a.goneLookup(ctx, cfg)
 	if err != nil {
 		fmt.Fprintf(a.stderr, "warning: whether the subscriptions still exist is not known: %v\n", err)
 	} else {
 		rc.Gone = gone
 	}
-	if _, err := admin.Create(ctx, missingReplayTopic(&cfg)); err != nil {
-		return wrap(err)
+	if _, err := admin.Create(ctx, missingReplayTopic(cfg)); err != nil {
+		return err
 	}
-	replay := admin.Replay(rc)
+	replay := admin.Replay(*rc)
 	done, total, end := a.progress("planning the replay")
 	plan, err := replay.Plan(ctx, done, total)
 	end()
 	if err != nil {
-		return wrap(err)
+		return err
 	}
 	if f.dryRun {
 		if a.asJSON() {
@@ -139,16 +147,17 @@ func (a *app) replay(cmd *cobra.Command, f *replayFlags) error {
 		}
 		return nil
 	}
-	if err := a.confirm(f.yes, fmt.Sprintf("send %s as %s?", count(plan.Send, "dead letter"), f.name)); err != nil {
+	if err := a.confirm(ctx, f.yes, fmt.Sprintf("send %s as %s?", count(plan.Send, "dead letter"), f.name)); err != nil {
 		return err
 	}
-	return wrap(a.sendReplay(ctx, replay, plan, f))
+	return a.sendReplay(ctx, replay, plan, f)
 }
 
 // replayResult is what a replay did, for programs.
 type replayResult struct {
 	Name     string               `json:"name"`
 	Sent     int64                `json:"sent"`
+	Taken    int64                `json:"taken"` // sent by another replay since the plan was made
 	Failures int64                `json:"failures"`
 	Seconds  float64              `json:"seconds"`
 	Error    string               `json:"error,omitempty"`
@@ -178,7 +187,7 @@ func (a *app) sendReplay(ctx context.Context, replay *consumer.Replay, plan *con
 	close(watching)
 	follow.Wait()
 	end()
-	result := replayResult{Name: f.name, Sent: replay.Sent(), Failures: replay.Failures(), Seconds: took.Seconds(), Plan: plan}
+	result := replayResult{Name: f.name, Sent: replay.Sent(), Taken: replay.Taken(), Failures: replay.Failures(), Seconds: took.Seconds(), Plan: plan}
 	if err != nil {
 		result.Error = err.Error()
 	}
@@ -192,7 +201,10 @@ func (a *app) sendReplay(ctx context.Context, replay *consumer.Replay, plan *con
 		return nil
 	}
 	fmt.Fprintf(a.stdout, "sent %d of %d in %s (%.0f a second), %d seen to fail again\n",
-		result.Sent, plan.Send, took.Round(10*time.Millisecond), float64(result.Sent)/took.Seconds(), result.Failures)
+		result.Sent, plan.Send, took.Round(10*time.Millisecond), float64(result.Sent)/max(took.Seconds(), 1e-3), result.Failures)
+	if result.Taken > 0 {
+		fmt.Fprintf(a.stdout, "%8d not sent: another replay has sent them meanwhile\n", result.Taken)
+	}
 	if errors.Is(err, context.Canceled) {
 		err = fmt.Errorf("interrupted after %d of %d", result.Sent, plan.Send)
 	}
@@ -230,6 +242,7 @@ func (a *app) showPlan(p *consumer.ReplayPlan, verb string) error {
 		{p.Later, "not sent: they died after this replay began"},
 		{p.Malformed, "not sent: malformed records (--edit mends them)"},
 		{p.Unusable, "not sent: their headers do not make a delivery"},
+		{p.NotFound, "named by --id or the file, and no dead letter that the flags select is one of them"},
 	} {
 		if n.n > 0 {
 			fmt.Fprintf(a.stdout, "%8d %s\n", n.n, n.text)
@@ -239,7 +252,7 @@ func (a *app) showPlan(p *consumer.ReplayPlan, verb string) error {
 }
 
 // confirm asks on a terminal; elsewhere it takes --yes.
-func (a *app) confirm(yes bool, question string) error {
+func (a *app) confirm(ctx context.Context, yes bool, question string) error {
 	if yes {
 		return nil
 	}
@@ -248,14 +261,20 @@ func (a *app) confirm(yes bool, question string) error {
 		return &exitError{code: 2, err: hint(errors.New("nobody is there to be asked"), "add --yes to go ahead, or --dry-run to look")}
 	}
 	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
-	line, err := bufio.NewReader(in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the answer: %w", err)
+	answer := make(chan string, 1)
+	go func() { // a terminal cannot be read with a context; nothing else reads it once this was interrupted
+		line, _ := bufio.NewReader(in).ReadString('\n') // no answer is a no
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(a.stderr)
+	case text := <-answer:
+		if text == "y" || text == "yes" {
+			return nil
+		}
 	}
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
-		return &exitError{code: 1, err: errors.New("not sent")}
-	}
-	return nil
+	return &exitError{code: 1, err: errors.New("not sent")}
 }
 
 // missingReplayTopic is what to create before the first replay, where no instance has yet.
@@ -297,32 +316,41 @@ func (a *app) goneLookup(ctx context.Context, cfg *config.Config) (func(account,
 	}, nil
 }
 
-// exported reads which dead letters a file of `deadletter export` holds.
-func (a *app) exported(name string) ([]string, error) {
+// exported lets the filter select what a file of `deadletter export`, or of list -o ndjson, names.
+func (a *app) exported(name string, filter *consumer.Filter) error {
 	in := a.stdin
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		defer file.Close()
 		in = file
 	}
 	decoder := json.NewDecoder(in)
-	var ids []string
+	filter.Identities = make(map[string]string)
 	for n := 1; ; n++ {
-		var d consumer.DeadLetter
+		var d struct {
+			consumer.DeadLetter
+			Partition *int   `json:"partition"`
+			Offset    *int64 `json:"offset"`
+		}
 		err := decoder.Decode(&d)
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: object %d: %w", name, n, err)
+		if err == nil && (d.Partition == nil || d.Offset == nil || d.Origin == "") {
+			err = errors.New("it is no dead letter")
 		}
-		ids = append(ids, d.Position())
+		if err != nil {
+			return fmt.Errorf("%s: object %d: %w", name, n, err)
+		}
+		d.DeadLetter.Partition, d.DeadLetter.Offset = *d.Partition, *d.Offset
+		filter.IDs = append(filter.IDs, d.Position())
+		filter.Identities[d.Position()] = d.Identity()
 	}
-	if len(ids) == 0 {
-		return nil, fmt.Errorf("%s holds no dead letter", name)
+	if len(filter.IDs) == 0 {
+		return fmt.Errorf("%s holds no dead letter", name)
 	}
-	return ids, nil
+	return nil
 }

@@ -43,6 +43,7 @@ const nobody = "127.0.0.1:1"
 
 // world is what a run needs, with its environment.
 type world struct {
+	kafka *kfake.Cluster
 	redis *miniredis.Miniredis
 	env   []string
 }
@@ -54,7 +55,7 @@ func newWorld(t *testing.T, topics ...string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(kafka.Close)
-	w := &world{redis: miniredis.RunT(t)}
+	w := &world{kafka: kafka, redis: miniredis.RunT(t)}
 	w.env = []string{
 		"FANOUT_KAFKA_BROKERS=" + kafka.ListenAddrs()[0], "FANOUT_REDIS_URL=redis://" + w.redis.Addr(), "FANOUT_REDIS_SNAPSHOT_FILE=off",
 		"FANOUT_ADMIN_LISTEN=127.0.0.1:0", "FANOUT_EGRESS_ALLOW_HTTP=true", "FANOUT_EGRESS_ALLOW_CIDRS=127.0.0.0/8",

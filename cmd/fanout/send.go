@@ -49,16 +49,15 @@ func (a *app) sendCommand() *cobra.Command {
 		Example: "  fanout send --account acme --event EMAIL_OPEN\n  fanout send --topic bounces bounce.json\n  jq -c '.[]' events.json | fanout send --topic channel.email --lines -",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.load(cmd)
-			if err != nil {
-				return err
+			if err := f.check(cmd.Flags().Changed, len(args) > 0); err != nil {
+				return &exitError{code: 2, err: err}
 			}
 			values, err := a.sendValues(&f, args)
 			if err != nil {
 				return err
 			}
-			return withAdmin(cmd.Context(), &cfg, func(ctx context.Context, admin *consumer.Admin) error {
-				return a.send(ctx, &cfg, admin, &f, values)
+			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *consumer.Admin) error {
+				return a.send(ctx, cfg, admin, &f, values)
 			})
 		},
 	}
@@ -79,15 +78,41 @@ func (a *app) sendCommand() *cobra.Command {
 	return configured(cmd)
 }
 
+// check looks for flags that say nothing together.
+func (f *sendFlags) check(given func(flag string) bool, file bool) error {
+	if file {
+		for _, flag := range []string{"account", "event", "channel", "type", "tracking-id", "notification-id", "user-id", "id", "occurred-at", "count"} {
+			if given(flag) {
+				return fmt.Errorf("--%s is of an event that is made of flags: a file is sent as it is", flag)
+			}
+		}
+		if f.topic == "" {
+			return hint(errors.New("no topic"), "give --topic: what is in a file is not looked at")
+		}
+		return nil
+	}
+	_, known := event.ParseName(f.name)
+	switch {
+	case f.lines:
+		return errors.New("--lines needs a FILE, or - for standard input")
+	case f.count < 1:
+		return errors.New("--count is at least 1")
+	case f.name != "" && !known:
+		return hint(fmt.Errorf("--event %s: unknown event name", f.name), "want one of %v", event.Names())
+	case f.name != "" && (f.event.Channel != "" || f.event.Type != ""):
+		return errors.New("give --event, or --channel and --type")
+	case f.event.Account == "" || f.name == "" && (f.event.Channel == "" || f.event.Type == ""):
+		return hint(errors.New("too little is known of the event"), "give --account and --event, or a file")
+	}
+	return nil
+}
+
 // sendValues are the values of the records to produce.
 func (a *app) sendValues(f *sendFlags, args []string) ([][]byte, error) {
 	if len(args) > 0 {
 		data, err := a.readFile(args[0])
 		if err != nil {
 			return nil, err
-		}
-		if f.topic == "" {
-			return nil, hint(errors.New("no topic"), "give --topic: what is in a file is not looked at")
 		}
 		if !f.lines {
 			return [][]byte{data}, nil
@@ -100,19 +125,12 @@ func (a *app) sendValues(f *sendFlags, args []string) ([][]byte, error) {
 		}
 		return values, nil
 	}
-	if f.name != "" {
-		name, ok := event.ParseName(f.name)
-		if !ok {
-			return nil, hint(fmt.Errorf("--event %s: unknown event name", f.name), "want one of %v", event.Names())
-		}
+	if name, ok := event.ParseName(f.name); ok {
 		f.event.Channel, f.event.Type = name.Channel(), name.RawType()
-	}
-	if f.event.Account == "" || f.event.Channel == "" || f.event.Type == "" {
-		return nil, hint(errors.New("too little is known of the event"), "give --account and --event, or a file")
 	}
 	f.topic = cmp.Or(f.topic, "channel."+strings.ToLower(f.event.Channel))
 	f.key = cmp.Or(f.key, f.event.Account)
-	values := make([][]byte, max(0, f.count))
+	values := make([][]byte, f.count)
 	for i := range values {
 		e := f.event
 		e.TrackingID = cmp.Or(e.TrackingID, "test-"+strings.ToLower(rand.Text()[:12]))
@@ -125,6 +143,9 @@ func (a *app) sendValues(f *sendFlags, args []string) ([][]byte, error) {
 	}
 	return values, nil
 }
+
+// sendPatience is how long one record may take.
+const sendPatience = 15 * time.Second
 
 // sent is where a record landed.
 type sent struct {
@@ -139,7 +160,9 @@ func (a *app) send(ctx context.Context, cfg *config.Config, admin *consumer.Admi
 		key = []byte(f.key)
 	}
 	for _, value := range values {
-		origin, err := admin.Send(ctx, f.topic, key, value, nil)
+		soon, cancel := context.WithTimeout(ctx, sendPatience)
+		origin, err := admin.Send(soon, f.topic, key, value, nil)
+		cancel()
 		if err != nil {
 			return err
 		}

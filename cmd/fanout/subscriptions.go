@@ -233,6 +233,9 @@ func (a *app) acceptCommand() *cobra.Command {
 				if err := store.AcceptShrink(ctx); err != nil {
 					return err
 				}
+				if a.asJSON() {
+					return a.json(map[string]int{"accepted": len(all)})
+				}
 				fmt.Fprintf(a.stdout, "accepted: %s\n", count(len(all), "subscription"))
 				return nil
 			})

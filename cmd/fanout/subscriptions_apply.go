@@ -158,7 +158,7 @@ func (a *app) showChanges(changes []change, dryRun bool) error {
 	for _, c := range changes {
 		counts[c.Action]++
 		if c.Action != "unchanged" {
-			fmt.Fprintf(a.stdout, "%s %s/%s\n", c.Action, printable(c.Account), c.ID)
+			fmt.Fprintf(a.stdout, "%s %s/%s\n", c.Action, printable(c.Account), printable(c.ID))
 		}
 	}
 	done := "applied"

@@ -62,7 +62,7 @@ func (a *app) test(ctx context.Context, cfg *config.Config, sub *subscriptions.S
 	if name != "" {
 		var ok bool
 		if sample, ok = event.ParseName(name); !ok {
-			return hint(fmt.Errorf("--event %s: unknown event name", name), "want one of %v", event.Names())
+			return &exitError{2, hint(fmt.Errorf("--event %s: unknown event name", name), "want one of %v", event.Names())}
 		}
 	}
 	del, out, err := attemptOnce(ctx, cfg, sub, sample)

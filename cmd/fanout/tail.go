@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"fanout/dispatcher"
+	"fanout/event"
 )
 
 func (a *app) tailCommand() *cobra.Command {
@@ -33,13 +36,22 @@ func (a *app) tailCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if limit < 0 {
+				return &exitError{code: 2, err: errNegativeLimit}
+			}
+			if _, ok := event.ParseName(eventName); eventName != "" && !ok {
+				return &exitError{code: 2, err: fmt.Errorf("--event %s: no event has that name; use one of %s", eventName, eventNames())}
+			}
+			if _, ok := dispatcher.ParseReason(reason); reason != "" && !ok {
+				return &exitError{code: 2, err: fmt.Errorf("--reason %s: there is no such reason", reason)}
+			}
 			query := url.Values{}
 			for name, value := range map[string]string{"account": account, "subscription": subscription, "outcome": outcome} {
 				if value != "" {
 					query.Set(name, value)
 				}
 			}
-			t := &tailer{a: a, token: cfg.Admin.Token, query: query.Encode(), event: eventName, reason: reason, limit: limit}
+			t := &tailer{a: a, token: cfg.Admin.Token, query: query.Encode(), event: eventName, reason: reason, limit: limit, silence: 30 * time.Second} // it sends a line every 5 seconds
 			return hint(t.run(cmd.Context(), a.instances(&cfg)), "is an instance running? --admin URL or admin.listen says where")
 		},
 	}
@@ -77,10 +89,14 @@ type tailer struct {
 	token, query  string
 	event, reason string
 	limit         int
+	silence       time.Duration // an instance may say nothing for so long
 
 	mu    sync.Mutex // guards the output and all below
 	shown int
 }
+
+// errSilent ends following an instance that hangs.
+var errSilent = errors.New("the instance says nothing any more")
 
 // run follows all instances until ctx is done or the limit is reached. An instance that goes away is an error once all
 // have.
@@ -107,6 +123,10 @@ func (t *tailer) run(ctx context.Context, bases []string) error {
 }
 
 func (t *tailer) follow(ctx context.Context, base string) error {
+	ctx, hangUp := context.WithCancelCause(ctx)
+	defer hangUp(nil)
+	silence := time.AfterFunc(t.silence, func() { hangUp(errSilent) })
+	defer silence.Stop()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/tail?"+t.query, http.NoBody)
 	if err != nil {
 		return err
@@ -114,8 +134,7 @@ func (t *tailer) follow(ctx context.Context, base string) error {
 	if t.token != "" {
 		request.Header.Set("Authorization", "Bearer "+t.token)
 	}
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	answer, err := client.Do(request)
+	answer, err := adminClient().Do(request)
 	if err != nil {
 		return errors.New("the instance does not answer")
 	}
@@ -128,12 +147,16 @@ func (t *tailer) follow(ctx context.Context, base string) error {
 	lines := bufio.NewScanner(answer.Body)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
+		silence.Reset(t.silence)
 		if len(lines.Bytes()) == 0 {
 			continue // it lives
 		}
 		if err := t.show(base, lines.Bytes()); err != nil {
 			return err
 		}
+	}
+	if context.Cause(ctx) == errSilent { //nolint:errorlint // it is ours, unwrapped
+		return errSilent
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -173,15 +196,15 @@ func (o *outcomeLine) String() string {
 	if o.Reason != "" {
 		what += "/" + o.Reason
 	}
-	text := fmt.Sprintf("%s  %-24s %-6s %-16s %s/%s  %s", o.Time.Local().Format("15:04:05.000"), what, o.Stage, o.Event, printable(o.Account), o.Subscription, o.ID)
+	text := fmt.Sprintf("%s  %-24s %-6s %-16s %s/%s  %s", o.Time.Local().Format("15:04:05.000"), what, o.Stage, o.Event, o.Account, o.Subscription, o.ID)
 	if o.Attempt > 0 {
 		text += fmt.Sprintf("  attempt %d in %sms", o.Attempt, strconv.FormatFloat(o.TookMs, 'f', 1, 64))
 	}
 	if o.Detail != "" {
-		text += "  " + printable(o.Detail)
+		text += "  " + o.Detail
 	}
 	if o.NotBefore != nil {
 		text += "  next " + o.NotBefore.Local().Format("15:04:05")
 	}
-	return strings.TrimRight(text, " ")
+	return strings.TrimRight(printable(text), " ") // whatever answers at that address
 }

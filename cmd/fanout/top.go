@@ -35,9 +35,12 @@ func (a *app) topCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if interval < 100*time.Millisecond || rows < 1 {
+				return &exitError{code: 2, err: errors.New("--interval is at least 100ms, and --rows at least 1")}
+			}
 			t := &topper{a: a, cfg: &cfg, rows: rows}
 			if tiers {
-				admin, _, err := a.kafkaAdmin(&cfg)
+				admin, err := consumer.NewAdmin(cfg.Consumer())
 				if err != nil {
 					return err
 				}
@@ -102,6 +105,9 @@ const tiersEvery = 10 * time.Second
 func (t *topper) run(ctx context.Context, once bool, interval time.Duration) error {
 	for {
 		view := t.look(ctx)
+		if ctx.Err() != nil && !once {
+			return nil
+		}
 		if len(view.Answered) == 0 && len(view.Rows) == 0 {
 			return hint(errors.New("no instance answers: "+describeSilent(view.Silent)), "--admin URL or admin.listen says where they are")
 		}
@@ -135,7 +141,7 @@ func describeSilent(silent map[string]string) string {
 }
 
 func (t *topper) look(ctx context.Context) topView {
-	view := topView{Time: time.Now(), Silent: make(map[string]string)}
+	view := topView{Time: time.Now(), Answered: []string{}, Rows: []topRow{}, Silent: make(map[string]string)}
 	rows := make(map[string]*topRow)
 	row := func(account, subscription string) *topRow {
 		r := rows[account+"/"+subscription]
@@ -253,7 +259,7 @@ func (t *topper) show(v topView) error {
 	w := t.a.stdout
 	fmt.Fprintf(w, "%s  %s answered", v.Time.Local().Format("15:04:05"), count(len(v.Answered), "instance"))
 	if len(v.Silent) > 0 {
-		fmt.Fprintf(w, ", silent: %s", describeSilent(v.Silent))
+		fmt.Fprintf(w, ", silent: %s", printable(describeSilent(v.Silent)))
 	}
 	fmt.Fprintf(w, "\nin flight %d  queued %d  waiting in tiers %d\n", v.InFlight, v.Queued, v.Waiting)
 	if v.TiersFrom != "" {
