@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,9 +61,12 @@ func newClient(cfg *Config, retries int) (redis.UniversalClient, error) {
 	if cfg.PasswordFile != "" {
 		username := opt.Username
 		opt.CredentialsProviderContext = func(context.Context) (string, string, error) {
-			password, err := cfg.password()
+			password, err := passwordIn("redis.password_file", cfg.PasswordFile)
 			return username, password, err
 		}
+	}
+	if t.kind == "sentinel" && cfg.SentinelPasswordFile != "" {
+		opt.OnConnect = cfg.signIn
 	}
 	if opt.Dialer, err = cfg.dialer(t); err != nil {
 		return nil, err
@@ -73,4 +77,19 @@ func newClient(cfg *Config, retries int) (redis.UniversalClient, error) {
 		return redis.NewClusterClient(nodes), nil
 	}
 	return redis.NewUniversalClient(opt), nil
+}
+
+// signIn gives a sentinel the password that the file holds now: go-redis has a callback for the password of servers only.
+func (c *Config) signIn(ctx context.Context, conn *redis.Conn) error {
+	if strings.HasPrefix(conn.String(), "Redis<FailoverClient ") { // a server, by the name that go-redis gives it
+		return nil
+	}
+	password, err := passwordIn("redis.sentinel_password_file", c.SentinelPasswordFile)
+	if err != nil {
+		return err
+	}
+	if c.SentinelUsername != "" {
+		return conn.AuthACL(ctx, c.SentinelUsername, password).Err()
+	}
+	return conn.Auth(ctx, password).Err()
 }

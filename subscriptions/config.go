@@ -20,15 +20,16 @@ import (
 //	redis+cluster://[user:password@]host[:6379],host…
 //	unix://[user:password@]/path/to/socket[?db=N]
 type Config struct {
-	URL              string    `mapstructure:"url"`               // default redis://127.0.0.1:6379/0
-	Username         string    `mapstructure:"username"`          // instead of the URL's
-	Password         string    `mapstructure:"password"`          // instead of the URL's
-	PasswordFile     string    `mapstructure:"password_file"`     // instead of password: a mounted secret, read at each connection
-	SentinelUsername string    `mapstructure:"sentinel_username"` // for the sentinels themselves
-	SentinelPassword string    `mapstructure:"sentinel_password"`
-	TLS              TLSConfig `mapstructure:"tls"`           // for rediss://
-	SnapshotFile     string    `mapstructure:"snapshot_file"` // default <group>.subscriptions in the user's cache folder; "off" disables it
-	Group            string    `mapstructure:"-"`             // the consumer group, for the default of SnapshotFile
+	URL                  string    `mapstructure:"url"`               // default redis://127.0.0.1:6379/0
+	Username             string    `mapstructure:"username"`          // instead of the URL's
+	Password             string    `mapstructure:"password"`          // instead of the URL's
+	PasswordFile         string    `mapstructure:"password_file"`     // instead of password: a mounted secret, read at each connection
+	SentinelUsername     string    `mapstructure:"sentinel_username"` // for the sentinels themselves
+	SentinelPassword     string    `mapstructure:"sentinel_password"`
+	SentinelPasswordFile string    `mapstructure:"sentinel_password_file"` // instead of sentinel_password: read at each connection
+	TLS                  TLSConfig `mapstructure:"tls"`                    // for rediss://
+	SnapshotFile         string    `mapstructure:"snapshot_file"`          // default <group>.subscriptions in the user's cache folder; "off" disables it
+	Group                string    `mapstructure:"-"`                      // the consumer group, for the default of SnapshotFile
 }
 
 // TLSConfig says how Redis is spoken to over TLS.
@@ -59,13 +60,17 @@ func (c *Config) Validate() error {
 	if c.Password != "" && c.PasswordFile != "" {
 		problems = append(problems, errors.New("redis.password: password_file is set too, want one of them"))
 	}
+	if c.SentinelPassword != "" && c.SentinelPasswordFile != "" {
+		problems = append(problems, errors.New("redis.sentinel_password: sentinel_password_file is set too, want one of them"))
+	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		problems = append(problems, errors.New("redis.tls: want cert_file and key_file, or neither"))
 	}
 	files := map[string]string{
-		"password_file": c.PasswordFile, "tls.ca_file": c.TLS.CAFile, "tls.cert_file": c.TLS.CertFile, "tls.key_file": c.TLS.KeyFile,
+		"password_file": c.PasswordFile, "sentinel_password_file": c.SentinelPasswordFile,
+		"tls.ca_file": c.TLS.CAFile, "tls.cert_file": c.TLS.CertFile, "tls.key_file": c.TLS.KeyFile,
 	}
-	for _, key := range []string{"password_file", "tls.ca_file", "tls.cert_file", "tls.key_file"} {
+	for _, key := range []string{"password_file", "sentinel_password_file", "tls.ca_file", "tls.cert_file", "tls.key_file"} {
 		if files[key] == "" {
 			continue
 		}

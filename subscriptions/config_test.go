@@ -32,9 +32,9 @@ func TestConfigValidate(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
-	cfg := subscriptions.Config{URL: "redis://x/y", Password: "a", PasswordFile: "/none", TLS: subscriptions.TLSConfig{CertFile: "/none"}}
+	cfg := subscriptions.Config{URL: "redis://x/y", Password: "a", PasswordFile: "/none", SentinelPassword: "a", SentinelPasswordFile: "/none", TLS: subscriptions.TLSConfig{CertFile: "/none"}}
 	err := cfg.Validate()
-	for _, key := range []string{"redis.url", "redis.password:", "redis.password_file", "redis.tls:", "redis.tls.cert_file"} {
+	for _, key := range []string{"redis.url", "redis.password:", "redis.password_file", "redis.sentinel_password:", "redis.sentinel_password_file", "redis.tls:", "redis.tls.cert_file"} {
 		if err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s is not reported: %v", key, err)
 		}

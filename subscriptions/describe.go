@@ -24,56 +24,67 @@ func (e *settingError) Error() string { return fmt.Sprintf("%s: %v: %s", e.key, 
 // maxReason bounds what is said of an error, in bytes.
 const maxReason = 400
 
+// trouble is what went wrong, and what to do about it where that is known.
+type trouble struct{ found, remedy string }
+
+func (t trouble) String() string {
+	if t.remedy == "" {
+		return t.found
+	}
+	return t.found + ": " + t.remedy
+}
+
 // describe says what went wrong, and of a setting which key to look at, without quoting a credential.
-func describe(err error) string {
+func describe(err error) string { return explain(err).String() }
+
+func explain(err error) trouble {
 	if setting, ok := errors.AsType[*settingError](err); ok {
-		return cut(setting.Error(), maxReason)
+		return trouble{cut(fmt.Sprintf("%s: %v", setting.key, setting.err), maxReason), setting.remedy}
 	}
 	who, prefix := "redis", "redis."
 	if strings.Contains(err.Error(), "all sentinels") { // go-redis has no type for it
 		who, prefix = "sentinels", "redis.sentinel_"
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return "look up " + who + ": " + dns.Err
+		return trouble{found: "look up " + who + ": " + dns.Err}
 	}
 	if err, ok := errors.AsType[net.Error](err); ok && err.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		return who + " does not answer in time"
+		return trouble{found: who + " does not answer in time"}
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		if op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate") { // with TLS 1.3 the first answer says so
-			return "redis.tls.cert_file: " + op.Err.Error() + ": " + who + " wants a client certificate of an authority that it knows"
+			return trouble{"redis.tls.cert_file: " + op.Err.Error(), "name a client certificate of an authority that " + who + " knows"}
 		}
-		return op.Op + " " + who + ": " + op.Err.Error()
+		return trouble{found: op.Op + " " + who + ": " + op.Err.Error()}
 	}
 	if who == "sentinels" && errors.Is(err, redis.Nil) {
-		return "redis.url: no sentinel knows a master by the name that ?master= gives: use that of its `sentinel monitor`"
+		return trouble{"redis.url: no sentinel knows a master by the name that ?master= gives", "use that of its `sentinel monitor`"}
 	}
 	if reply, ok := errors.AsType[redis.Error](err); ok {
 		return answered(who, prefix, cut(reply.Error(), maxReason/2))
 	}
-	return who + ": " + cut(err.Error(), maxReason/2)
+	return trouble{found: who + ": " + cut(err.Error(), maxReason/2)}
 }
 
 var quoted = regexp.MustCompile(`'([a-z|]+)'`)
 
 // answered is an error that Redis answered with.
-func answered(who, prefix, reply string) string {
+func answered(who, prefix, reply string) trouble {
+	found := who + ": " + strings.TrimSuffix(reply, ".")
 	word, _, _ := strings.Cut(reply, " ")
 	switch word {
 	case "WRONGPASS":
-		files := " or password_file"
-		if who == "sentinels" {
-			files = ""
-		}
-		return fmt.Sprintf("%susername, %spassword%s: refused by %s: %s Compare them with the user there (ACL SETUSER)", prefix, prefix, files, who, reply)
+		return trouble{found, fmt.Sprintf("compare %[1]susername, and %[1]spassword or %[1]spassword_file, with the user there (ACL SETUSER)", prefix)}
 	case "NOAUTH":
-		return fmt.Sprintf("%spassword: it is not set, and wanted: %s: %s", prefix, who, reply)
+		return trouble{found, fmt.Sprintf("set %[1]spassword or %[1]spassword_file", prefix)}
 	case "NOPERM":
 		want := "~fanout:*"
 		if command := quoted.FindStringSubmatch(reply); command != nil {
 			want = "+" + command[1]
 		}
-		return fmt.Sprintf("%susername: %s: %s: allow it, with ACL SETUSER <user> %s", prefix, who, reply, want)
+		return trouble{found, fmt.Sprintf("allow it to %susername, with ACL SETUSER <user> %s", prefix, want)}
+	case "WRONGTYPE":
+		return trouble{found, "the keys fanout:account:<account> hold hashes: subscription id → JSON"}
 	}
-	return who + ": " + reply
+	return trouble{found: found}
 }

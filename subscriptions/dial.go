@@ -118,15 +118,15 @@ func (c *TLSConfig) explain(err error) error {
 	return err
 }
 
-// password is the file as it is now.
-func (c *Config) password() (string, error) {
-	data, err := os.ReadFile(c.PasswordFile)
+// passwordIn is what the file that key names holds now.
+func passwordIn(key, file string) (string, error) {
+	data, err := os.ReadFile(file)
 	if err != nil {
-		return "", &settingError{"redis.password_file", err, "name a file that fanout may read"}
+		return "", &settingError{key, err, "name a file that fanout may read"}
 	}
 	password := strings.TrimSpace(string(data))
 	if password == "" {
-		return "", &settingError{"redis.password_file", errors.New(c.PasswordFile + " is empty"), "write the password into it"}
+		return "", &settingError{key, errors.New(file + " is empty"), "write the password into it"}
 	}
 	return password, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 	"slices"
 	"strconv"
@@ -45,12 +44,22 @@ func (s *Store) Close() error { return s.client.Close() }
 // Ping says whether Redis answers. The error names no address.
 func (s *Store) Ping(ctx context.Context) error { return plain("ping", s.client.Ping(ctx).Err()) }
 
-// plain makes an error that names no address.
+// StoreError is what went wrong with Redis. It names no address and no credential.
+type StoreError struct {
+	Found  string
+	Remedy string // empty where the error does not say what to do
+}
+
+// Error implements error.
+func (e *StoreError) Error() string { return trouble{e.Found, e.Remedy}.String() }
+
+// plain makes a *StoreError.
 func plain(operation string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %s", operation, describe(err))
+	t := explain(err)
+	return &StoreError{operation + ": " + t.found, t.remedy}
 }
 
 // Get returns a subscription's JSON, byte for byte; false where there is none.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -256,7 +257,7 @@ func (f *findings) redis(ctx context.Context, cfg *config.Config) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if err := store.Ping(ctx); err != nil {
-		f.problem("redis", err.Error(), "start Redis, or set redis.url; it holds the subscriptions")
+		f.store(err)
 		return
 	}
 	rules, err := egress.New(cfg.Egress)
@@ -266,7 +267,7 @@ func (f *findings) redis(ctx context.Context, cfg *config.Config) {
 	total, before := 0, len(*f)
 	for stored, err := range store.ListAll(ctx) {
 		if err != nil {
-			f.problem("redis", err.Error(), "the keys fanout:account:<account> hold hashes: subscription id → JSON")
+			f.store(err)
 			return
 		}
 		total++
@@ -279,6 +280,15 @@ func (f *findings) redis(ctx context.Context, cfg *config.Config) {
 		return
 	}
 	f.okf("redis", "answers, %s", count(total, "subscription"))
+}
+
+// store is an error of Redis, with its own remedy if it has one.
+func (f *findings) store(err error) {
+	found, remedy := err.Error(), ""
+	if e, ok := errors.AsType[*subscriptions.StoreError](err); ok {
+		found, remedy = e.Found, e.Remedy
+	}
+	f.problem("redis", found, cmp.Or(remedy, "start Redis, or set redis.url; it holds the subscriptions"))
 }
 
 // shownInvalid bounds how many invalid subscriptions check names.

@@ -214,6 +214,9 @@ func (m *modes) checked(t *testing.T, what string, section lab.Config, parts ...
 	if r.code != 1 || strings.Contains(r.stdout+r.stderr, secretWord) {
 		t.Errorf("%s: exit %d, or the password is shown: %s%s", what, r.code, r.stdout, r.stderr)
 	}
+	if strings.Contains(said, "start Redis") && !strings.Contains(said, "connection refused") {
+		t.Errorf("%s: that is no remedy: %s", what, said)
+	}
 	for _, part := range parts {
 		if !strings.Contains(said, part) {
 			t.Errorf("%s: want it to say %q: %s%s", what, part, r.stdout, r.stderr)
@@ -456,18 +459,33 @@ func TestRealRedisSentinel(t *testing.T) {
 					_ = r.Kill()
 				}
 			})
-			m.config.Set("redis.url", group.URL()).Set("redis.password", secretWord).Set("redis.sentinel_password", secretWord)
+			file := filepath.Join(t.TempDir(), "password")
+			must(t, os.WriteFile(file, []byte(secretWord), 0o600))
+			m.config.Set("redis.url", group.URL()).Set("redis.password", secretWord).Set("redis.sentinel_password_file", file)
+			if kind == "clear" {
+				m.config.Set("redis.sentinel_username", "fanout")
+				allowSentinels(t, group, secretWord)
+			}
 			if kind == "tls" {
 				ca := filepath.Join(t.TempDir(), "ca.pem")
 				must(t, os.WriteFile(ca, security.Certificate.CertPEM, 0o600))
 				m.config.Set("redis.tls.ca_file", ca)
 			}
-			m.sentinel(t, group)
+			m.sentinel(t, group, file)
 		})
 	}
 }
 
-func (m *modes) sentinel(t *testing.T, group *lab.Sentinels) {
+// allowSentinels makes fanout's user on the sentinels, or gives it another password and makes it sign in again.
+func allowSentinels(t *testing.T, group *lab.Sentinels, password string) {
+	t.Helper()
+	for _, r := range group.Sentinels {
+		cli(t, r, "ACL", "SETUSER", "fanout", "on", "resetpass", ">"+password, "allchannels", "+@all")
+		cli(t, r, "CLIENT", "KILL", "USER", "fanout")
+	}
+}
+
+func (m *modes) sentinel(t *testing.T, group *lab.Sentinels, passwordFile string) {
 	t.Helper()
 	accounts := many(200)
 	m.put = func(account, json string) {
@@ -488,8 +506,17 @@ func (m *modes) sentinel(t *testing.T, group *lab.Sentinels) {
 		}
 		m.checked(t, "no password for the sentinels", section().Set("sentinel_password", ""), "redis.sentinel_password", "NOAUTH")
 		m.checked(t, "wrong password for the sentinels", section().Set("sentinel_password", secretWord+"-x"), "redis.sentinel_password", "WRONGPASS")
+		m.checked(t, "no password for the sentinels in the file", section().Set("sentinel_password", "").Set("sentinel_password_file", "/dev/null"), "redis.sentinel_password_file", "/dev/null is empty")
 		m.checked(t, "wrong password for the master", section().Set("password", secretWord+"-x"), "redis.password", "WRONGPASS")
 		m.checked(t, "another master's name", section().Set("url", strings.Replace(group.URL(), "=mymaster", "=other", 1)), "redis.url", "?master=")
+
+		t.Log("the sentinels' password rotates")
+		at := m.logLength()
+		allowSentinels(t, group, secretWord+"-two")
+		cli(t, group.Master(t.Context()), "CLIENT", "KILL", "TYPE", "normal") // who connects anew asks them
+		t.Logf("run says %s", strings.TrimSpace(m.logged(t, at, "redis is away", "sentinel_password_file", "WRONGPASS")))
+		must(t, os.WriteFile(passwordFile, []byte(secretWord+"-two"), 0o600))
+		t.Logf("a change in force %s after the file had the new password", m.changeSending(t, accounts[0], 5*time.Second))
 	}
 
 	watched := m.watch(t, len(accounts))
