@@ -425,6 +425,16 @@ func TestOperatorsAuditOfAnotherGroup(t *testing.T) {
 	}
 }
 
+// A password in a URL is not for whoever looks over the operator's shoulder.
+func TestOperatorsURLs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "channel.email")
+	w.redis.HSet("fanout:account:acme", "crm", `{"url":"https://user:hunter2@example.com/hook?token=hunter2","events":["*"]}`)
+	if out := w.ok(t, "", "subscriptions", "list"); strings.Contains(out, "hunter2") || !strings.Contains(out, "https://…@example.com/hook?…") {
+		t.Errorf("list:\n%s", out)
+	}
+}
+
 // A malformed record is mended in the editor, and goes to its source topic as a new event.
 func TestOperatorsMend(t *testing.T) {
 	t.Parallel()

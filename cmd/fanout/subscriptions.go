@@ -134,9 +134,15 @@ func stateOf(sub *subscriptions.Subscription) string {
 	return "enabled"
 }
 
-// withoutQuery is the URL without what may hold a token.
+// withoutQuery is the URL without what may hold a token: its query, and a user and password that the egress rules refuse.
 func withoutQuery(url string) string {
 	bare, _, ok := strings.Cut(url, "?")
+	if scheme, rest, found := strings.Cut(bare, "://"); found {
+		host, path, _ := strings.Cut(rest, "/")
+		if at := strings.LastIndexByte(host, '@'); at >= 0 {
+			bare = strings.TrimSuffix(scheme+"://…@"+host[at+1:]+"/"+path, "/")
+		}
+	}
 	if ok {
 		bare += "?…"
 	}
