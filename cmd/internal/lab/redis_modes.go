@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -231,6 +232,7 @@ func (c *Cluster) Client() *redis.ClusterClient {
 	first := c.Nodes[0]
 	return redis.NewClusterClient(&redis.ClusterOptions{
 		Addrs: strings.Split(addresses(c.Nodes), ","), Password: first.security.Password, TLSConfig: first.security.client(), Protocol: 2, DisableIdentity: true,
+		ClusterStateReloadInterval: time.Second, // a minute, else, until it looks for what was promoted
 	})
 }
 
