@@ -208,6 +208,12 @@ func TestRefilledRedis(t *testing.T) {
 		within(t, time.Second, "the second change", func() bool { return strings.HasSuffix(d.Lookup("acc0", "two").URL(), "701") })
 		stays(t, 300*time.Millisecond, "known while Redis is being filled", func() bool { return d.Lookup("acc0", "three") != nil })
 		within(t, 4*time.Second, "what is not written again is gone", func() bool { return matches(d, "acc0") == 2 })
+		if known > 1 {
+			if _, err := st.Delete(t.Context(), "acc1", "one"); err != nil {
+				t.Fatal(err)
+			}
+			within(t, time.Second, "an account that is removed as a whole is gone", func() bool { return matches(d, "acc1") == 0 })
+		}
 	}
 }
 

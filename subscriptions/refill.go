@@ -15,12 +15,13 @@ type doubt struct {
 	due time.Time // when to ask again
 }
 
-// refresh puts announced accounts in force. What one of them lacks goes at once, unless Redis was emptied and nothing
-// has confirmed since what it holds: then what is still missing goes after pace.ask.
+// refresh puts announced accounts in force. What one of them lacks goes at once, unless Redis was emptied, nothing has
+// confirmed since what it holds, and it holds something of the account: then what is still missing goes after pace.ask.
 func (f *follower) refresh(ctx context.Context, accounts []string) error {
 	lacking := make(map[string][]string)
 	err := f.d.refresh(ctx, accounts, func(s stored) {
-		if ids := f.d.apply(s, keep); len(ids) > 0 {
+		removed := len(s.fields) == 0 // a job that fills the account announces it after it has written something
+		if ids := f.d.apply(s, func(string) bool { return removed }); len(ids) > 0 {
 			lacking[s.account] = ids
 		}
 	})
