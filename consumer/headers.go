@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,10 +52,7 @@ func deliveryHeaders(d *dispatcher.Delivery, out *dispatcher.Outcome, notBefore 
 	if out.Attempted {
 		attempts++
 	}
-	status := out.Status
-	if status == 0 && !out.Attempted {
-		status = d.Last.Status
-	}
+	status := cmp.Or(out.Status, d.Last.Status) // the last one ever, also where the last attempt got none
 	h := make([]kafka.Header, 0, 18)
 	add := func(key, value string) { h = append(h, kafka.Header{Key: key, Value: []byte(value)}) }
 	add(headerWebhookID, d.ID)
