@@ -17,9 +17,7 @@ var (
 // ranAsAWhole are pages on which every block is run, or held to the code, by one test.
 func ranAsAWhole() map[string]string {
 	return map[string]string{
-		filepath.Join("docs", "getting-started.md"): "TestPages",
-		// Its commands are those of a cluster with ACLs, and of a profile: held to the commands, not run.
-		filepath.Join("docs", "operating.md"):                  "TestDocumentedCommandLines",
+		filepath.Join("docs", "getting-started.md"):            "TestPages",
 		filepath.Join("docs", "reference", "commands.md"):      "TestDocumentedCommandLines", // generated from the commands
 		filepath.Join("docs", "reference", "configuration.md"): "TestConfigurationReference", // generated: config/example.yaml
 	}
