@@ -16,7 +16,7 @@ import (
 	"fanout/subscriptions"
 )
 
-// What each sync job writes with its language's Redis client is in force in a running fanout within a second, and so is its
+// What each sync job writes is in force in a running fanout within a second, and so is its
 // removal.
 func TestSyncJobs(t *testing.T) {
 	s := newSite(t, "jobs", "jobs.events")
