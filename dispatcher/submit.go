@@ -122,7 +122,7 @@ func (d *Dispatcher) submit(l *lane, del *Delivery, now time.Time) (out Outcome,
 	case verdictGo:
 		if unproven := l.unproven(now); d.slots.tryAcquire(unproven) {
 			l.begin(now)
-			d.start(task{lane: l, req: l.req, del: del, unproven: unproven})
+			d.start(l, del, unproven)
 		} else if !d.enqueue(l, del, now) {
 			return d.deferral(l, del, now, QueueFull, time.Time{}), true
 		} else {

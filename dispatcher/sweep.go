@@ -36,7 +36,7 @@ func (d *Dispatcher) sweepQueues(now time.Time) {
 		clear(over)
 		over = over[:0]
 		if idle {
-			d.resume(l, false, false, false)
+			d.resume(l, false, false)
 			d.wakeLine()
 		}
 	}

@@ -18,28 +18,20 @@ func (d *Dispatcher) wakeLaneAt(l *lane, at, now time.Time) {
 		l.mu.Lock()
 		l.wakeAt = time.Time{}
 		l.mu.Unlock()
-		d.resume(l, false, false, false)
+		d.resume(l, false, false)
 		d.wakeLine()
 	})
 }
 
-// task is an attempt that its lane has begun, and the place it holds.
-type task struct {
-	lane     *lane
-	req      *request
-	del      *Delivery // nil: none
-	unproven bool      // the place's kind
-}
-
-// start makes the attempt of a lane that is locked.
-func (d *Dispatcher) start(t task) {
+// start makes the attempt that the lane, which is locked, has begun.
+func (d *Dispatcher) start(l *lane, del *Delivery, unproven bool) {
 	d.working.Add(1)
-	go d.work(t)
+	go d.work(l, l.req, del, unproven)
 }
 
 // resume begins what attempts of the lane's queue may begin, the first with the place it was handed, the others with
-// places they can get. With mine that first one is left for the caller to make. The caller then calls wakeLine.
-func (d *Dispatcher) resume(l *lane, placed, unproven, mine bool) (first task) {
+// places they can get. The caller then calls wakeLine.
+func (d *Dispatcher) resume(l *lane, placed, unproven bool) {
 	now := time.Now()
 	var over []settled
 	l.mu.Lock()
@@ -55,12 +47,7 @@ func (d *Dispatcher) resume(l *lane, placed, unproven, mine bool) (first task) {
 				break
 			}
 		}
-		t := task{lane: l, del: d.next(l, now), req: l.req, unproven: unproven}
-		if mine {
-			first, mine = t, false
-		} else {
-			d.start(t)
-		}
+		d.start(l, d.next(l, now), unproven)
 		placed = false
 	}
 	l.mu.Unlock()
@@ -68,22 +55,16 @@ func (d *Dispatcher) resume(l *lane, placed, unproven, mine bool) (first task) {
 	if placed {
 		d.slots.release(unproven)
 	}
-	return first
 }
 
 // wakeLine hands free places to the lanes in line.
-func (d *Dispatcher) wakeLine() { d.handOn(false) }
-
-// handOn is wakeLine; with mine the first attempt that may begin is left for the caller to make, who saves a goroutine.
-func (d *Dispatcher) handOn(mine bool) (first task) {
+func (d *Dispatcher) wakeLine() {
 	for {
 		l, unproven := d.slots.wake()
 		if l == nil {
-			return first
+			return
 		}
-		if t := d.resume(l, true, unproven, mine); t.del != nil {
-			first, mine = t, false
-		}
+		d.resume(l, true, unproven)
 	}
 }
 
@@ -138,18 +119,15 @@ func (d *Dispatcher) next(l *lane, now time.Time) *Delivery {
 }
 
 // work makes attempts of one lane, one after the other, for as long as there are any that may begin and no other lane
-// waits for a place; then it goes on with the first of those.
-func (d *Dispatcher) work(t task) {
+// waits for a place.
+func (d *Dispatcher) work(l *lane, req *request, del *Delivery, unproven bool) {
 	defer d.working.Done()
-	deep := false
-	for t.del != nil {
-		if t.req.target.TLS && !deep {
-			deepen()
-			deep = true
-		}
-		l, del := t.lane, t.del
+	if req.target.TLS {
+		deepen()
+	}
+	for del != nil {
 		begun := time.Now()
-		out := d.attempt(t.req, del, begun)
+		out := d.attempt(req, del, begun)
 		now := begun.Add(out.Took)
 		d.attempts.Add(1)
 
@@ -157,19 +135,19 @@ func (d *Dispatcher) work(t task) {
 		l.inFlight--
 		l.used = now
 		l.ended(now, out.Took)
-		if t.req == l.req { // else it tells of a configuration that is no more
+		if req == l.req { // else it tells of a configuration that is no more
 			d.learn(l, &out, begun, now)
 		}
 		keep := out.Result != Delivered || l.sample(now)
 		more, over := d.ready(l, now, nil)
 		again := l.unproven(now)
-		yield := d.slots.waiting.Load() > 0 || t.unproven != again // the place's kind must fit the lane
+		yield := d.slots.waiting.Load() > 0 || unproven != again // the place's kind must fit the lane
 		var next *Delivery
 		if more && !yield {
 			next = d.next(l, now)
 			more = l.head != nil && l.inFlight < int(l.health.limit)
 		}
-		t.del, t.req = next, l.req
+		req = l.req
 		l.mu.Unlock()
 
 		if keep {
@@ -177,19 +155,16 @@ func (d *Dispatcher) work(t task) {
 		}
 		d.settle(del, &out)
 		d.settleAll(over)
-		if next == nil {
-			d.slots.release(t.unproven)
+		if del = next; del == nil {
+			d.slots.release(unproven)
 		}
 		switch {
 		case more && yield:
 			d.slots.lineUp(l, again)
 		case more:
-			d.resume(l, false, false, false)
+			d.resume(l, false, false)
 		}
-		switch {
-		case next == nil:
-			t = d.handOn(true)
-		case more:
+		if del == nil || more {
 			d.wakeLine()
 		}
 	}
