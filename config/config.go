@@ -11,6 +11,7 @@ import (
 
 	"fanout/admin"
 	"fanout/consumer"
+	"fanout/consumer/registry"
 	"fanout/dispatcher"
 	"fanout/dispatcher/egress"
 	"fanout/subscriptions"
@@ -20,6 +21,7 @@ import (
 type Config struct {
 	Kafka           consumer.KafkaConfig      `mapstructure:"kafka"`
 	Sources         []consumer.SourceConfig   `mapstructure:"sources"` // empty: the six default topics, of which those that exist count
+	SchemaRegistry  registry.Config           `mapstructure:"schema_registry"`
 	Redis           subscriptions.Config      `mapstructure:"redis"`
 	Delivery        dispatcher.DeliveryConfig `mapstructure:"delivery"`
 	Lanes           dispatcher.LanesConfig    `mapstructure:"lanes"`
@@ -71,7 +73,8 @@ func Default() Config {
 			Brokers: []string{"127.0.0.1:9092"}, Group: "fanout", CreateTopics: true,
 			Partitions: 12, RetryPartitions: 3, Replication: 1, Start: "earliest",
 		},
-		Redis: subscriptions.Config{URL: "redis://127.0.0.1:6379/0", Group: "fanout"},
+		SchemaRegistry: registry.Config{Timeout: 5 * time.Second},
+		Redis:          subscriptions.Config{URL: "redis://127.0.0.1:6379/0", Group: "fanout"},
 		Delivery: dispatcher.DeliveryConfig{
 			Timeout: 10 * time.Second, ConnectTimeout: 3 * time.Second,
 			Schedule: []time.Duration{
@@ -95,7 +98,7 @@ func Default() Config {
 // Consumer is the part that package consumer is told.
 func (c *Config) Consumer() consumer.Config {
 	return consumer.Config{
-		Kafka: c.Kafka, Sources: c.Sources, TopicPrefix: c.Topics.Prefix, AttemptsTopic: c.Attempts.Topic,
+		Kafka: c.Kafka, Sources: c.Sources, SchemaRegistry: c.SchemaRegistry, TopicPrefix: c.Topics.Prefix, AttemptsTopic: c.Attempts.Topic,
 		Schedule: c.Delivery.Schedule, ParkMin: c.Lanes.ParkMin, ParkMax: c.Lanes.ParkMax, MaxAge: c.Delivery.MaxAge, MaxAges: c.Delivery.MaxAges,
 		MaxEventBytes: c.MaxEventBytes, ShutdownTimeout: c.ShutdownTimeout,
 		WedgedAfter: max(time.Minute, 2*c.Delivery.Timeout), // one attempt must not look like a standstill

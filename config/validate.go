@@ -35,6 +35,8 @@ func validate(c *Config, places map[string]string) Problems {
 	j := &judge{places: places}
 	j.kafka(&c.Kafka)
 	j.sources(c)
+	j.theirs(c.SchemaRegistry.Validate())
+	j.positive("schema_registry.timeout", c.SchemaRegistry.Timeout)
 	j.theirs(c.Redis.Validate())
 	j.delivery(c)
 	j.lanes(c)
@@ -176,10 +178,22 @@ func (j *judge) sources(c *Config) {
 		default:
 			seen[topic] = i
 		}
+		j.format(c, path+".format", source.Format)
 		if _, err := source.Compile(); err != nil {
 			key, text, _ := strings.Cut(err.Error(), ": ")
 			j.badf(path+"."+key, "", "%s", text)
 		}
+	}
+}
+
+// format notes an unknown format, and one that needs a registry where none is configured.
+func (j *judge) format(c *Config, path, format string) {
+	known := []string{consumer.FormatJSON, consumer.FormatConfluent}
+	switch {
+	case format != "" && !slices.Contains(known, format):
+		j.badf(path, format, "want json, or confluent for Avro, Protobuf and JSON with a schema registry%s", nearest(format, known))
+	case format == consumer.FormatConfluent && c.SchemaRegistry.URL == "":
+		j.badf(path, format, "needs a schema registry: set schema_registry.url, as in http://127.0.0.1:8081")
 	}
 }
 

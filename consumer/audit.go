@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fanout/consumer/registry"
 	"fanout/dispatcher"
 	"fanout/event"
 )
@@ -93,6 +94,7 @@ func (a *Admin) Audit(ctx context.Context, cfg AuditConfig) (*Audit, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer decoders.Close()
 	var partitions []int
 	for id := range cfg.Ranges {
 		partitions = append(partitions, id)
@@ -109,7 +111,10 @@ func (a *Admin) Audit(ctx context.Context, cfg AuditConfig) (*Audit, error) {
 	oldest := time.Now()
 	var mu sync.Mutex // guards out, rows and oldest
 	err = a.Scan(ctx, cfg.Topic, cfg.Ranges, cfg.Done, func(m *Message) error {
-		ev, rec, err := decoders.Decode(m)
+		ev, rec, err := decoders.Decode(ctx, m)
+		if errors.Is(err, registry.ErrUnavailable) {
+			return err
+		}
 		var planned []dispatcher.Delivery
 		if err == nil {
 			planned = cfg.Plan(nil, &ev, &rec, m.Time)
@@ -166,12 +171,45 @@ func (a *Admin) Audit(ctx context.Context, cfg AuditConfig) (*Audit, error) {
 	if !knows {
 		return nil, ErrNoAttempts
 	}
+	if err := a.findBuried(ctx, &cfg, rows, oldest.Add(-clockSlack)); err != nil {
+		return nil, err
+	}
 	if err := a.explainMissing(ctx, &cfg, rows); err != nil {
 		return nil, err
 	}
 	out.NoCommit = out.Records > 0 && len(progress) == 0
 	out.close(cfg, rows)
 	return out, nil
+}
+
+// findBuried looks for deliveries of which nothing is known among the malformed records. One may be right by now, since its schema was
+// registered or its mapping mended, and was malformed when it was read.
+func (a *Admin) findBuried(ctx context.Context, cfg *AuditConfig, rows map[string]*auditRow, since time.Time) error {
+	missing := make(map[string][]*auditRow) // by origin
+	for _, row := range rows {
+		if state, _ := row.state(cfg.Changed, time.UnixMilli(row.time)); state == AuditMissing || state == AuditChanged {
+			origin := dispatcher.Origin{Topic: cfg.Topic, Partition: int(row.partition), Offset: row.offset}.String()
+			missing[origin] = append(missing[origin], row)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	letters := a.DeadLetters()
+	filter := Filter{Reasons: []string{dispatcher.MalformedEvent.String()}, Since: since}
+	ranges, err := letters.Ranges(ctx, &filter)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex // guards the rows
+	return letters.Each(ctx, &filter, ranges, nil, func(d *DeadLetter) error {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, row := range missing[d.Origin] {
+			row.trace.Dead = &Waiting{Topic: newNames(a.cfg.TopicPrefix).deadLetter, Partition: d.Partition, Offset: d.Offset, Due: d.DeadAt, Reason: d.Reason}
+		}
+		return nil
+	})
 }
 
 // explainMissing looks once more, at all that the topics hold, where deliveries are missing: what was kept since a later

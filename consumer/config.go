@@ -3,6 +3,7 @@ package consumer
 import (
 	"time"
 
+	"fanout/consumer/registry"
 	"fanout/event"
 )
 
@@ -41,15 +42,23 @@ type SASLConfig struct {
 // SourceConfig is one entry of the section `sources`.
 type SourceConfig struct {
 	Topic         string `mapstructure:"topic"`
+	Format        string `mapstructure:"format"` // of the values: json, or confluent for those with a schema's id; empty means json
 	event.Mapping `mapstructure:",squash"`
 }
+
+// The formats of a source's values.
+const (
+	FormatJSON      = "json"
+	FormatConfluent = "confluent"
+)
 
 // Config is all that the consumer is told.
 type Config struct {
 	Kafka           KafkaConfig
 	Sources         []SourceConfig // empty means the six default topics, of which those that exist count
-	TopicPrefix     string         // section topics: prefix; default fanout
-	AttemptsTopic   bool           // section attempts: topic; default false
+	SchemaRegistry  registry.Config
+	TopicPrefix     string // section topics: prefix; default fanout
+	AttemptsTopic   bool   // section attempts: topic; default false
 	Schedule        []time.Duration
 	ParkMin         time.Duration
 	ParkMax         time.Duration

@@ -9,6 +9,7 @@ import (
 	"github.com/segmentio/kafka-go"
 	"go.uber.org/zap"
 
+	"fanout/consumer/registry"
 	"fanout/dispatcher"
 	"fanout/event"
 )
@@ -30,13 +31,15 @@ type Consumer struct {
 	names      names
 	window     *window
 
-	replays *window // of the replay topic alone: a replay leaves most of the room to others
+	replays *window            // of the replay topic alone: a replay leaves most of the room to others
+	schemas *registry.Registry // nil where no source needs it
 
 	// Set by Run before anything reads.
 	dialer     *kafka.Dialer
 	writer     *writer
 	admin      *Admin
 	decoders   map[string]*event.Decoder
+	framed     map[string]bool // source topics whose values carry a schema's id
 	background context.Context //nolint:containedctx // outlives Run's ctx until everything has drained
 	end        context.CancelFunc
 
@@ -76,6 +79,9 @@ func New(cfg Config, d *dispatcher.Dispatcher, log *zap.Logger, reg prometheus.R
 	if c.dialer, err = newDialer(&c.cfg); err != nil {
 		return nil, err
 	}
+	if c.schemas, err = newSchemas(&c.cfg, log, reg); err != nil {
+		return nil, err
+	}
 	c.metrics = newMetrics(reg, c)
 	return c, nil
 }
@@ -86,6 +92,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	c.background, c.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer c.end()
 	defer c.admin.Close()
+	defer c.closeSchemas()
 	sources, existing, err := c.prepare(ctx)
 	if err != nil || ctx.Err() != nil {
 		return err
@@ -94,6 +101,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if c.decoders, err = decoders(sources); err != nil {
 		return err
 	}
+	c.framed = framed(sources)
 	topics := []string{c.names.deadLetter}
 	if c.cfg.AttemptsTopic {
 		topics = append(topics, c.names.attempts)

@@ -30,7 +30,8 @@ type DeadLetter struct {
 	Trace        string            `json:"traceparent,omitempty"`
 	Key          []byte            `json:"key,omitempty"`
 	Value        []byte            `json:"value,omitempty"`
-	Headers      map[string][]byte `json:"headers,omitempty"` // of a malformed record, its own
+	Headers      map[string][]byte `json:"headers,omitempty"`   // of a malformed record, its own
+	Truncated    bool              `json:"truncated,omitempty"` // the broker refused the whole value as too large
 
 	traceState string
 }
@@ -75,6 +76,8 @@ func readDeadLetter(m *Message, d *DeadLetter) {
 			if t, err := decodeTime(string(v)); err == nil {
 				d.DeadAt = t
 			}
+		case headerTruncated:
+			d.Truncated = true
 		case headerReplays:
 			d.Replays = orZero(decodeCount(string(v)))
 		case headerReplay:

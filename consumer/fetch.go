@@ -21,6 +21,7 @@ type message struct {
 	time       time.Time // its timestamp, to the millisecond
 	key, value []byte    // nil is null, which is not the same as empty
 	headers    []kafka.Header
+	unframed   *unframed // of a source with a schema registry
 }
 
 // fetched is one answer of a broker.

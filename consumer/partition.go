@@ -11,6 +11,7 @@ import (
 	"github.com/segmentio/kafka-go"
 	"go.uber.org/zap"
 
+	"fanout/consumer/registry"
 	"fanout/dispatcher"
 	"fanout/event"
 )
@@ -26,9 +27,10 @@ type partition struct {
 	topic   string
 	id      int
 	stage   dispatcher.Stage
-	decoder *event.Decoder // of a source topic
-	delay   time.Duration  // of a retry topic
-	bare    bool           // the broker takes no metadata; the session's own
+	decoder *event.Decoder     // of a source topic
+	schemas *registry.Registry // of a source topic whose values carry a schema's id
+	delay   time.Duration      // of a retry topic
+	bare    bool               // the broker takes no metadata; the session's own
 
 	mu        sync.Mutex // guards all below
 	ledger    *ledger
@@ -38,6 +40,7 @@ type partition struct {
 	end       int64     // nothing to read at or beyond it, when last asked
 	waiting   bool      // what comes next is not due yet
 	failing   bool      // the broker does not answer
+	asking    bool      // the schema registry does not answer
 	gone      bool      // the broker knew no such partition: nothing is read or committed until reborn has looked
 	lastRead  time.Time // timestamp of the last record that was read
 	progress  time.Time // when something was last seen to be settled, or nothing to wait
@@ -87,7 +90,7 @@ func (p *partition) idle(now time.Time, blocked bool) idleness {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	open := p.ledger.open() > 0
-	if lag == 0 || blocked || p.failing || p.waiting && !open {
+	if lag == 0 || blocked || p.failing || (p.waiting || p.asking) && !open {
 		p.progress = now
 	}
 	return idleness{since: max(0, now.Sub(p.progress)), open: open, moved: lag == 0 || p.seen.Offset > p.began}
@@ -169,7 +172,7 @@ func (p *partition) handleAll(ctx context.Context, f *fetched) {
 	entries := make([]entry, len(f.messages))
 	for i := range f.messages {
 		m := &f.messages[i]
-		if p.stage == dispatcher.StageRetry && !p.waitDue(ctx, m) || p.room(ctx) != nil {
+		if p.stage == dispatcher.StageRetry && !p.waitDue(ctx, m) || p.schemas != nil && !p.unframe(ctx, m) || p.room(ctx) != nil {
 			return // it has not been tracked: whoever reads the partition next begins with it
 		}
 		p.handle(m, &entries[i])
@@ -258,7 +261,7 @@ func (p *partition) plan(r *record, m *message) {
 		p.c.bury(r, m, fmt.Sprintf("it has %d bytes; max_event_bytes is %d", len(m.value), p.c.cfg.MaxEventBytes))
 		return
 	}
-	ev, err := p.decoder.Decode(m.value)
+	ev, err := m.decode(p.decoder)
 	switch {
 	case errors.Is(err, event.ErrIgnored):
 		p.c.metrics.record(p.topic, recordIgnored)

@@ -24,6 +24,9 @@ const deliveryBytes = 512
 // size is about what a message costs while its record is not settled.
 func (m *message) size() int64 {
 	n := len(m.value) + len(m.key) + deliveryBytes
+	if m.unframed != nil {
+		n += len(m.unframed.json)
+	}
 	for i := range m.headers {
 		n += len(m.headers[i].Key) + len(m.headers[i].Value)
 	}

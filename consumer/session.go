@@ -202,7 +202,7 @@ func (s *session) load(ctx context.Context) error {
 				return fmt.Errorf("offset of %s/%d: %w", topic, at.Partition, at.Error)
 			}
 			p := &partition{
-				c: s.c, g: s.g, topic: topic, id: at.Partition, stage: s.g.stage, delay: s.g.delay, decoder: s.c.decoders[topic],
+				c: s.c, g: s.g, topic: topic, id: at.Partition, stage: s.g.stage, delay: s.g.delay, decoder: s.c.decoders[topic], schemas: s.c.schemasOf(topic),
 				ledger: newLedger(at.CommittedOffset), committed: at.CommittedOffset, began: at.CommittedOffset,
 				end: -1, progress: time.Now(),
 			}

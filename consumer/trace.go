@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fanout/consumer/registry"
 	"fanout/dispatcher"
 	"fanout/event"
 )
@@ -209,11 +210,13 @@ func place(m *Message, due time.Time) *Waiting {
 
 // Decoders turns source records into events, as the configuration maps them.
 type Decoders struct {
-	cfg  *Config
-	byTo map[string]*event.Decoder
+	cfg     *Config
+	byTo    map[string]*event.Decoder
+	framed  map[string]bool
+	schemas *registry.Registry
 }
 
-// NewDecoders compiles the mappings of the configured sources, or of the default ones.
+// NewDecoders compiles the mappings of the configured sources, or of the default ones. The caller closes what it gets.
 func NewDecoders(cfg *Config) (*Decoders, error) {
 	sources := cfg.Sources
 	if len(sources) == 0 {
@@ -223,14 +226,29 @@ func NewDecoders(cfg *Config) (*Decoders, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Decoders{cfg, byTopic}, nil
+	schemas, err := newSchemas(cfg, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &Decoders{cfg, byTopic, framed(sources), schemas}, nil
+}
+
+// Close gives the schema registry's connections back.
+func (d *Decoders) Close() {
+	if d.schemas != nil {
+		d.schemas.Close()
+	}
 }
 
 // Source says whether the topic is a source.
 func (d *Decoders) Source(topic string) bool { return d.byTo[topic] != nil }
 
-// Decode is the event of a source record. The error is event.ErrIgnored or says why the record is malformed.
-func (d *Decoders) Decode(m *Message) (event.Event, dispatcher.Record, error) {
+// Framed says whether the topic is a source whose values carry a schema's id: they are no text.
+func (d *Decoders) Framed(topic string) bool { return d.framed[topic] }
+
+// Decode is the event of a source record. The error is event.ErrIgnored, is registry.ErrUnavailable where nothing can be
+// said of the record, or says why the record is malformed.
+func (d *Decoders) Decode(ctx context.Context, m *Message) (event.Event, dispatcher.Record, error) {
 	rec := dispatcher.Record{
 		Origin:     dispatcher.Origin{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset},
 		AppendedAt: m.Time, TraceParent: traceValue(m.Header(headerTraceParent)), TraceState: traceValue(m.Header(headerTraceState)),
@@ -242,7 +260,14 @@ func (d *Decoders) Decode(m *Message) (event.Event, dispatcher.Record, error) {
 	if len(m.Value) > d.cfg.MaxEventBytes {
 		return event.Event{}, rec, tooLarge(len(m.Value), d.cfg.MaxEventBytes)
 	}
-	ev, err := decoder.Decode(m.Value)
+	value := m.Value
+	if d.framed[m.Topic] {
+		var err error
+		if value, err = d.schemas.JSON(ctx, value, d.cfg.MaxEventBytes); err != nil {
+			return event.Event{}, rec, err
+		}
+	}
+	ev, err := decoder.Decode(value)
 	return ev, rec, err
 }
 

@@ -107,6 +107,7 @@ func (a *app) audit(ctx context.Context, cfg *config.Config, admin *consumer.Adm
 	if err != nil {
 		return err
 	}
+	defer decoders.Close()
 	if !decoders.Source(topic) {
 		return &exitError{code: 2, err: fmt.Errorf("topic %s is no source of the configuration", topic)}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,8 +14,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fanout/admin"
 	"fanout/config"
 	"fanout/consumer"
+	"fanout/consumer/registry"
 	"fanout/dispatcher/egress"
 	"fanout/subscriptions"
 )
@@ -65,6 +68,7 @@ func (a *app) checkCommand() *cobra.Command {
 			var f findings
 			f.configuration(problems)
 			f.kafka(cmd.Context(), &cfg)
+			f.registry(cmd.Context(), &cfg)
 			f.redis(cmd.Context(), &cfg)
 			f.egress(&cfg)
 			return a.showFindings(f)
@@ -243,6 +247,27 @@ func (f *findings) replicas(cfg *config.Config, t *topic, what string, minimum i
 		f.warning(what, fmt.Sprintf("%s, kafka.replication is %d", count(t.Replicas, "replica"), cfg.Kafka.Replication), "kafka-reassign-partitions.sh adds replicas to a topic that exists")
 	case t.Replicas >= 3 && minimum < 2:
 		f.warning(what, "min.insync.replicas is 1: a record that one broker alone has acknowledged is lost with it", alter("min.insync.replicas=2"))
+	}
+}
+
+// registry asks the schema registry, where a source needs it.
+func (f *findings) registry(ctx context.Context, cfg *config.Config) {
+	c := cfg.SchemaRegistry
+	if c.URL == "" || !slices.ContainsFunc(cfg.Sources, func(s consumer.SourceConfig) bool { return s.Format == consumer.FormatConfluent }) {
+		return
+	}
+	schemas, err := registry.New(c, nil, nil)
+	if err != nil { // a problem of the configuration: it has been said
+		return
+	}
+	defer schemas.Close()
+	if err := schemas.Check(ctx); err != nil {
+		f.problem("schema registry", fmt.Sprintf("%s: %v", c.URL, err), "start it, or mend schema_registry; records of format confluent wait for it")
+		return
+	}
+	f.okf("schema registry", "%s answers", c.URL)
+	if u, err := url.Parse(c.URL); err == nil && u.Scheme == "http" && c.Username != "" && !admin.Loopback(u.Host) {
+		f.warning("schema registry", "the password goes over http: whoever sees the network sees it", "use https:// in schema_registry.url")
 	}
 }
 

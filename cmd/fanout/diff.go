@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -10,6 +11,7 @@ import (
 
 	"fanout/config"
 	"fanout/consumer"
+	"fanout/consumer/registry"
 	"fanout/dispatcher"
 )
 
@@ -54,8 +56,11 @@ type difference struct {
 	Why          string `json:"why,omitempty"`
 }
 
+// planner plans a record, or says why nothing comes of it. Its error is that of a schema registry that cannot be asked.
+type planner func(*consumer.Message) (planned []dispatcher.Delivery, why string, err error)
+
 // plannerOf plans records under one configuration.
-func plannerOf(ctx context.Context, cfg *config.Config) (plan func(*consumer.Message) ([]dispatcher.Delivery, string), stop func(), err error) {
+func plannerOf(ctx context.Context, cfg *config.Config) (plan planner, stop func(), err error) {
 	decoders, err := consumer.NewDecoders(consumerConfig(cfg))
 	if err != nil {
 		return nil, nil, err
@@ -64,18 +69,21 @@ func plannerOf(ctx context.Context, cfg *config.Config) (plan func(*consumer.Mes
 	if err != nil {
 		return nil, nil, err
 	}
-	planner, err := dispatcher.New(cfg.Dispatcher(userAgent()), directory, nil, nil)
+	deliveries, err := dispatcher.New(cfg.Dispatcher(userAgent()), directory, nil, nil)
 	if err != nil {
 		stop()
 		return nil, nil, err
 	}
-	return func(m *consumer.Message) ([]dispatcher.Delivery, string) {
-		ev, rec, err := decoders.Decode(m)
-		if err != nil {
-			return nil, err.Error()
+	return func(m *consumer.Message) ([]dispatcher.Delivery, string, error) {
+		ev, rec, err := decoders.Decode(ctx, m)
+		switch {
+		case errors.Is(err, registry.ErrUnavailable):
+			return nil, "", err
+		case err != nil:
+			return nil, err.Error(), nil //nolint:nilerr // it is the answer
 		}
-		return planner.Plan(nil, &ev, &rec, m.Time), ""
-	}, stop, nil
+		return deliveries.Plan(nil, &ev, &rec, m.Time), "", nil
+	}, func() { stop(); decoders.Close() }, nil
 }
 
 func (a *app) diff(ctx context.Context, admin *consumer.Admin, cfg, next *config.Config, text string) error {
@@ -101,7 +109,10 @@ func (a *app) diff(ctx context.Context, admin *consumer.Admin, cfg, next *config
 	var shown []difference
 	list := a.lister()
 	err = admin.Scan(ctx, topic, ranges, done, func(m *consumer.Message) error {
-		changes := compare(m, before, after)
+		changes, err := compare(m, before, after)
+		if err != nil {
+			return err
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		records++
@@ -140,9 +151,15 @@ func (a *app) diff(ctx context.Context, admin *consumer.Admin, cfg, next *config
 }
 
 // compare plans one record twice.
-func compare(m *consumer.Message, before, after func(*consumer.Message) ([]dispatcher.Delivery, string)) (changes []difference) {
-	old, whyOld := before(m)
-	now, whyNow := after(m)
+func compare(m *consumer.Message, before, after planner) (changes []difference, err error) {
+	old, whyOld, err := before(m)
+	if err != nil {
+		return nil, fmt.Errorf("today's configuration: %w", err)
+	}
+	now, whyNow, err := after(m)
+	if err != nil {
+		return nil, fmt.Errorf("the new configuration: %w", err)
+	}
 	record := dispatcher.Origin{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset}.String()
 	kept := make(map[[2]string]*dispatcher.Delivery)
 	for i := range old {
@@ -163,7 +180,7 @@ func compare(m *consumer.Message, before, after func(*consumer.Message) ([]dispa
 	for _, d := range kept {
 		changes = append(changes, difference{record, "vanishes", d.Account, d.Subscription, d.ID, string(d.Body), "", whyNow})
 	}
-	return changes
+	return changes, nil
 }
 
 func (a *app) diffTable(records, differs int, counts map[string]int, shown []difference) error {

@@ -15,6 +15,7 @@ import (
 
 	"fanout/config"
 	"fanout/consumer"
+	"fanout/consumer/registry"
 	"fanout/dispatcher"
 	"fanout/event"
 	"fanout/subscriptions"
@@ -134,6 +135,7 @@ func (e *explainer) record(ctx context.Context, at dispatcher.Origin) error {
 	if err != nil {
 		return err
 	}
+	defer decoders.Close()
 	if !decoders.Source(at.Topic) {
 		origin, err := consumer.ParseOrigin(m.Header("fanout-origin"))
 		if err != nil {
@@ -172,6 +174,7 @@ func (e *explainer) explain(ctx context.Context, m *consumer.Message) (*explainR
 	if err != nil {
 		return nil, err
 	}
+	defer decoders.Close()
 	out := &explainResult{Matches: []explainMatch{}}
 	recorded := m.Offset >= 0
 	if recorded {
@@ -184,8 +187,10 @@ func (e *explainer) explain(ctx context.Context, m *consumer.Message) (*explainR
 		settled := ok && p.Settled(m.Offset)
 		out.Committed = &settled
 	}
-	ev, rec, err := decoders.Decode(m)
+	ev, rec, err := decoders.Decode(ctx, m)
 	switch {
+	case errors.Is(err, registry.ErrUnavailable):
+		return nil, err
 	case errors.Is(err, event.ErrIgnored):
 		out.Result, out.Problem = "ignored", "its type has no event name, or it has no value: it is counted, and never dead-lettered"
 		return out, nil

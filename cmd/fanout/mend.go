@@ -13,6 +13,7 @@ import (
 
 	"fanout/config"
 	"fanout/consumer"
+	"fanout/consumer/registry"
 	"fanout/dispatcher"
 	"fanout/event"
 )
@@ -33,6 +34,7 @@ func (a *app) mend(ctx context.Context, cfg *config.Config, admin *consumer.Admi
 	if err != nil {
 		return err
 	}
+	defer decoders.Close()
 	sent, left := 0, 0
 	for _, d := range found {
 		ok, err := a.mendOne(ctx, admin, decoders, d, f)
@@ -56,7 +58,20 @@ func (a *app) mendOne(ctx context.Context, admin *consumer.Admin, decoders *cons
 		return false, nil
 	}
 	value, problem := d.Value, d.Detail
-	for {
+	// It may be right by now: its schema has been registered, or its mapping mended.
+	_, _, err = decoders.Decode(ctx, &consumer.Message{Topic: origin.Topic, Value: value})
+	if errors.Is(err, registry.ErrUnavailable) {
+		return false, err
+	}
+	if err == nil && d.Truncated {
+		err = errors.New("the broker took its beginning only")
+	}
+	right := err == nil
+	if !right && decoders.Framed(origin.Topic) {
+		fmt.Fprintf(a.stdout, "%s: still malformed (%s), and no text to edit; left\n", d.Position(), printable(err.Error()))
+		return false, nil
+	}
+	for !right {
 		edited, err := a.edit(ctx, value, fmt.Sprintf("%s-%s", strings.ReplaceAll(d.Position(), "/", "-"), origin.Topic), problem)
 		if err != nil {
 			return false, err
@@ -65,7 +80,7 @@ func (a *app) mendOne(ctx context.Context, admin *consumer.Admin, decoders *cons
 			fmt.Fprintf(a.stdout, "%s: not changed; left\n", d.Position())
 			return false, nil
 		}
-		_, _, err = decoders.Decode(&consumer.Message{Topic: origin.Topic, Value: edited})
+		_, _, err = decoders.Decode(ctx, &consumer.Message{Topic: origin.Topic, Value: edited})
 		if err == nil || errors.Is(err, event.ErrIgnored) {
 			value = edited
 			break

@@ -15,6 +15,7 @@ import (
 
 	"fanout/config"
 	"fanout/consumer"
+	"fanout/consumer/registry"
 	"fanout/event"
 )
 
@@ -154,7 +155,11 @@ type sent struct {
 }
 
 func (a *app) send(ctx context.Context, cfg *config.Config, admin *consumer.Admin, f *sendFlags, values [][]byte) error {
-	decoder, source := sourceDecoder(cfg, f.topic)
+	decoders, err := consumer.NewDecoders(consumerConfig(cfg))
+	if err != nil {
+		return err
+	}
+	defer decoders.Close()
 	var key []byte
 	if f.key != "" {
 		key = []byte(f.key)
@@ -167,12 +172,12 @@ func (a *app) send(ctx context.Context, cfg *config.Config, admin *consumer.Admi
 			return err
 		}
 		result := sent{Record: origin.String()}
-		if !source {
+		if !decoders.Source(f.topic) {
 			result.Note = "fanout does not read this topic: it is not among the sources"
-		} else if _, err := decoder.Decode(value); err != nil {
+		} else if _, _, err := decoders.Decode(ctx, &consumer.Message{Topic: f.topic, Value: value}); errors.Is(err, registry.ErrUnavailable) {
+			result.Note = "whether fanout delivers this is not known: " + err.Error()
+		} else if err != nil {
 			result.Note = "fanout will not deliver this: " + err.Error()
-		} else if len(value) > cfg.MaxEventBytes {
-			result.Note = "fanout will not deliver this: it is larger than max_event_bytes"
 		}
 		if a.asJSON() {
 			err = json.NewEncoder(a.stdout).Encode(result) // one a line
@@ -184,19 +189,4 @@ func (a *app) send(ctx context.Context, cfg *config.Config, admin *consumer.Admi
 		}
 	}
 	return nil
-}
-
-// sourceDecoder is how fanout reads that topic; false where it does not.
-func sourceDecoder(cfg *config.Config, topic string) (*event.Decoder, bool) {
-	sources := cfg.Sources
-	if len(sources) == 0 {
-		sources = consumer.DefaultSources()
-	}
-	for _, source := range sources {
-		if source.Topic == topic {
-			decoder, err := source.Compile()
-			return decoder, err == nil
-		}
-	}
-	return nil, false
 }

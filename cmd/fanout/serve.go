@@ -116,9 +116,14 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (*ins
 	if i.consumer, err = consumer.New(cfg.Consumer(), i.dispatcher, log, i.registry); err != nil {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
-	i.admin, err = admin.New(ctx, cfg.Admin, log, i.registry,
-		admin.Check{Name: "subscriptions", Ready: i.subscriptionsReady},
-		admin.Check{Name: "kafka", Ready: i.kafkaReady, Alive: i.consumer.Healthy})
+	checks := []admin.Check{
+		{Name: "subscriptions", Ready: i.subscriptionsReady},
+		{Name: "kafka", Ready: i.kafkaReady, Alive: i.consumer.Healthy},
+	}
+	if cfg.SchemaRegistry.URL != "" {
+		checks = append(checks, admin.Check{Name: "schema registry", Ready: i.schemasReady})
+	}
+	i.admin, err = admin.New(ctx, cfg.Admin, log, i.registry, checks...)
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +163,14 @@ func (i *instance) subscriptionsReady() (ok bool, detail string) {
 // kafkaReady says whether every group is joined and records can be written.
 func (i *instance) kafkaReady() (ok bool, detail string) {
 	if err := i.consumer.Ready(); err != nil {
+		return false, err.Error()
+	}
+	return true, ""
+}
+
+// schemasReady says whether no record waits for the schema registry.
+func (i *instance) schemasReady() (ok bool, detail string) {
+	if err := i.consumer.SchemasReady(); err != nil {
 		return false, err.Error()
 	}
 	return true, ""
