@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,12 +42,8 @@ type secured struct {
 type settings map[string]any
 
 func (s settings) with(more settings) settings {
-	out := settings{}
-	for _, m := range []settings{s, more} {
-		for key, value := range m {
-			out[key] = value
-		}
-	}
+	out := maps.Clone(s)
+	maps.Copy(out, more)
 	return out
 }
 
@@ -281,7 +278,12 @@ func (s *secured) modes(t *testing.T) {
 			s.until(t, "a record in the retry topic", 10*time.Second, func() bool { return s.holds(prefix + ".retry.1s") })
 			s.until(t, "a dead letter", 20*time.Second, func() bool { return s.holds(prefix + ".dead-letter") })
 			for _, args := range [][]string{
-				{"check"}, {"topics", "describe"}, {"topics", "create"}, {"deadletter", "stats"}, {"deadletter", "list"}, {"explain", "channel." + mode.name + "/0/0"},
+				{"check"},
+				{"topics", "describe"},
+				{"topics", "create"},
+				{"deadletter", "stats"},
+				{"deadletter", "list"},
+				{"explain", "channel." + mode.name + "/0/0"},
 				{"deadletter", "replay", "--account", mode.name, "--name", "again", "--yes"},
 			} {
 				out, code := s.command(t, f, args...)
