@@ -66,10 +66,12 @@ func (c *TLSConfig) over(dial dialFunc) dialFunc {
 			_ = plain.Close()
 			return nil, c.explain(err)
 		}
-		if c.CertFile == "" { // with TLS 1.3, the server looks for it after the handshake
-			return &freshConn{Conn: conn, key: "redis.tls.cert_file", hint: "redis may want a client certificate"}, nil
+		// With TLS 1.3, the server looks for it after the handshake; its alert may be lost in the reset that follows.
+		hint := "redis may want a client certificate"
+		if c.CertFile != "" {
+			hint = "name a client certificate of an authority that redis knows"
 		}
-		return conn, nil
+		return &freshConn{Conn: conn, key: "redis.tls.cert_file", hint: hint}, nil
 	}
 }
 
