@@ -209,7 +209,7 @@ func (w *world) drain(ctx context.Context, r work, nginx *lab.Nginx) (ran, error
 			break
 		}
 		if at.Sub(moved) > patience {
-			return ran{}, fmt.Errorf("no request for %s after %d of %d", patience, seen, n)
+			return ran{}, errors.Join(fmt.Errorf("no request for %s after %d of %d", patience, seen, n), r.settled(ctx, n))
 		}
 		select {
 		case <-ctx.Done():
@@ -279,7 +279,7 @@ func (w *world) settled(ctx context.Context, r work) error {
 
 // settled checks the loss accounts of all instances together.
 func (r work) settled(ctx context.Context, n int64) error {
-	var outcomes, delivered float64
+	var outcomes, delivered, deferred float64
 	for _, f := range r.fleet {
 		m, err := f.Metrics(ctx)
 		if err != nil {
@@ -290,6 +290,10 @@ func (r work) settled(ctx context.Context, n int64) error {
 		}
 		outcomes += m.Sum("fanout_outcomes_total")
 		delivered += m.Sum("fanout_outcomes_total", `outcome="delivered"`)
+		deferred += m.Sum("fanout_outcomes_total", `outcome="deferred"`)
+	}
+	if deferred > 0 {
+		return fmt.Errorf("%w: %.0f of %d", errDeferred, deferred, n)
 	}
 	if r.failing {
 		delivered = outcomes
