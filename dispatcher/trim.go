@@ -18,6 +18,7 @@ type trim struct {
 	from   int64   // the room before the last step
 	hold   time.Time
 	probed time.Time // when room was last given back to see whether it helps
+	began  time.Time // when there was something to do for the first time
 }
 
 const (
@@ -28,6 +29,7 @@ const (
 	trimStep  = 0.7
 	trimFall  = 0.82 // of the pace: where it falls below, the step was one too many
 	trimHold  = 10 * time.Second
+	trimWarm  = time.Second // at first the connections are made, which is slow, and more of them would be made for nothing
 )
 
 func newTrim() *trim {
@@ -42,10 +44,15 @@ func (t *trim) room(now time.Time, room, limit int64, ended uint64, full bool) i
 	t.ended = ended
 	before := t.before
 	t.before = 0
+	if t.began.IsZero() && (full || ended > 0) {
+		t.began = now
+	}
 	switch {
 	case before > 0 && pace < before*trimFall:
 		t.hold = now.Add(trimHold)
 		return t.from
+	case full && pace < t.pace && now.Sub(t.began) < trimWarm:
+		return room
 	case full && pace < t.pace:
 		return min(limit, 2*room)
 	case !full || pace < t.pace || now.Before(t.hold):

@@ -37,4 +37,13 @@ func TestTrim(t *testing.T) {
 	if room = play(tr, room, 10, func(room int64) float64 { return float64(room) }); room != 2048 {
 		t.Errorf("after receivers became slow only %d attempts may be under way", room)
 	}
+	// At first the connections are made. That is no reason for more of them.
+	tr, now, ended, cold := fresh(), time.Unix(0, 0), uint64(0), int64(trimStart)
+	for _, pace := range []float64{0, 3000, 8000, 14_000, 40_000} {
+		ended += uint64(pace * trimEvery.Seconds())
+		now = now.Add(trimEvery)
+		if cold = tr.room(now, cold, 2048, ended, true); cold > trimStart {
+			t.Errorf("%d attempts may be under way while the first connections are made", cold)
+		}
+	}
 }
