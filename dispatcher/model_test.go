@@ -146,7 +146,7 @@ func (m *model) behave(i int, b func() answer) {
 		a := b()
 		version := l.version
 		if a.status == 410 || a.retryAfter != "" {
-			after(a.after, func() {
+			time.AfterFunc(a.after, func() {
 				m.mu.Lock()
 				defer m.mu.Unlock()
 				if version != l.version {

@@ -22,7 +22,8 @@ type trim struct {
 }
 
 const (
-	trimEvery = 200 * time.Millisecond
+	trimTurns = 2 // each so many sweeps
+	trimEvery = trimTurns * sweepEvery
 	trimStart = 256
 	trimLeast = 48     // for each processor
 	trimPace  = 8000.0 // a second, for each processor

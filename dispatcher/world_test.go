@@ -208,18 +208,9 @@ func delivery(del *dispatcher.Delivery) *dispatcher.Delivery {
 	}
 }
 
-// after calls f when the delay is over. It is a goroutine, since a timer's function in a bubble now and then brings the
-// race detector down (golang/go#78156).
-func after(delay time.Duration, f func()) {
-	go func() {
-		time.Sleep(delay)
-		f()
-	}()
-}
-
 // again submits the delivery when its tier brings it up, or lets it make another round if that is too early.
 func (w *world) again(del *dispatcher.Delivery, delay time.Duration, notBefore time.Time, estimate bool) {
-	after(delay, func() {
+	time.AfterFunc(delay, func() {
 		if wait := time.Until(notBefore); !estimate && wait > 50*time.Millisecond {
 			tiers := w.tiers()
 			delay := tiers[0]

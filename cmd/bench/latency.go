@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +27,7 @@ func latency(ctx context.Context, args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("latency", flag.ContinueOnError)
 	ld := load{}
 	ld.flags(fs)
-	rate := fs.Int("rate", 0, "events a second; 0 means half of what a first run, of -events events, delivers")
+	rate := fs.Int("rate", 0, "events a second; 0 means half of what fanout delivers beside the producer, offered more than that")
 	span := fs.Duration("for", 20*time.Second, "how long")
 	warm := fs.Duration("warm", 5*time.Second, "how long at the beginning nothing is measured")
 	if err := fs.Parse(args); err != nil {
@@ -41,15 +43,13 @@ func latency(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	if *rate == 0 {
-		if *rate, err = w.half(ctx, ld); err != nil {
+		if *rate, err = w.half(ctx, ld, out); err != nil {
 			return err
 		}
 	}
-	perTick := max(1, *rate*int(produceEvery)/int(time.Second))
-	ticks := int((*span + *warm) / produceEvery)
-	s := &steady{w: w, ld: ld, topic: latencyTopic, perTick: perTick, sent: make([]time.Time, ticks), acked: make([]time.Time, ticks)}
+	s := w.steady(latencyTopic, ld, *rate, *span+*warm)
 	fmt.Fprintf(out, "%s; %d events a second for %s after %s of warming up, %d subscriptions, signed\n",
-		machine(), perTick*int(time.Second/produceEvery), *span, *warm, ld.subscriptions)
+		machine(), s.perTick*int(time.Second/produceEvery), *span, *warm, ld.subscriptions)
 	times, err := s.run(ctx)
 	if err != nil {
 		return err
@@ -58,8 +58,9 @@ func latency(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// half of the pace at which fanout drains a topic on this machine.
-func (w *world) half(ctx context.Context, ld load) (int, error) {
+// half of the pace that fanout keeps on this machine while the producer is at work beside it: offered what it drains
+// without one, which is more than the two can do together.
+func (w *world) half(ctx context.Context, ld load, out io.Writer) (int, error) {
 	nginx, err := w.lab.Nginx(ctx)
 	if err != nil {
 		return 0, err
@@ -75,12 +76,25 @@ func (w *world) half(ctx context.Context, ld load) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	full, err := w.drain(ctx, work{fleet: []*lab.Fanout{f}, group: topic, topic: topic, deliveries: ld.events}, nginx)
+	drained, err := w.drain(ctx, work{fleet: []*lab.Fanout{f}, group: topic, topic: topic, deliveries: ld.events}, nginx)
 	if err != nil {
 		return 0, errors.Join(err, tail(f))
 	}
-	return int(full.pace / 2), errors.Join(f.Kill(), nginx.Kill())
+	if err := errors.Join(f.Kill(), nginx.Kill()); err != nil {
+		return 0, err
+	}
+	s := w.steady("bench.offered", ld, int(drained.pace), offeredFor)
+	times, err := s.run(ctx)
+	if err != nil {
+		return 0, err
+	}
+	pace := float64(len(times)) / time.Duration(slices.Max(times)-s.sent[0].UnixNano()).Seconds()
+	fmt.Fprintf(out, "drained without a producer: %.0f/s; beside it, offered as much: %.0f/s\n", drained.pace, pace)
+	return int(pace / 2), nil
 }
+
+// offeredFor is how long more is offered than fanout can deliver: what waits at its end is delivered within seconds.
+const offeredFor = 6 * time.Second
 
 const produceEvery = 2 * time.Millisecond
 
@@ -91,6 +105,16 @@ type steady struct {
 	topic       string
 	perTick     int
 	sent, acked []time.Time // of each tick's batch
+	busy        float64     // part of the machine's CPU time that was used while it produced
+	fanout      float64     // cores that fanout used in that time
+}
+
+func (w *world) steady(topic string, ld load, rate int, span time.Duration) *steady {
+	ticks := int(span / produceEvery)
+	return &steady{
+		w: w, ld: ld, topic: topic, perTick: max(1, rate*int(produceEvery)/int(time.Second)),
+		sent: make([]time.Time, ticks), acked: make([]time.Time, ticks),
+	}
 }
 
 // run produces, waits until all has arrived, and returns when each event came, as Unix nanoseconds.
@@ -109,10 +133,10 @@ func (s *steady) run(ctx context.Context) ([]int64, error) {
 	if err := s.w.subscribe(ctx, s.ld.subscriptions, receiver.URL()); err != nil {
 		return nil, err
 	}
-	if err := s.w.kafka.CreateTopics(ctx, lab.Topic{Name: latencyTopic, Partitions: s.ld.partitions}); err != nil {
+	if err := s.w.kafka.CreateTopics(ctx, lab.Topic{Name: s.topic, Partitions: s.ld.partitions}); err != nil {
 		return nil, err
 	}
-	f, err := s.w.start(latencyTopic)
+	f, err := s.w.start(s.topic)
 	if err != nil {
 		return nil, err
 	}
@@ -121,10 +145,10 @@ func (s *steady) run(ctx context.Context) ([]int64, error) {
 	if err := f.Ready(starting); err != nil {
 		return nil, errors.Join(err, tail(f))
 	}
-	if err := s.produce(ctx); err != nil {
+	if err := s.observed(ctx, f); err != nil {
 		return nil, err
 	}
-	if err := s.w.settled(ctx, work{fleet: []*lab.Fanout{f}, group: latencyTopic, topic: latencyTopic, deliveries: n}); err != nil {
+	if err := s.w.settled(ctx, work{fleet: []*lab.Fanout{f}, group: s.topic, topic: s.topic, deliveries: n}); err != nil {
 		return nil, errors.Join(err, tail(f))
 	}
 	body, err := receiver.Get(ctx, timesPath)
@@ -132,8 +156,59 @@ func (s *steady) run(ctx context.Context) ([]int64, error) {
 		return nil, err
 	}
 	times := make([]int64, n)
-	_, err = binary.Decode(body, binary.BigEndian, times)
-	return times, err
+	if _, err = binary.Decode(body, binary.BigEndian, times); err != nil {
+		return nil, err
+	}
+	return times, errors.Join(f.Kill(), receiver.Kill())
+}
+
+// observed produces, and notes how busy the machine and fanout are meanwhile.
+func (s *steady) observed(ctx context.Context, f *lab.Fanout) error {
+	began := time.Now()
+	all, idle, err := machineTime()
+	if err != nil {
+		return err
+	}
+	before, err := f.Usage()
+	if err != nil {
+		return err
+	}
+	if err := s.produce(ctx); err != nil {
+		return err
+	}
+	after, err := f.Usage()
+	if err != nil {
+		return err
+	}
+	allAfter, idleAfter, err := machineTime()
+	if err != nil {
+		return err
+	}
+	s.fanout = (after.CPU - before.CPU).Seconds() / time.Since(began).Seconds()
+	s.busy = 1 - float64(idleAfter-idle)/float64(allAfter-all)
+	return nil
+}
+
+// machineTime is the first line of /proc/stat (proc(5)): all time of all cores, and what of it was idle, in ticks.
+func machineTime() (all, idle int64, err error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0, err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	for i, field := range strings.Fields(line)[1:] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("/proc/stat: %w", err)
+		}
+		if i < 8 { // what guests used is in user's and nice's time
+			all += n
+		}
+		if i == 3 || i == 4 { // idle, iowait
+			idle += n
+		}
+	}
+	return all, idle, nil
 }
 
 func (s *steady) produce(ctx context.Context) error {
@@ -197,6 +272,7 @@ func (s *steady) report(out io.Writer, times []int64, warm int) {
 	}
 	line("from the producer's call to the receipt  ", fromCall)
 	line("from the broker's answer to the receipt  ", fromAnswer)
+	fmt.Fprintf(out, "fanout used %.2f cores; the machine, with Kafka, the producer and the receiver, was %.0f %% busy\n", s.fanout, 100*s.busy)
 	fmt.Fprintf(out, "%d requests, %d missing (targets: p50 at most 2 ms, p99 at most 10 ms)\n", len(times)-missing, missing)
 }
 
