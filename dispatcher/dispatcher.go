@@ -18,7 +18,7 @@ import (
 )
 
 // Directory answers who wants an event. Its answers are immutable, and a subscription whose configuration has not
-// changed is the same pointer every time.
+// changed is the Same every time.
 type Directory interface {
 	// Match appends the enabled subscriptions of the account that selected the event.
 	Match(dst []*subscriptions.Subscription, account string, name event.Name) []*subscriptions.Subscription

@@ -18,7 +18,7 @@ func (d *Dispatcher) Submit(del *Delivery) {
 		return
 	}
 	l := d.lane(laneKey{del.Account, del.Subscription})
-	if d.stopping.Load() || l.sub != sub {
+	if d.stopping.Load() || !l.sub.Same(sub) {
 		// What it was planned with may be older than what the lane has seen since: the directory decides.
 		sub = d.dir.Lookup(del.Account, del.Subscription)
 		if out, over := d.judge(del, sub, now); over {
@@ -26,7 +26,7 @@ func (d *Dispatcher) Submit(del *Delivery) {
 			d.decided(del, &out)
 			return
 		}
-		if l.sub != sub {
+		if !l.sub.Same(sub) {
 			d.adopt(l, sub, now)
 		}
 	}
@@ -61,7 +61,8 @@ func (d *Dispatcher) judge(del *Delivery, sub *subscriptions.Subscription, now t
 // configuration's: they end. The lane is locked.
 func (d *Dispatcher) adopt(l *lane, sub *subscriptions.Subscription, now time.Time) {
 	first := l.sub == nil
-	l.sub, l.req = sub, newRequest(sub, d.rules, d.cfg.UserAgent)
+	own := *sub // what lies beside it in the directory is not to be held
+	l.sub, l.req = &own, newRequest(sub, d.rules, d.cfg.UserAgent)
 	d.refreshShare(l, now)
 	if first {
 		l.health = newHealth(l.maximum(&d.cfg.Lanes))

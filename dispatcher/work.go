@@ -86,7 +86,7 @@ func (d *Dispatcher) ready(l *lane, now time.Time, over []settled) (bool, []sett
 			over = append(over, settled{del, out})
 			continue
 		}
-		if sub != l.sub {
+		if !l.sub.Same(sub) {
 			d.adopt(l, sub, now)
 		}
 		if l.req.blocked != "" {

@@ -166,7 +166,8 @@ func (d *Directory) apply(s stored, drop func(id string) bool) (missing []string
 	}
 	slices.SortFunc(next, func(a, b *Subscription) int { return strings.Compare(a.ID(), b.ID()) })
 	next = slices.CompactFunc(next, func(a, b *Subscription) bool { return a.ID() == b.ID() }) // bad ids that were cut
-	for _, old := range known {
+	for i := range known {
+		old := &known[i]
 		at, ok := slices.BinarySearchFunc(next, old.ID(), func(s *Subscription, id string) int { return strings.Compare(s.ID(), id) })
 		switch {
 		case ok:
@@ -177,7 +178,7 @@ func (d *Directory) apply(s stored, drop func(id string) bool) (missing []string
 			next = slices.Insert(next, at, old)
 		}
 	}
-	if !slices.Equal(known, next) {
+	if !slices.EqualFunc(known, next, func(a Subscription, b *Subscription) bool { return a.Same(b) }) {
 		d.table.replace(s.account, next)
 		d.askWrite()
 	}
@@ -251,7 +252,9 @@ func (d *Directory) tally(account string) (count [states]int64) {
 	d.state.mu.Lock()
 	defer d.state.mu.Unlock()
 	byID := d.state.problems[account]
-	for _, s := range d.table.account(account) {
+	subs := d.table.account(account)
+	for i := range subs {
+		s := &subs[i]
 		switch {
 		case byID[s.ID()] != nil || s.Invalid() != "":
 			count[stateInvalid]++

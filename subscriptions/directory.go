@@ -3,7 +3,6 @@ package subscriptions
 import (
 	"hash/maphash"
 	"iter"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -124,15 +123,20 @@ func (d *Directory) Lookup(account, id string) *Subscription { return d.table.lo
 
 // Account returns the account's subscriptions, sorted by id. The slice is the caller's.
 func (d *Directory) Account(account string) []*Subscription {
-	return slices.Clone(d.table.account(account))
+	subs := d.table.account(account)
+	list := make([]*Subscription, len(subs))
+	for i := range subs {
+		list[i] = &subs[i]
+	}
+	return list
 }
 
 // All yields every subscription, account by account, in no order of accounts. What changes meanwhile may be seen or not.
 func (d *Directory) All() iter.Seq[*Subscription] {
 	return func(yield func(*Subscription) bool) {
 		for _, subs := range d.table.accounts() {
-			for _, s := range subs {
-				if !yield(s) {
+			for i := range subs {
+				if !yield(&subs[i]) {
 					return
 				}
 			}

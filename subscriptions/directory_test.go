@@ -74,8 +74,8 @@ func TestChangesAreFollowed(t *testing.T) {
 		t.Fatal(created, err)
 	}
 	within(t, time.Second, "new subscription", func() bool { return matches(d, "acc1") == 2 })
-	if d.Lookup("acc1", "hook") != before {
-		t.Error("an unchanged subscription got another pointer")
+	if !d.Lookup("acc1", "hook").Same(before) {
+		t.Error("an unchanged subscription is another one")
 	}
 	if gone, err := st.Delete(t.Context(), "acc1", "second"); err != nil || !gone {
 		t.Fatal(gone, err)

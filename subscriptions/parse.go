@@ -73,7 +73,7 @@ type parser struct {
 }
 
 func parse(account, id, data string) (*Subscription, *ValidationError) {
-	p := parser{account: account, id: id, sub: Subscription{hash: hashOf(data), events: event.AllNames}}
+	p := parser{account: account, id: id, sub: Subscription{serial: serials.Add(1), hash: hashOf(data), events: event.AllNames}}
 	p.identity(account, id)
 	p.document(data)
 	err := p.result()

@@ -254,7 +254,7 @@ func (d *Directory) decodeAll(r *bufio.Reader) error {
 		if len(subs) == 0 {
 			return
 		}
-		d.table.replace(subs[0].Account(), slices.Clone(subs))
+		d.table.replace(subs[0].Account(), subs)
 		for i, n := range d.tally(subs[0].Account()) {
 			d.counts[i].Add(n)
 		}
@@ -289,7 +289,7 @@ func decodeOne(r *bufio.Reader) (*Subscription, error) {
 	if _, err := io.ReadFull(r, text); err != nil {
 		return nil, err
 	}
-	s := &Subscription{text: string(text)}
+	s := &Subscription{serial: serials.Add(1), text: string(text)}
 	total := uint64(0)
 	for i := range s.length {
 		n, err := binary.ReadUvarint(r)

@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"strings"
+	"sync/atomic"
 
 	"go.uber.org/zap/zapcore"
 
@@ -10,18 +11,29 @@ import (
 )
 
 // Subscription is an account's webhook. It never changes once published: another JSON makes another Subscription, and
-// the same JSON keeps the same pointer for as long as the process knows it, so identity means "no change".
+// the same JSON is the [Subscription.Same] for as long as the process knows it, though perhaps at another address.
 //
 // A million of them have to fit in memory: all text lies in one string, one piece after the other, and what is seldom
 // asked for (secrets, headers) is taken apart when it is asked for.
 type Subscription struct {
 	text   string
 	hash   uint64 // of the JSON it was made from
+	serial uint32 // of its making in this process
 	perSec float32
 	flight int32
 	length [pieces]uint16
 	events event.Set
 	flags  uint8
+	packed bool // the text is part of its shard's
+}
+
+// serials numbers subscriptions as they are made, from 1.
+var serials atomic.Uint32
+
+// Same says that nothing has changed between the two. Two that were made of the same JSON at different times, for
+// instance before and after it was deleted, are not the same. Either may be nil.
+func (s *Subscription) Same(other *Subscription) bool {
+	return s == other || s != nil && other != nil && s.serial == other.serial && s.hash == other.hash
 }
 
 // The pieces of text, in their order.

@@ -6,6 +6,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,8 +35,17 @@ func comparison(name string, variants func(ld load) []variant) func(context.Cont
 		var ld load
 		ld.flags(fs)
 		pairs := fs.Int("pairs", 3, "how often the variants take turns")
+		only := fs.String("only", "", "leave out the variants but the first whose name lacks this")
+		profiles := fs.String("profile", "", "write a CPU profile of each variant's last run to this folder")
 		if err := fs.Parse(args); err != nil {
 			return err
+		}
+		var build []string
+		if *profiles != "" {
+			if err := os.MkdirAll(*profiles, 0o700); err != nil {
+				return err
+			}
+			build = []string{"-tags", "profile"}
 		}
 		l, err := lab.New()
 		if err != nil {
@@ -44,11 +56,12 @@ func comparison(name string, variants func(ld load) []variant) func(context.Cont
 		if err != nil {
 			return err
 		}
-		w, err := newWorld(ctx, l)
+		w, err := newWorld(ctx, l, build...)
 		if err != nil {
 			return err
 		}
 		all := variants(ld)
+		all = slices.Concat(all[:1], slices.DeleteFunc(all[1:], func(v variant) bool { return !strings.Contains(v.name, *only) }))
 		stored := make(map[int]bool)
 		for _, v := range all {
 			if stored[v.db] {
@@ -65,6 +78,9 @@ func comparison(name string, variants func(ld load) []variant) func(context.Cont
 			round := make([]ran, 0, len(all))
 			for j := range all {
 				topic := fmt.Sprintf("bench.%s.%d.%d", name, i, j)
+				if *profiles != "" {
+					w.profile = filepath.Join(*profiles, strings.NewReplacer(" ", "-", ",", "").Replace(all[j].name)+".pprof")
+				}
 				r, err := w.variant(ctx, nginx, &all[j], topic)
 				for again := range maxAgain {
 					if !errors.Is(err, errDeferred) {
@@ -163,7 +179,7 @@ func (w *world) variant(ctx context.Context, nginx *lab.Nginx, v *variant, topic
 			return ran{}, err
 		}
 	}
-	return result, nil
+	return result, w.keepProfile(r.fleet[0])
 }
 
 // hold waits until every instance is ready, and freezes them while their topic is filled: for less than a member of a

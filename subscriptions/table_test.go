@@ -1,0 +1,154 @@
+package subscriptions
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func newTable() *table {
+	t := new(table)
+	t.seed = maphash.MakeSeed()
+	return t
+}
+
+func made(t testing.TB, account, id string, version int) *Subscription {
+	t.Helper()
+	s, err := Parse(account, id, fmt.Appendf(nil, `{"url":"https://example.com/%s/%s/%d","events":["*"],"description":"%d"}`, account, id, version, version))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Whatever is changed and removed in whatever order, the table holds what a map would hold, each piece of it whole.
+func TestTableAgainstAMap(t *testing.T) {
+	table, want := newTable(), make(map[string][]*Subscription)
+	random := rand.New(rand.NewPCG(3, 4))
+	check := func(account string, list []*Subscription) {
+		t.Helper()
+		got := table.account(account)
+		if !slices.EqualFunc(got, list, func(a Subscription, b *Subscription) bool {
+			return a.Same(b) && a.text == b.text && a.length == b.length && a.Account() == account && a.Description() == b.Description()
+		}) {
+			t.Fatalf("%s: %d subscriptions, want %v", account, len(got), list)
+		}
+	}
+	for step := range 20_000 {
+		account := fmt.Sprintf("account-%d", random.IntN(300))
+		var list []*Subscription
+		for i, known := 0, table.account(account); i < len(known); i++ {
+			list = append(list, &known[i]) // as apply does, it goes on with what the table has
+		}
+		at := random.IntN(8)
+		id := fmt.Sprintf("hook-%d", at)
+		i, ok := slices.BinarySearchFunc(list, id, func(s *Subscription, id string) int { return strings.Compare(s.ID(), id) })
+		switch {
+		case ok && random.IntN(3) == 0:
+			list = slices.Delete(list, i, i+1)
+		case ok:
+			list[i] = made(t, account, id, step)
+		default:
+			list = slices.Insert(list, i, made(t, account, id, step))
+		}
+		table.replace(account, list)
+		want[account] = list
+		check(account, list)
+	}
+	found := 0
+	for account, list := range table.accounts() {
+		check(account, want[account])
+		found += len(list)
+	}
+	for account, list := range want {
+		check(account, list)
+		found -= len(list)
+	}
+	if found != 0 {
+		t.Errorf("%+d in the table", found)
+	}
+}
+
+// What is deleted and stored again is another one, though its JSON is the same.
+func TestSame(t *testing.T) {
+	a, b := made(t, "acme", "a", 1), made(t, "acme", "a", 1)
+	moved := *a
+	moved.packed = true
+	for _, c := range []struct {
+		a, b *Subscription
+		want bool
+	}{{a, a, true}, {a, &moved, true}, {a, b, false}, {nil, nil, true}, {a, nil, false}, {nil, a, false}} {
+		if c.a.Same(c.b) != c.want {
+			t.Errorf("%v and %v: want %v", c.a, c.b, c.want)
+		}
+	}
+}
+
+// A million subscriptions are few objects to the garbage collector, and cost little more memory than their text.
+func TestTableIsPacked(t *testing.T) {
+	const n, perAccount = 200_000, 2
+	var before, after runtime.MemStats
+	table := newTable()
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	text := 0
+	for i := range n / perAccount {
+		account := fmt.Sprintf("account-%06d", i)
+		list := []*Subscription{made(t, account, "a", i), made(t, account, "b", i)}
+		text += len(list[0].text) + len(list[1].text)
+		table.replace(account, list)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	objects := float64(after.HeapObjects-before.HeapObjects) / n
+	bytes := (float64(after.HeapAlloc-before.HeapAlloc) - float64(text)) / n
+	t.Logf("%.2f objects and %.0f bytes beside the text for each of %d subscriptions", objects, bytes, n)
+	if objects > 0.8 { // a third may have its text by itself
+		t.Errorf("%.2f objects each", objects)
+	}
+	if bytes > 100 {
+		t.Errorf("%.0f bytes each beside the text", bytes)
+	}
+	runtime.KeepAlive(table)
+}
+
+func BenchmarkMatch(b *testing.B) {
+	for _, n := range []int{1000, 1_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			table := newTable()
+			for i := range n {
+				account := fmt.Sprintf("account-%06d", i)
+				table.replace(account, []*Subscription{made(b, account, "a", i)})
+			}
+			accounts := make([]string, 1000)
+			for i := range accounts {
+				accounts[i] = fmt.Sprintf("account-%06d", i)
+			}
+			dst := make([]*Subscription, 0, 8)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				dst = table.match(dst[:0], accounts[i%1000], 1)
+			}
+			runtime.KeepAlive(table)
+		})
+	}
+}
+
+// BenchmarkCollection is a round of the garbage collector with a million subscriptions.
+func BenchmarkCollection(b *testing.B) {
+	table := newTable()
+	for i := range 1_000_000 {
+		account := fmt.Sprintf("account-%06d", i)
+		table.replace(account, []*Subscription{made(b, account, "a", i)})
+	}
+	runtime.GC()
+	for b.Loop() {
+		runtime.GC()
+	}
+	runtime.KeepAlive(table)
+}
