@@ -65,13 +65,15 @@ func plannerOf(ctx context.Context, cfg *config.Config) (plan planner, stop func
 	if err != nil {
 		return nil, nil, err
 	}
-	directory, stop, err := loadDirectory(ctx, cfg.Redis)
+	directory, unload, err := loadDirectory(ctx, cfg.Redis)
 	if err != nil {
+		decoders.Close()
 		return nil, nil, err
 	}
+	end := func() { unload(); decoders.Close() }
 	deliveries, err := dispatcher.New(cfg.Dispatcher(userAgent()), directory, nil, nil)
 	if err != nil {
-		stop()
+		end()
 		return nil, nil, err
 	}
 	return func(m *consumer.Message) ([]dispatcher.Delivery, string, error) {
@@ -83,7 +85,7 @@ func plannerOf(ctx context.Context, cfg *config.Config) (plan planner, stop func
 			return nil, err.Error(), nil //nolint:nilerr // it is the answer
 		}
 		return deliveries.Plan(nil, &ev, &rec, m.Time), "", nil
-	}, func() { stop(); decoders.Close() }, nil
+	}, end, nil
 }
 
 func (a *app) diff(ctx context.Context, admin *consumer.Admin, cfg, next *config.Config, text string) error {

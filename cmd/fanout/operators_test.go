@@ -464,3 +464,32 @@ func TestOperatorsWithoutKafka(t *testing.T) {
 		}
 	}
 }
+
+// What a new configuration would make of the records of today, in exit status and words.
+func TestOperatorsDiff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "channel.email")
+	w.redis.HSet("fanout:account:acme", "crm", `{"url":"https://example.com","events":["*"]}`)
+	w.ok(t, `{"accountId":"acme","channel":"EMAIL","type":"OPEN","trackingId":"t","notificationId":"n","userId":"u","who":"v"}`, "send", "--topic", "channel.email", "-")
+	next := filepath.Join(t.TempDir(), "next.yaml")
+	for name, c := range map[string]struct {
+		config string
+		code   int
+		want   []string
+	}{
+		"the same":       {"sources: [{topic: channel.email}]", 0, []string{"1 record planned twice: nothing differs"}},
+		"another field":  {"sources: [{topic: channel.email, fields: {userId: who}}]", 1, []string{"payload", `"userId":"u"`, `"userId":"v"`}},
+		"only one event": {"sources: [{topic: channel.email, channel: SMS}]", 1, []string{"vanishes", "acme"}},
+		"no source":      {"sources: [{topic: another}]", 1, []string{"vanishes", "topic channel.email is no source of this configuration"}},
+	} {
+		if err := os.WriteFile(next, []byte(c.config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out, stderr := w.fanout(t, "", "diff", "--new-config", next, "channel.email")
+		for _, want := range c.want {
+			if code != c.code || !strings.Contains(out+stderr, want) {
+				t.Errorf("%s: exit %d, want %d and %q\n%s%s", name, code, c.code, want, out, stderr)
+			}
+		}
+	}
+}
