@@ -128,6 +128,8 @@ func (o only) Match(dst []*subscriptions.Subscription, _ string, _ event.Name) [
 
 func (o only) Lookup(string, string) *subscriptions.Subscription { return o.sub }
 
+func (o only) Version() uint64 { return 1 }
+
 // deliver takes n records through, and waits until all are settled.
 func (w *hotPath) deliver(tb testing.TB, n int) {
 	tb.Helper()

@@ -21,6 +21,8 @@ func (d refuser) Match(dst []*subscriptions.Subscription, _ string, _ event.Name
 
 func (d refuser) Lookup(string, string) *subscriptions.Subscription { return d.sub }
 
+func (d refuser) Version() uint64 { return 1 }
+
 // BenchmarkHandle is the path of one event from the fetched message through decoding, planning and submitting to the
 // settled record, with a commit computed every thousand.
 func BenchmarkHandle(b *testing.B) {

@@ -236,6 +236,7 @@ func TestReplacedTopicIsReadFromItsStart(t *testing.T) {
 	}
 	w.until("the old ones", func() bool { return len(w.recv.got("/a")) == 3 && w.uncommitted("fanout", "channel.email") == 0 })
 	w.deleteTopic("channel.email")
+	time.Sleep(2 * time.Second) // for longer than a fetch: that the broker does not know the topic is what tells
 	w.createTopic("channel.email", 2)
 	for k := range 5 {
 		w.produce("channel.email", 0, rawEvent("acme", 1000+k))

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +29,12 @@ import (
 type directory struct {
 	mu   sync.Mutex
 	subs map[string]*subscriptions.Subscription // by account/id
+
+	asked atomic.Uint64
 }
+
+// Version is another one each time: its answers may change.
+func (d *directory) Version() uint64 { return d.asked.Add(1) }
 
 func (d *directory) set(t *testing.T, account, id, json string) {
 	t.Helper()

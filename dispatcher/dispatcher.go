@@ -24,6 +24,8 @@ type Directory interface {
 	Match(dst []*subscriptions.Subscription, account string, name event.Name) []*subscriptions.Subscription
 	// Lookup is the subscription as it is now; nil where there is none.
 	Lookup(account, id string) *subscriptions.Subscription
+	// Version is another number once an answer of the two may be another one.
+	Version() uint64
 }
 
 // Observer is told of each outcome, in the goroutine that settles it: it must not block.

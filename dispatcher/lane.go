@@ -22,6 +22,7 @@ type lane struct {
 	mu         sync.Mutex // guards all below
 	sub        *subscriptions.Subscription
 	req        *request // built from sub; what a POST looks like
+	version    uint64   // of the directory, when sub was last looked up for what waits
 	health     health
 	head, tail *Delivery // first in, first out
 	queued     int

@@ -80,12 +80,16 @@ func (d *Dispatcher) ready(l *lane, now time.Time, over []settled) (bool, []sett
 			d.take(l)
 			continue
 		}
-		sub := d.dir.Lookup(l.key.account, l.key.subscription)
+		sub, version := l.sub, d.dir.Version()
+		if l.version != version {
+			sub = d.dir.Lookup(l.key.account, l.key.subscription)
+		}
 		if out, done := d.judge(del, sub, now); done {
 			d.take(l)
 			over = append(over, settled{del, out})
 			continue
 		}
+		l.version = version
 		if !l.sub.Same(sub) {
 			d.adopt(l, sub, now)
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,11 @@ import (
 type directory struct {
 	mu   sync.RWMutex
 	subs map[[2]string]*subscriptions.Subscription
+
+	version atomic.Uint64
 }
+
+func (d *directory) Version() uint64 { return 1 + d.version.Load() }
 
 func (d *directory) Match(dst []*subscriptions.Subscription, account string, name event.Name) []*subscriptions.Subscription {
 	d.mu.RLock()
@@ -247,6 +252,7 @@ func (w *world) put(id, json string) *subscriptions.Subscription {
 	w.dir.mu.Lock()
 	defer w.dir.mu.Unlock()
 	w.dir.subs[[2]string{"a", id}] = sub
+	w.dir.version.Add(1)
 	return sub
 }
 
@@ -254,6 +260,7 @@ func (w *world) remove(id string) {
 	w.dir.mu.Lock()
 	defer w.dir.mu.Unlock()
 	delete(w.dir.subs, [2]string{"a", id})
+	w.dir.version.Add(1)
 }
 
 // on makes the receiver answer so from now on.

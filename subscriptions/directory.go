@@ -121,6 +121,9 @@ func (d *Directory) Match(dst []*Subscription, account string, name event.Name) 
 // Lookup returns a subscription, enabled or not; nil where there is none.
 func (d *Directory) Lookup(account, id string) *Subscription { return d.table.lookup(account, id) }
 
+// Version counts changes: as long as it stays, so do the answers of Match and Lookup. It starts at 1.
+func (d *Directory) Version() uint64 { return 1 + d.table.version.Load() }
+
 // Account returns the account's subscriptions, sorted by id. The slice is the caller's.
 func (d *Directory) Account(account string) []*Subscription {
 	subs := d.table.account(account)

@@ -30,8 +30,9 @@ const looseOf = 3
 
 // table maps accounts to subscriptions. Readers take no lock; writers are serialised by whoever owns the table.
 type table struct {
-	seed   maphash.Seed
-	shards [shardCount]atomic.Pointer[shard]
+	seed    maphash.Seed
+	shards  [shardCount]atomic.Pointer[shard]
+	version atomic.Uint64 // counts replacements, each once it can be seen
 }
 
 func (t *table) at(account string) (*atomic.Pointer[shard], uint32) {
@@ -65,6 +66,7 @@ func (s *shard) find(account string, hash uint32) (subs []Subscription, from, to
 // replace publishes copies of the account's subscriptions, which must be sorted by id.
 func (t *table) replace(account string, subs []*Subscription) {
 	at, hash := t.at(account)
+	defer t.version.Add(1)
 	old := at.Load()
 	_, from, to := old.find(account, hash)
 	if old == nil {

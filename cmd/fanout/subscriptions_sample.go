@@ -123,6 +123,8 @@ func (o one) Lookup(account, id string) *subscriptions.Subscription {
 	return o.sub
 }
 
+func (o one) Version() uint64 { return 1 }
+
 // settled takes one outcome.
 type settled chan dispatcher.Outcome
 

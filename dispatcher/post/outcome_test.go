@@ -30,6 +30,8 @@ func (d directory) Match(dst []*subscriptions.Subscription, _ string, _ event.Na
 
 func (d directory) Lookup(string, string) *subscriptions.Subscription { return d.sub }
 
+func (d directory) Version() uint64 { return 1 }
+
 // settled is told of outcomes.
 type settled chan dispatcher.Outcome
 
