@@ -28,6 +28,8 @@ type Subscription struct {
 }
 
 // serials numbers subscriptions as they are made, from 1.
+//
+//nolint:gochecknoglobals // unique in the process, wherever a subscription is made
 var serials atomic.Uint32
 
 // Same says that nothing has changed between the two. Two that were made of the same JSON at different times, for

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -118,7 +119,7 @@ func TestTableIsPacked(t *testing.T) {
 
 func BenchmarkMatch(b *testing.B) {
 	for _, n := range []int{1000, 1_000_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			table := newTable()
 			for i := range n {
 				account := fmt.Sprintf("account-%06d", i)
