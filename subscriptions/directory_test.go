@@ -69,11 +69,14 @@ func TestMatchAndLookup(t *testing.T) {
 
 func TestChangesAreFollowed(t *testing.T) {
 	m, d, st := began(t, 3)
-	before := d.Lookup("acc1", "hook")
+	before, version := d.Lookup("acc1", "hook"), d.Version()
 	if created, err := st.Put(t.Context(), "acc1", "second", []byte(hook(9))); err != nil || !created {
 		t.Fatal(created, err)
 	}
 	within(t, time.Second, "new subscription", func() bool { return matches(d, "acc1") == 2 })
+	if d.Version() == version {
+		t.Error("a change left the version as it was")
+	}
 	if !d.Lookup("acc1", "hook").Same(before) {
 		t.Error("an unchanged subscription is another one")
 	}

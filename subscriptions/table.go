@@ -22,10 +22,11 @@ const shardCount = 1 << 14
 type shard struct {
 	hashes []uint32
 	subs   []Subscription
+	shared int // bytes of the one string, what nothing refers to any more included
 }
 
 // looseOf is what part of a shard's subscriptions may have their text elsewhere, as what has changed has; so much of
-// the one string may be garbage.
+// the one string may be garbage, as what was changed or deleted leaves it.
 const looseOf = 3
 
 // table maps accounts to subscriptions. Readers take no lock; writers are serialised by whoever owns the table.
@@ -77,7 +78,7 @@ func (t *table) replace(account string, subs []*Subscription) {
 		at.Store(nil)
 		return
 	}
-	next := &shard{make([]uint32, 0, n), make([]Subscription, 0, n)}
+	next := &shard{make([]uint32, 0, n), make([]Subscription, 0, n), old.shared}
 	next.subs = append(next.subs, old.subs[:from]...)
 	next.hashes = append(next.hashes, old.hashes[:from]...)
 	for _, s := range subs {
@@ -90,18 +91,21 @@ func (t *table) replace(account string, subs []*Subscription) {
 	at.Store(next)
 }
 
-// pack puts the text of all in one string, where too much of it lies elsewhere.
+// pack puts the text of all in one string, where too much of it lies elsewhere or too much of the string is garbage.
 func (s *shard) pack() {
-	size, loose := 0, 0
+	size, loose, garbage := 0, 0, s.shared
 	for i := range s.subs {
 		size += len(s.subs[i].text)
-		if !s.subs[i].packed {
+		if s.subs[i].packed {
+			garbage -= len(s.subs[i].text)
+		} else {
 			loose++
 		}
 	}
-	if loose <= len(s.subs)/looseOf {
+	if loose <= len(s.subs)/looseOf && garbage <= s.shared/looseOf {
 		return
 	}
+	s.shared = size
 	var b strings.Builder
 	b.Grow(size)
 	for i := range s.subs {

@@ -117,6 +117,32 @@ func TestTableIsPacked(t *testing.T) {
 	runtime.KeepAlive(table)
 }
 
+// What was deleted is given back, though nothing else changes.
+func TestTableShrinks(t *testing.T) {
+	const n = 100_000
+	var before, full, after runtime.MemStats
+	table := newTable()
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range n {
+		account := fmt.Sprintf("account-%06d", i)
+		table.replace(account, []*Subscription{made(t, account, "a", i)})
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&full)
+	for i := range n * 9 / 10 {
+		table.replace(fmt.Sprintf("account-%06d", i), nil)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	left := float64(after.HeapAlloc-before.HeapAlloc) / float64(full.HeapAlloc-before.HeapAlloc)
+	t.Logf("%.2f of the memory is left with a tenth of the subscriptions", left)
+	if left > 0.2 { // a third of each string may be garbage, and each shard costs a little
+		t.Error("too much is held")
+	}
+	runtime.KeepAlive(table)
+}
+
 func BenchmarkMatch(b *testing.B) {
 	for _, n := range []int{1000, 1_000_000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {

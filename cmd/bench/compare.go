@@ -35,7 +35,7 @@ func comparison(name string, variants func(ld load) []variant) func(context.Cont
 		var ld load
 		ld.flags(fs)
 		pairs := fs.Int("pairs", 3, "how often the variants take turns")
-		only := fs.String("only", "", "leave out the variants but the first whose name lacks this")
+		only := fs.String("only", "", "keep the first variant, and of the others those whose name holds this")
 		profiles := fs.String("profile", "", "write a CPU profile of each variant's last run to this folder")
 		if err := fs.Parse(args); err != nil {
 			return err
