@@ -510,6 +510,36 @@ func TestMaxPerSecond(t *testing.T) {
 	})
 }
 
+// What waits in a queue follows the directory as it is when its turn comes.
+func TestWhatWaitsFollowsChanges(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(w *world)
+		result dispatcher.Result
+		reason dispatcher.Reason
+	}{
+		"deleted":    {func(w *world) { w.remove("s") }, dispatcher.Discarded, dispatcher.Deleted},
+		"off":        {func(w *world) { w.set("s", `,"maxInFlight":1,"enabled":false`) }, dispatcher.Discarded, dispatcher.Disabled},
+		"stored new": {func(w *world) { w.set("s", `,"maxInFlight":1`) }, dispatcher.Delivered, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, config(), func(w *world) {
+				w.set("s", `,"maxInFlight":1`)
+				w.on("s", always(answer{status: 204, after: time.Second}))
+				all := w.submitN("s", 3)
+				time.Sleep(1500 * time.Millisecond) // the second has waited and is under way
+				c.change(w)
+				time.Sleep(5 * time.Second)
+				if w.count(all[:2], dispatcher.Delivered, 0) != 2 {
+					t.Errorf("the two before: %+v, %+v", w.outcome(all[0]), w.outcome(all[1]))
+				}
+				if w.count(all[2:], c.result, c.reason) != 1 {
+					t.Errorf("the one that waited: %+v", w.outcome(all[2]))
+				}
+			})
+		})
+	}
+}
+
 // A changed configuration is a fresh start for a lane that had failed.
 func TestChangeLiftsTheLimit(t *testing.T) {
 	in(t, config(), func(w *world) {
