@@ -64,16 +64,17 @@ type pace struct {
 
 // state is what Status shows.
 type state struct {
-	mu       sync.Mutex
-	doubtful bool // Redis may have lost something since the last full load that ended well
-	source   string
-	position string // of the change stream: what came up to here is in the table
-	contact  time.Time
-	shrink   *Shrink
-	err      string                         // of the change stream
-	reasons  []string                       // of this outage, as far as they are logged
-	loadErr  string                         // of the last full load
-	problems map[string]map[string]*problem // account → id
+	mu        sync.Mutex
+	doubts    int // how often Redis may have lost something
+	confirmed int // of them, those that a full load begun later and ended well has seen
+	source    string
+	position  string // of the change stream: what came up to here is in the table
+	contact   time.Time
+	shrink    *Shrink
+	err       string                         // of the change stream
+	reasons   []string                       // of this outage, as far as they are logged
+	loadErr   string                         // of the last full load
+	problems  map[string]map[string]*problem // account → id
 }
 
 // New makes a Directory that knows nothing yet. It does not need a Redis. A nil logger and a nil registerer work.

@@ -220,6 +220,67 @@ func TestRefilledRedis(t *testing.T) {
 	}
 }
 
+// The load that an emptied Redis asks for runs beside the changes that fill it: of an account that changed while the load
+// read it, it has not seen what is missing.
+func TestRefilledWhileLoading(t *testing.T) {
+	for range 60 {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			m := miniredis.RunT(t)
+			st := store(t, redisURL(m))
+			for _, id := range []string{"one", "two", "three"} {
+				put(t, st, "acc0", id, hook(0))
+			}
+			d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
+				d.Quicken(time.Hour, time.Minute, time.Hour)
+			})
+			ready(t, d)
+			within(t, time.Second, "all known", func() bool { return d.Len() == 3 })
+			m.FlushAll()
+			time.Sleep(10 * time.Millisecond) // or an entry's id might come again
+			for n := range 10 {
+				put(t, st, "acc0", "one", hook(n))
+			}
+			within(t, time.Second, "the changes", func() bool { return strings.HasSuffix(d.Lookup("acc0", "one").URL(), "/9") })
+			put(t, st, "acc0", "one", hook(10))
+			within(t, time.Second, "the last change", func() bool { return strings.HasSuffix(d.Lookup("acc0", "one").URL(), "/10") })
+			if d.Lookup("acc0", "three") == nil {
+				t.Error("a subscription went while Redis was being filled")
+			}
+		})
+	}
+}
+
+// A load that had begun before Redis was emptied saw what was there: its end confirms nothing about what is being filled.
+func TestRefilledDuringFullLoad(t *testing.T) {
+	const ask = time.Second
+	m := miniredis.RunT(t)
+	st := store(t, redisURL(m))
+	for _, id := range []string{"one", "two", "three"} {
+		put(t, st, "acc0", id, hook(0))
+	}
+	put(t, st, "acc1", "one", hook(1))
+	d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
+		d.Quicken(time.Hour, ask, time.Hour)
+	})
+	ready(t, d)
+	within(t, time.Second, "all known", func() bool { return d.Len() == 4 })
+	m.HDel(key+"acc1", "one") // unannounced: the load asks a second time after a while, and ends then
+	d.AcceptShrink()
+	time.Sleep(ask / 10)
+	m.FlushAll()
+	emptied := time.Now()
+	time.Sleep(10 * time.Millisecond) // or an entry's id might come again
+	for d.Lookup("acc0", "three") != nil && time.Since(emptied) < 10*ask {
+		put(t, st, "acc0", "one", hook(700))
+		time.Sleep(ask / 20)
+	}
+	// The load asked for when Redis was found emptied begins where the other ends, and asks a second time too.
+	if went := time.Since(emptied); went < ask*14/10 || went > 9*ask {
+		t.Errorf("what is not written again went after %v, want two loads", went)
+	}
+}
+
 // Reads overlap: a load that is refused, or was read before a change, must not keep the change out.
 func TestChangesDuringFullLoads(t *testing.T) {
 	m := miniredis.RunT(t)

@@ -33,13 +33,15 @@ type load struct {
 	found     int      // subscriptions seen in Redis; this and what follows is guarded by d.writing.mu while it scans
 	seen      []uint64 // hashes of the accounts seen
 	held      []string // changed accounts, not taken before the guard can no longer refuse
-	partly    []string // accounts of which something in force is missing
+	partly    []string // accounts of which something in force is missing, or may be
+	unsure    bool     // what is missing of some account is not known: it changed each time it was asked for
 	witnesses []string // accounts that exist
 }
 
 // reconcile loads everything. An error leaves what was taken until then in force.
 func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 	l := &load{d: d, guarded: guarded, known: d.Len()}
+	doubts := d.doubts()
 	if err := l.scan(ctx); err != nil {
 		return fmt.Errorf("load subscriptions: %w", err)
 	}
@@ -56,7 +58,9 @@ func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 	if err != nil {
 		return fmt.Errorf("drop subscriptions: %w", err)
 	}
-	d.confirm()
+	if !l.unsure {
+		d.confirm(doubts)
+	}
 	return nil
 }
 
@@ -163,7 +167,7 @@ func (l *load) one(s stored) (applied bool) {
 
 // take puts an account in force, but for what is missing of it.
 func (l *load) take(s stored) (applied bool) {
-	if missing := l.d.apply(s, keep); len(missing) > 0 {
+	if missing := l.d.apply(s, keep); len(missing) > 0 || s.stale {
 		l.partly = append(l.partly, s.account)
 	}
 	return true
@@ -203,6 +207,7 @@ func (l *load) drop(ctx context.Context, accounts []string) error {
 				missing[s.account] = ids
 				count += len(ids)
 			}
+			l.unsure = l.unsure || s.stale
 			return true
 		})
 		if err != nil {
@@ -278,7 +283,7 @@ func (d *Directory) refuse(known, found int) {
 		d.state.shrink = &Shrink{Since: time.Now()}
 	}
 	d.state.shrink.Known, d.state.shrink.Found = known, found
-	d.state.doubtful = true
+	d.state.doubts++
 	d.state.loadErr = ""
 	d.state.mu.Unlock()
 	if first {

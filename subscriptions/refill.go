@@ -53,7 +53,7 @@ func (f *follower) doubtful(ctx context.Context) (bool, error) {
 	err := f.check(ctx)
 	f.d.state.mu.Lock()
 	defer f.d.state.mu.Unlock()
-	return f.d.state.doubtful, err
+	return f.d.state.doubts > f.d.state.confirmed, err
 }
 
 // resolve asks again for what is due, and drops what is still missing.
@@ -80,13 +80,23 @@ func (f *follower) resolve(ctx context.Context) error {
 // doubt notes that Redis may have lost something.
 func (d *Directory) doubt() {
 	d.state.mu.Lock()
-	d.state.doubtful = true
+	d.state.doubts++
 	d.state.mu.Unlock()
 }
 
-// confirm takes the doubt back, at the end of a full load, unless that was refused.
-func (d *Directory) confirm() {
+// doubts counts them. What a full load may confirm are those from before it began: it read some accounts before the
+// others came up.
+func (d *Directory) doubts() int {
 	d.state.mu.Lock()
-	d.state.doubtful = d.state.shrink != nil
-	d.state.mu.Unlock()
+	defer d.state.mu.Unlock()
+	return d.state.doubts
+}
+
+// confirm takes doubts back, at the end of a full load, unless that was refused.
+func (d *Directory) confirm(doubts int) {
+	d.state.mu.Lock()
+	defer d.state.mu.Unlock()
+	if d.state.shrink == nil {
+		d.state.confirmed = doubts
+	}
 }
