@@ -223,6 +223,7 @@ func TestRefilledRedis(t *testing.T) {
 // The load that an emptied Redis asks for runs beside the changes that fill it: of an account that changed while the load
 // read it, it has not seen what is missing.
 func TestRefilledWhileLoading(t *testing.T) {
+	t.Parallel()
 	for range 60 {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
