@@ -89,3 +89,47 @@ func BenchmarkDeliver(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkFirstDelivery is the same for a subscription that has had no traffic for a while: a lane is made for it.
+func BenchmarkFirstDelivery(b *testing.B) {
+	const lanes = 20_000
+	body := []byte(`{"eventType":"OPEN","trackingId":"abc123","notificationId":"welcome-email","channel":"EMAIL","userId":"user-123"}`)
+	now := time.Now()
+	subs := make([]*subscriptions.Subscription, lanes)
+	byKey := make(map[[2]string]*subscriptions.Subscription, lanes)
+	for i := range subs {
+		id := fmt.Sprintf("s%d", i)
+		sub, err := subscriptions.Parse("a", id, []byte(`{"url":"https://hooks.example.com/`+id+`","events":["EMAIL_OPEN"],"secrets":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}`))
+		if err != nil {
+			b.Fatal(err)
+		}
+		subs[i] = sub
+		byKey[[2]string{"a", id}] = sub
+	}
+	all := make([]dispatcher.Delivery, lanes)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; n += lanes {
+		b.StopTimer()
+		d, dir := plain(b, config())
+		dir.subs = byKey
+		var settled counter
+		b.StartTimer()
+		count := min(lanes, b.N-n)
+		for i := range count {
+			if err := d.Room(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			del := &all[i]
+			*del = dispatcher.Delivery{
+				ID: "msg_abcdefghijklmnopqrstuvwxyz", Account: "a", Subscription: subs[i].ID(), Event: event.EmailOpen,
+				Body: body, FirstSeen: now, Settler: &settled,
+			}
+			dispatcher.PlannedWith(del, subs[i])
+			d.Submit(del)
+		}
+		for settled.n.Load() < int64(count) {
+			runtime.Gosched()
+		}
+	}
+}

@@ -35,3 +35,9 @@ func PlannedWith(del *Delivery, sub *subscriptions.Subscription) { del.sub = sub
 
 // Deepen is what a worker does first where the receiver speaks TLS.
 func Deepen() { deepen() }
+
+// LaneCount counts the lanes that stand.
+func (d *Dispatcher) LaneCount() (n int) {
+	d.eachLane(func(*lane) { n++ })
+	return n
+}

@@ -86,6 +86,29 @@ func TestRecentIsBounded(t *testing.T) {
 		if known > 2048 || known < 1500 {
 			t.Errorf("%d subscriptions are remembered, want at most 2048, and nearly", known)
 		}
+		// A burst of successes makes few of them known, a failure always.
+		late := 0
+		for i := range 400 {
+			for _, id := range []string{fmt.Sprintf("late%d", i), fmt.Sprintf("bad%d", i)} {
+				w.set(id, "")
+			}
+			w.on(fmt.Sprintf("bad%d", i), always(answer{status: 500}))
+			w.submit(fmt.Sprintf("late%d", i))
+		}
+		time.Sleep(20 * time.Millisecond)
+		for i := range 400 {
+			late += len(w.d.Recent("a", fmt.Sprintf("late%d", i)))
+			w.submit(fmt.Sprintf("bad%d", i))
+		}
+		time.Sleep(time.Second)
+		if late == 0 || late > 16 {
+			t.Errorf("%d of 400 successes at once are remembered, want one in each of 16 shards", late)
+		}
+		for i := range 400 {
+			if id := fmt.Sprintf("bad%d", i); len(w.d.Recent("a", id)) != 1 {
+				t.Errorf("the failure of %s is not remembered", id)
+			}
+		}
 	})
 }
 

@@ -42,11 +42,16 @@ const (
 // second that say the same.
 const decisionEvery = time.Second
 
+// replaceEvery spaces, in each shard, the successes for which another subscription is forgotten: where each of a million
+// has one now and then, every delivery would else pay for a history that nobody will have looked at before it goes.
+const replaceEvery = 50 * time.Millisecond
+
 // recents remembers the last attempts of the subscriptions that were last busy, failures for longest.
 type recents struct {
 	shards [recentShards]struct {
-		mu        sync.Mutex // guards histories and what they hold
+		mu        sync.Mutex // guards all below, and what histories hold
 		histories map[laneKey]*history
+		replaced  time.Time // when a history last had to go for a success
 	}
 }
 
@@ -96,6 +101,12 @@ func (r *recents) add(del *Delivery, out *Outcome, now time.Time) {
 	h := s.histories[laneKey{del.Account, del.Subscription}]
 	if h == nil {
 		if len(s.histories) >= recentPerShard {
+			if out.Result == Delivered {
+				if now.Sub(s.replaced) < replaceEvery {
+					return
+				}
+				s.replaced = now
+			}
 			forgetOldest(s.histories)
 		}
 		h = &history{}

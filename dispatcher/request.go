@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"bytes"
 	"strconv"
 
 	"fanout/dispatcher/egress"
@@ -24,8 +25,8 @@ func newRequest(sub *subscriptions.Subscription, rules *egress.Rules, userAgent 
 		return r
 	}
 	r.target = target
-	b := make([]byte, 0, 256)
-	b = append(b, "POST "...)
+	var space [512]byte // on the stack: what is kept is as long as it has to be
+	b := append(space[:0], "POST "...)
 	b = append(b, target.Path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, target.HostHeader...)
@@ -38,7 +39,7 @@ func newRequest(sub *subscriptions.Subscription, rules *egress.Rules, userAgent 
 		b = append(b, h.Value...)
 		b = append(b, "\r\n"...)
 	}
-	r.prefix = b
+	r.prefix = bytes.Clone(b)
 	r.signer = webhook.NewSigner(sub.Secrets())
 	return r
 }

@@ -80,10 +80,14 @@ func (d *Dispatcher) evictIdle(s *laneShard, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.most = max(s.most, len(s.lanes))
+	keep := idleAfter
+	if len(s.lanes) > crowded {
+		keep = crowdedAfter
+	}
 	for key, l := range s.lanes {
 		l.mu.Lock()
 		unused := now.Sub(l.used)
-		if l.inFlight == 0 && l.head == nil && !l.listed && unused > idleAfter && (l.health.idle(now, unused, &d.cfg.Lanes) || d.orphaned(key, l)) {
+		if l.inFlight == 0 && l.head == nil && !l.listed && unused > keep && (l.health.idle(now, unused, &d.cfg.Lanes) || d.orphaned(key, l)) {
 			l.evicted = true
 			if l.timer != nil {
 				l.timer.Stop()

@@ -27,7 +27,7 @@ func NewSigner(secrets []Secret) *Signer {
 	for _, secret := range secrets {
 		switch secret.prefix {
 		case symmetric:
-			s.keys = append(s.keys, signingKey{inner: keyedState(secret.key(), 0x36), outer: keyedState(secret.key(), 0x5c)})
+			s.keys = append(s.keys, newHMACKey(secret.key()))
 		case privateKey:
 			s.keys = append(s.keys, signingKey{private: secret.key()})
 		}
@@ -35,20 +35,34 @@ func NewSigner(secrets []Secret) *Signer {
 	return s
 }
 
-// keyedState is SHA-256 after the block that RFC 2104 begins with: the key, of at most one block, XOR the pad.
-func keyedState(key []byte, pad byte) []byte {
-	var block [sha256.BlockSize]byte
-	copy(block[:], key)
+// newHMACKey prepares a key of at most one block.
+func newHMACKey(key []byte) signingKey {
+	t, _ := scratches.Get().(*scratch)
+	defer scratches.Put(t)
+	states := t.appendKeyed(make([]byte, 0, 2*stateSize), key, 0x36)
+	n := len(states)
+	states = t.appendKeyed(states, key, 0x5c)
+	return signingKey{inner: states[:n:n], outer: states[n:]}
+}
+
+// stateSize is what a saved SHA-256 takes; a longer one would only cost an allocation.
+const stateSize = 108
+
+// appendKeyed appends the state of SHA-256 after the block that RFC 2104 begins with: the key XOR the pad.
+func (t *scratch) appendKeyed(dst, key []byte, pad byte) []byte {
+	block := append(t.block[:0], key...)
+	block = append(block, make([]byte, sha256.BlockSize-len(key))...)
 	for i := range block {
 		block[i] ^= pad
 	}
-	h := newScratch().hash
-	_, _ = h.Write(block[:])
-	state, err := h.AppendBinary(nil)
+	t.hash.Reset()
+	_, _ = t.hash.Write(block)
+	dst, err := t.hash.AppendBinary(dst)
 	if err != nil {
 		panic(err) // a SHA-256 can always be saved
 	}
-	return state
+	clear(block)
+	return dst
 }
 
 // AppendSignature appends the value of the header webhook-signature: one signature a secret, separated by spaces, over
@@ -77,9 +91,10 @@ func (s *Signer) AppendSignature(dst []byte, id string, timestamp int64, body []
 
 // scratch is what one signature needs for itself.
 type scratch struct {
-	hash saveable
-	head []byte // id.timestamp.
-	sum  []byte
+	hash  saveable
+	head  []byte // id.timestamp.
+	sum   []byte
+	block [sha256.BlockSize]byte // a key; cleared after use
 }
 
 // saveable is the SHA-256 of crypto/sha256.
@@ -114,6 +129,6 @@ func (t *scratch) hmac(key signingKey, body []byte) []byte {
 
 func (t *scratch) restore(state []byte) {
 	if err := t.hash.UnmarshalBinary(state); err != nil {
-		panic(err) // it was saved by keyedState
+		panic(err) // it was saved by appendKeyed
 	}
 }
