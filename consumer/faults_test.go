@@ -427,6 +427,26 @@ func TestAddedPartitions(t *testing.T) {
 	i.end()
 }
 
+// A default source topic that is created while running is read, from its first record whatever kafka.start says: a channel
+// that starts later needs no restart.
+func TestDefaultTopicThatComesLater(t *testing.T) {
+	w := newWorld(t, "channel.email")
+	w.cfg.Sources = nil
+	w.cfg.Kafka.Start = "latest"
+	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+	i := w.start()
+	w.createTopic("channel.sms", 2)
+	w.produce("channel.sms", 1, rawEvent("acme", 1))
+	w.until("what came before it was found is delivered", func() bool { return len(w.ids("/a")) == 1 })
+	w.produce("channel.email", 0, rawEvent("acme", 2))
+	w.produce("channel.sms", 0, rawEvent("acme", 3))
+	w.until("both are read", func() bool { return len(w.ids("/a")) == 3 })
+	if n := i.sum("fanout_records_total", "source", "channel.sms"); n != 2 {
+		t.Errorf("%v records of the new topic are counted, want 2", n)
+	}
+	i.end()
+}
+
 // A retry topic that appears while running, of another instance's schedule, is read; one that is deleted is forgotten.
 func TestTiersOfOtherSchedules(t *testing.T) {
 	w := newWorld(t, "channel.email")

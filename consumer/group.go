@@ -16,14 +16,15 @@ import (
 // group is one consumer group: one for the sources, one for each retry tier, one for replay, so that a missing topic
 // or a wait in one of them holds up no other (FACTS.md 5).
 type group struct {
-	c       *Consumer
-	id      string
-	stage   dispatcher.Stage
-	topics  []string
-	delay   time.Duration // of a retry tier
-	owned   bool          // its topic is one that this configuration writes to
-	client  *kafka.Client
-	fetcher *fetcher
+	c        *Consumer
+	id       string
+	stage    dispatcher.Stage
+	topics   []string
+	delay    time.Duration // of a retry tier
+	owned    bool          // its topic is one that this configuration writes to
+	optional bool          // its topics need not exist: they are the default sources
+	client   *kafka.Client
+	fetcher  *fetcher
 
 	initial map[string]int // partitions when first looked; later ones are younger than this process
 }
@@ -71,7 +72,7 @@ func (g *group) layout(ctx context.Context) (map[string]int, error) {
 	for _, topic := range g.topics {
 		n, err := partitionCount(ctx, g.client, topic)
 		switch {
-		case errors.Is(err, kafka.UnknownTopicOrPartition):
+		case errors.Is(err, kafka.UnknownTopicOrPartition), g.optional && errors.Is(err, kafka.TopicAuthorizationFailed):
 		case err != nil:
 			return nil, err
 		case n > 0:
@@ -86,9 +87,12 @@ func (g *group) layout(ctx context.Context) (map[string]int, error) {
 func (g *group) member(ctx context.Context, log *zap.Logger, layout map[string]int) {
 	var topics []string
 	for _, topic := range g.topics {
-		if layout[topic] > 0 {
+		switch {
+		case layout[topic] > 0:
 			topics = append(topics, topic)
-		} else {
+		case g.initial[topic] == 0:
+			log.Info("topic does not exist; it is read once it does", zap.String("topic", topic))
+		default:
 			log.Error("topic does not exist any more; it is read again when it does", zap.String("topic", topic))
 		}
 	}
@@ -207,7 +211,7 @@ func (g *group) watch(ctx context.Context, log *zap.Logger, layout map[string]in
 			continue
 		}
 		if grown(layout, now) {
-			log.Info("partitions were added; joining anew", zap.Any("partitions", now))
+			log.Info("topics or partitions were added; joining anew", zap.Any("partitions", now))
 			return
 		}
 		if len(now) == len(layout) {

@@ -45,6 +45,9 @@ func (c *Consumer) tryPrepare(ctx context.Context) ([]SourceConfig, map[string]i
 	if err != nil {
 		return nil, nil, err
 	}
+	if len(c.cfg.Sources) == 0 {
+		sources = DefaultSources() // those that do not exist yet are read once they do
+	}
 	var absent []TopicSpec
 	for _, spec := range c.cfg.Owned() {
 		if existing[spec.Name] == 0 {
@@ -71,7 +74,7 @@ var errAgain = errors.New("topics were created; looking again")
 
 // layGroups makes a group for the sources, one for each retry topic that exists, and one for replay.
 func (c *Consumer) layGroups(sources []SourceConfig, existing map[string]int) []*group {
-	first := &group{c: c, id: c.cfg.Kafka.Group, stage: dispatcher.StageFirst}
+	first := &group{c: c, id: c.cfg.Kafka.Group, stage: dispatcher.StageFirst, optional: len(c.cfg.Sources) == 0}
 	for _, s := range sources {
 		first.topics = append(first.topics, s.Topic)
 	}

@@ -85,7 +85,7 @@ const sweepEvery = 100 * time.Millisecond
 // million subscriptions has an event now and then, those of ten seconds were most of the memory.
 const (
 	idleAfter    = 10 * time.Second
-	crowdedAfter = time.Second
+	crowdedAfter = 500 * time.Millisecond
 	crowded      = 512
 )
 

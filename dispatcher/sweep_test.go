@@ -1,7 +1,7 @@
 package dispatcher_test
 
 import (
-	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +18,7 @@ func TestIdleLanesAreForgotten(t *testing.T) {
 			d, dir := plain(t, config())
 			var settled counter
 			for i := range test.lanes {
-				sub := parse(t, fmt.Sprint(i))
+				sub := parse(t, strconv.Itoa(i))
 				dir.mu.Lock()
 				dir.subs[[2]string{"a", sub.ID()}] = sub
 				dir.mu.Unlock()

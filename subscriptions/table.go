@@ -14,8 +14,8 @@ import (
 // shardCount keeps a shard near 64 subscriptions at a million of them: a change copies one shard.
 const shardCount = 1 << 14
 
-// shard is an immutable piece of the table: subscriptions in the order of (hash of account, account, id), with the
-// hashes beside them. Searching the hashes touches a few cache lines, and no subscription but the one that is found.
+// shard is an immutable piece of the table: subscriptions in the order of their account's hash, those of an account together
+// and by id, with the hashes beside them. Searching the hashes touches a few cache lines, and no subscription but the one that is found.
 //
 // The subscriptions lie in one array, and the text of most of them in one string: to the collector that is three
 // objects instead of two for each subscription, of which a million cost it half a second a round.
@@ -53,8 +53,8 @@ func (s *shard) find(account string, hash uint32) (subs []Subscription, from, to
 	if s == nil {
 		return nil, 0, 0
 	}
-	from, _ = slices.BinarySearch(s.hashes, hash)
-	for from < len(s.hashes) && s.hashes[from] == hash && s.subs[from].Account() < account {
+	from = s.search(hash)
+	for from < len(s.hashes) && s.hashes[from] == hash && s.subs[from].Account() != account {
 		from++
 	}
 	to = from
@@ -62,6 +62,25 @@ func (s *shard) find(account string, hash uint32) (subs []Subscription, from, to
 		to++
 	}
 	return s.subs[from:to:to], from, to
+}
+
+// search returns where the hash stands, or would. Hashes are spread evenly, so it is looked for first where it would be
+// if they were spread with a ruler: fewer steps to mispredict and lines to fetch than halving takes.
+func (s *shard) search(hash uint32) int {
+	const near = 12
+	at := int(uint64(hash) * uint64(len(s.hashes)) >> 32)
+	for range near {
+		switch {
+		case at > 0 && s.hashes[at-1] >= hash:
+			at--
+		case at < len(s.hashes) && s.hashes[at] < hash:
+			at++
+		default:
+			return at
+		}
+	}
+	at, _ = slices.BinarySearch(s.hashes, hash) // an account with many subscriptions
+	return at
 }
 
 // replace publishes copies of the account's subscriptions, which must be sorted by id.

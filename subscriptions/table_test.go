@@ -74,6 +74,41 @@ func TestTableAgainstAMap(t *testing.T) {
 	}
 }
 
+// The search finds what halving finds, however the hashes lie.
+func TestSearch(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	for range 2000 {
+		s := &shard{hashes: make([]uint32, random.IntN(200))}
+		spread := random.Uint32N(32)
+		for i := range s.hashes {
+			s.hashes[i] = random.Uint32() >> spread
+		}
+		slices.Sort(s.hashes)
+		for range 20 {
+			hash := random.Uint32() >> spread
+			if len(s.hashes) > 0 && random.IntN(2) == 0 {
+				hash = s.hashes[random.IntN(len(s.hashes))]
+			}
+			if want, _ := slices.BinarySearch(s.hashes, hash); s.search(hash) != want {
+				t.Fatalf("%d stands at %d in %v, want %d", hash, s.search(hash), s.hashes, want)
+			}
+		}
+	}
+}
+
+// Accounts of one hash are told apart.
+func TestEqualHashes(t *testing.T) {
+	s := &shard{hashes: []uint32{1, 7, 7, 7, 9}}
+	for _, account := range []string{"a", "c", "c", "b", "d"} {
+		s.subs = append(s.subs, *made(t, account, "hook", 1))
+	}
+	for account, want := range map[string][2]int{"c": {1, 3}, "b": {3, 4}, "x": {4, 4}} {
+		if _, from, to := s.find(account, 7); from != want[0] || to != want[1] {
+			t.Errorf("%s stands at %d to %d, want %v", account, from, to, want)
+		}
+	}
+}
+
 // What is deleted and stored again is another one, though its JSON is the same.
 func TestSame(t *testing.T) {
 	a, b := made(t, "acme", "a", 1), made(t, "acme", "a", 1)
