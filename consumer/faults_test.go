@@ -88,6 +88,31 @@ func TestUnwritableRetryTopicStopsReading(t *testing.T) {
 	}
 }
 
+// While a record cannot be written nothing is read, and the lag still shows what producers add.
+func TestLagGrowsWhileReadingWaits(t *testing.T) {
+	w := newWorld(t, "channel.email")
+	w.dir.set(t, "acme", "down", `{"url":"`+w.recv.URL+`/down","events":["*"]}`)
+	w.recv.on("/down", status(503))
+	var broken atomic.Bool
+	broken.Store(true)
+	w.refuse(func(topic string, _ int32, _ int) *kerr.Error {
+		if broken.Load() && strings.HasPrefix(topic, "fanout.retry.") {
+			return kerr.NotEnoughReplicas
+		}
+		return nil
+	})
+	i := w.start()
+	w.produce("channel.email", 0, rawEvent("acme", 1))
+	w.until("not ready", func() bool { return i.c.Ready() != nil })
+	for k := range 60 {
+		w.produce("channel.email", k%2, rawEvent("nobody", k))
+	}
+	w.until("the lag", func() bool { return i.sum("fanout_lag_records", "topic", "channel.email") == 61 })
+	broken.Store(false)
+	w.until("no lag", func() bool { return i.sum("fanout_lag_records", "topic", "channel.email") == 0 })
+	i.end()
+}
+
 // One partition without a leader must not stop records that another one of the topic would take.
 func TestWriterGoesRoundALeaderlessPartition(t *testing.T) {
 	w := newWorld(t, "channel.email")

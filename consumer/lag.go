@@ -1,9 +1,11 @@
 package consumer
 
 import (
+	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/segmentio/kafka-go"
 
 	"fanout/dispatcher"
 )
@@ -64,4 +66,50 @@ func (p *partition) lag(now time.Time) (records int64, age time.Duration) {
 		age = max(0, now.Sub(p.lastRead.Add(p.delay)))
 	}
 	return records + unread, age
+}
+
+// lookInterval is for how long a partition may go without a fetch before the end of its log is asked for: while reading
+// waits for room, or for a record that cannot be written, producers go on, and the lag has to show it.
+const lookInterval = 10 * time.Second
+
+// lookAhead keeps the lag of partitions whose reading waits up to date, until ctx is done. Of a retry topic the lag is what
+// is due, which its end does not tell.
+func (s *session) lookAhead(ctx context.Context) {
+	if s.g.stage == dispatcher.StageRetry {
+		return
+	}
+	for sleep(ctx, lookInterval/2) {
+		req := make(map[string][]kafka.OffsetRequest)
+		for _, p := range s.partitions {
+			if p.unlooked(time.Now()) {
+				req[p.topic] = append(req[p.topic], kafka.LastOffsetOf(p.id))
+			}
+		}
+		if len(req) == 0 {
+			continue
+		}
+		asking, cancel := context.WithTimeout(ctx, commitTimeout)
+		ends := make(map[string]int64)
+		_ = offsetsAt(asking, s.g.client, req, ends) // what was answered before an error is right; reading logs errors
+		cancel()
+		for _, p := range s.partitions {
+			if end, ok := ends[p.String()]; ok {
+				p.sawEnd(end)
+			}
+		}
+	}
+}
+
+func (p *partition) unlooked(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.gone && now.Sub(p.fetched) > lookInterval
+}
+
+func (p *partition) sawEnd(end int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.gone {
+		p.end = max(p.end, end)
+	}
 }

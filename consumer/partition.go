@@ -38,6 +38,7 @@ type partition struct {
 	committed int64  // -1: none yet
 	metadata  string
 	end       int64     // nothing to read at or beyond it, when last asked
+	fetched   time.Time // when it was last asked by reading
 	waiting   bool      // what comes next is not due yet
 	failing   bool      // the broker does not answer
 	asking    bool      // the schema registry does not answer
@@ -168,6 +169,7 @@ func (p *partition) handleAll(ctx context.Context, f *fetched) {
 	if f.end >= 0 {
 		p.end = f.end
 	}
+	p.fetched = time.Now()
 	p.mu.Unlock()
 	entries := make([]entry, len(f.messages))
 	for i := range f.messages {

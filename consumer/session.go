@@ -57,6 +57,7 @@ func (s *session) serve(stop, gen context.Context) {
 	for _, p := range s.partitions {
 		readers.Go(func() { p.run(reading) })
 	}
+	readers.Go(func() { s.lookAhead(reading) })
 	s.c.joined(s.g, s.partitions)
 	ended := s.commitUntil(reading)
 	cancel()
