@@ -76,9 +76,14 @@ func (l *lane) rateNext(now time.Time) time.Time {
 	return now.Add(time.Duration((1 - l.tokens) / rate * float64(time.Second)))
 }
 
-// rate is this instance's share of maxPerSecond.
+// rate is this instance's share of maxPerSecond, which is 0.001 at least.
 func (l *lane) rate() float64 {
-	return max(float64(l.sub.MaxPerSecond())*l.share, 0.01)
+	return max(float64(l.sub.MaxPerSecond())*l.share, 0.0001)
+}
+
+// idle is health.idle; and a fresh lane would be allowed an attempt at once, which maxPerSecond may forbid this one.
+func (l *lane) idle(now time.Time, unused time.Duration, cfg *LanesConfig) bool {
+	return l.health.idle(now, unused, cfg) && l.rateNext(now).IsZero()
 }
 
 // admit decides whether the next delivery may be attempted now. See health.admit.

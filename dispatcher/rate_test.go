@@ -119,3 +119,30 @@ func TestMaxPerSecondOverInstances(t *testing.T) {
 		}
 	}
 }
+
+// A pace of less than one attempt in the time for which an idle lane is kept holds too.
+func TestMaxPerSecondWhileIdle(t *testing.T) {
+	for _, test := range []struct {
+		rate string
+		wait time.Duration
+	}{{"0.02", 50 * time.Second}, {"0.001", 1000 * time.Second}} {
+		in(t, config(), func(w *world) {
+			w.set("s", `,"maxPerSecond":`+test.rate)
+			w.submit("s")
+			for at := 20 * time.Second; at < test.wait; at += 20 * time.Second {
+				time.Sleep(20 * time.Second)
+				w.submit("s")
+			}
+			time.Sleep(5 * time.Second)
+			if n := len(w.got("s")); n != 1 {
+				t.Errorf("%d requests within %v, want 1", n, test.wait)
+			}
+			time.Sleep(20 * time.Second)
+			w.submit("s")
+			time.Sleep(time.Second)
+			if n := len(w.got("s")); n != 2 {
+				t.Errorf("%d requests after %v, want 2", n, test.wait)
+			}
+		})
+	}
+}

@@ -87,7 +87,7 @@ func (d *Dispatcher) evictIdle(s *laneShard, now time.Time) {
 	for key, l := range s.lanes {
 		l.mu.Lock()
 		unused := now.Sub(l.used)
-		if l.inFlight == 0 && l.head == nil && !l.listed && unused > keep && (l.health.idle(now, unused, &d.cfg.Lanes) || d.orphaned(key, l)) {
+		if l.inFlight == 0 && l.head == nil && !l.listed && unused > keep && (l.idle(now, unused, &d.cfg.Lanes) || d.orphaned(key, l)) {
 			l.evicted = true
 			if l.timer != nil {
 				l.timer.Stop()

@@ -15,10 +15,14 @@ all=${*:-$(targets)}
 [[ -n $all ]] || { echo 'no fuzz target found' >&2; exit 1; }
 for target in $all; do
   began=$SECONDS
-  if ! out=$(go test "./${target%%:*}" -run '^$' -fuzz "^${target##*:}\$" -fuzztime "${FUZZTIME:-10s}" -fuzzminimizetime 1s 2>&1); then
-    echo "$out"
-    echo "$target: FOUND something after $((SECONDS - began)) s" >&2
-    exit 1
-  fi
+  tries=3
+  until out=$(go test "./${target%%:*}" -run '^$' -fuzz "^${target##*:}\$" -fuzztime "${FUZZTIME:-10s}" -fuzzminimizetime 1s 2>&1); do
+    # On a busy machine a worker may be asked to stop in the middle of an input, which Go takes for a failure of the target.
+    if ((--tries == 0)) || grep -q 'Failing input written' <<<"$out" || ! grep -q '^ *context deadline exceeded' <<<"$out"; then
+      echo "$out"
+      echo "$target: FOUND something after $((SECONDS - began)) s" >&2
+      exit 1
+    fi
+  done
   echo "$target: $(grep -E '^fuzz: elapsed' <<<"$out" | tail -1 | sed -E 's/^fuzz: elapsed: //')"
 done
