@@ -203,6 +203,7 @@ func (d *Dispatcher) lane(key laneKey) *lane {
 		s.mu.Lock()
 		l := s.lanes[key]
 		if l == nil {
+			key = key.clone()
 			l = &lane{key: key, share: 1, comparedTo: d.submitted.Load()}
 			s.lanes[key] = l
 		}

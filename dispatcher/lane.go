@@ -13,6 +13,12 @@ const maxLaneBytes = 4 << 20
 
 type laneKey struct{ account, subscription string }
 
+// clone is the key in a string of its own: a delivery's are pieces of something larger.
+func (k laneKey) clone() laneKey {
+	both := k.account + k.subscription
+	return laneKey{both[:len(k.account)], both[len(k.account):]}
+}
+
 // lane is everything that one subscription's deliveries share: in-flight limit, queue, health. It exists while there
 // is work or something to remember, and is forgotten after.
 type lane struct {

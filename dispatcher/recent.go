@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -57,6 +56,7 @@ type recents struct {
 
 // history has a ring for each kind, so that successes do not push out failures.
 type history struct {
+	key                            laneKey
 	used                           time.Time
 	failures, successes, decisions ring
 }
@@ -109,8 +109,8 @@ func (r *recents) add(del *Delivery, out *Outcome, now time.Time) {
 			}
 			forgetOldest(s.histories)
 		}
-		h = &history{}
-		s.histories[laneKey{strings.Clone(del.Account), strings.Clone(del.Subscription)}] = h
+		h = &history{key: laneKey{del.Account, del.Subscription}.clone()}
+		s.histories[h.key] = h
 	}
 	h.used = now
 	var a *Attempt
@@ -126,6 +126,7 @@ func (r *recents) add(del *Delivery, out *Outcome, now time.Time) {
 	}
 	body := a.Body[:0]
 	*a = newAttempt(del, out, now)
+	a.Account, a.Subscription = h.key.account, h.key.subscription // the delivery's are pieces of something larger
 	a.Body = append(body, a.Body...)
 }
 

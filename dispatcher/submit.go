@@ -61,8 +61,8 @@ func (d *Dispatcher) judge(del *Delivery, sub *subscriptions.Subscription, now t
 // configuration's: they end. The lane is locked.
 func (d *Dispatcher) adopt(l *lane, sub *subscriptions.Subscription, now time.Time) {
 	first := l.sub == nil
-	own := *sub // what lies beside it in the directory is not to be held
-	l.sub, l.req = &own, newRequest(sub, d.rules, d.cfg.UserAgent)
+	l.sub = sub.Clone() // what lies beside it in the directory is not to be held
+	l.req = newRequest(l.sub, d.rules, d.cfg.UserAgent)
 	d.refreshShare(l, now)
 	if first {
 		l.health = newHealth(l.maximum(&d.cfg.Lanes))

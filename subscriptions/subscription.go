@@ -38,6 +38,14 @@ func (s *Subscription) Same(other *Subscription) bool {
 	return s == other || s != nil && other != nil && s.serial == other.serial && s.hash == other.hash
 }
 
+// Clone is the Same with text of its own: whoever keeps one for long would else keep the text of the sixty beside it, as
+// it was then.
+func (s *Subscription) Clone() *Subscription {
+	own := *s
+	own.text, own.packed = strings.Clone(s.text), false
+	return &own
+}
+
 // The pieces of text, in their order.
 const (
 	pieceAccount = iota

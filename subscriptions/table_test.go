@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unsafe"
 )
 
 func newTable() *table {
@@ -105,6 +106,24 @@ func TestEqualHashes(t *testing.T) {
 	for account, want := range map[string][2]int{"c": {1, 3}, "b": {3, 4}, "x": {4, 4}} {
 		if _, from, to := s.find(account, 7); from != want[0] || to != want[1] {
 			t.Errorf("%s stands at %d to %d, want %v", account, from, to, want)
+		}
+	}
+}
+
+// A clone is the Same, and keeps none of its shard's text.
+func TestClone(t *testing.T) {
+	s := &shard{}
+	for i := range 60 {
+		s.subs = append(s.subs, *made(t, fmt.Sprintf("account-%d", i), "hook", i))
+		s.hashes = append(s.hashes, uint32(i))
+	}
+	s.pack()
+	from, to := unsafe.StringData(s.subs[0].text), unsafe.StringData(s.subs[59].text)
+	for i := range s.subs {
+		sub, own := &s.subs[i], s.subs[i].Clone()
+		at := uintptr(unsafe.Pointer(unsafe.StringData(own.text)))
+		if !own.Same(sub) || own.text != sub.text || own.packed || at >= uintptr(unsafe.Pointer(from)) && at <= uintptr(unsafe.Pointer(to)) {
+			t.Errorf("%s: the clone of %s", own, sub)
 		}
 	}
 }
