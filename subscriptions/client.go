@@ -24,7 +24,15 @@ const (
 	readTimeout  = 3 * time.Second // a pipeline of accounts
 	blockTimeout = time.Second     // how long one XREAD waits for a change
 	grace        = time.Second     // past blockTimeout, until XREAD counts as hanging
+
+	// For an answer of a sentinel: go-redis asks one that hangs twice before it asks the others, and begins anew where that
+	// takes longer than dialTimeout.
+	sentinelTimeout = dialTimeout / 2
 )
+
+// masterIdle is for how long a connection to a master that a sentinel named may be idle. Where that master's host hangs,
+// each idle connection would be tried for readTimeout; only a new one has the sentinels asked who serves now.
+const masterIdle = blockTimeout + grace/2
 
 // slotsAge is how old may be what is known of a Cluster's masters. A killed one cannot say who serves in its place, and
 // go-redis asks the others after a minute only, unless it is told to ask sooner.
@@ -67,6 +75,9 @@ func newClient(cfg *Config, retries int) (redis.UniversalClient, error) {
 	}
 	if t.kind == "sentinel" && cfg.SentinelPasswordFile != "" {
 		opt.OnConnect = cfg.signIn
+	}
+	if t.kind == "sentinel" {
+		opt.ConnMaxIdleTime = masterIdle
 	}
 	if opt.Dialer, err = cfg.dialer(t); err != nil {
 		return nil, err

@@ -9,9 +9,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // dialFunc opens a connection to a server of any kind: Redis, a node of a Cluster, a sentinel.
@@ -20,6 +22,20 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // dialer makes connections in place of go-redis, whose TLS takes one configuration for ever: the files are read here, so
 // that what is wrong with them is known at the start, and again at each connection, so that mounted secrets rotate.
 func (c *Config) dialer(t *target) (dialFunc, error) {
+	dial, err := c.connector(t)
+	if err != nil || t.kind != "sentinel" {
+		return dial, err
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if f, ok := conn.(interface{ hasten() }); ok && slices.Contains(t.addrs, addr) {
+			f.hasten()
+		}
+		return conn, err
+	}, nil
+}
+
+func (c *Config) connector(t *target) (dialFunc, error) {
 	plain := &net.Dialer{Timeout: dialTimeout}
 	switch {
 	case t.kind == "unix":
@@ -140,6 +156,19 @@ type freshConn struct {
 
 	key, hint string
 	heard     atomic.Bool
+	hasty     bool
+}
+
+// hasten makes it one to a sentinel, which has little to say: it is given sentinelTimeout for each answer, where go-redis
+// would give it as long as Redis.
+func (c *freshConn) hasten() { c.hasty = true }
+
+// SetReadDeadline implements net.Conn.
+func (c *freshConn) SetReadDeadline(at time.Time) error {
+	if soon := time.Now().Add(sentinelTimeout); c.hasty && !at.IsZero() && at.After(soon) { // zero: it listens for news
+		at = soon
+	}
+	return c.Conn.SetReadDeadline(at)
 }
 
 // Read implements net.Conn.
