@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/alicebob/miniredis/v2/server"
+	miniserver "github.com/alicebob/miniredis/v2/server"
 
 	"fanout/subscriptions"
 )
@@ -46,7 +46,7 @@ func TestSentinelThatHangs(t *testing.T) {
 func sentinel(t *testing.T, master *atomic.Value) string {
 	t.Helper()
 	s := miniredis.RunT(t)
-	err := s.Server().Register("SENTINEL", func(c *server.Peer, _ string, args []string) {
+	err := s.Server().Register("SENTINEL", func(c *miniserver.Peer, _ string, args []string) {
 		if !strings.EqualFold(args[0], "get-master-addr-by-name") {
 			c.WriteLen(0)
 			return
