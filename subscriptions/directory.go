@@ -32,7 +32,10 @@ type Directory struct {
 	full      chan struct{} // asks for a full load, capacity 1
 	dirty     chan struct{} // asks for the snapshot file to be written, capacity 1
 	accepted  atomic.Bool   // the next full load is taken whatever it holds
-	counts    [states]atomic.Int64
+	// fallBackAt is when a start with a snapshot file has waited for a Redis that fails for long enough, in Unix
+	// nanoseconds; 0 where there is no file.
+	fallBackAt atomic.Int64
+	counts     [states]atomic.Int64
 
 	state state
 }
@@ -57,7 +60,7 @@ type pace struct {
 	refused   time.Duration // between full loads while one is refused
 	ask       time.Duration // between the two questions before a drop
 	retry     time.Duration // after a failure
-	start     time.Duration // how long a start with a snapshot file waits for Redis
+	start     time.Duration // how long a start with a snapshot file waits for a Redis that fails
 	write     time.Duration // from a change to the snapshot file's writing
 	writeMany time.Duration // the same for a large snapshot
 }

@@ -450,6 +450,85 @@ func TestSnapshotFile(t *testing.T) {
 	})
 }
 
+// Where the stream does not have every change since the file was written, the file is no answer while Redis has one:
+// events would find no subscription. What Redis holds is in force the first time that the directory is ready.
+func TestStaleSnapshotFile(t *testing.T) {
+	fill := func(t *testing.T, more ...string) (m *miniredis.Miniredis) { // enough for a full load to take its time
+		m = miniredis.RunT(t)
+		for n := range 5000 {
+			m.HSet(fmt.Sprint(key, "acc", n), "hook", hook(n))
+		}
+		for _, account := range more {
+			m.HSet(key+account, "hook", hook(0))
+		}
+		return m
+	}
+	for name, begin := range map[string]func(t *testing.T, m *miniredis.Miniredis, cfg *subscriptions.Config){
+		"trimmed": func(_ *testing.T, m *miniredis.Miniredis, _ *subscriptions.Config) {
+			m.Del("fanout:changes")
+			m.HSet(key+"late", "hook", hook(0))
+		},
+		"trimmed from its beginning": func(t *testing.T, m *miniredis.Miniredis, _ *subscriptions.Config) {
+			m.HSet(key+"late", "hook", hook(0))
+			put(t, store(t, redisURL(m)), "acc0", "hook", hook(1))
+		},
+		"of another redis": func(t *testing.T, _ *miniredis.Miniredis, cfg *subscriptions.Config) {
+			cfg.URL = redisURL(fill(t, "late"))
+		},
+		"slow": func(t *testing.T, m *miniredis.Miniredis, cfg *subscriptions.Config) {
+			put(t, store(t, cfg.URL), "late", "hook", hook(0))
+			p := newProxy(t, m.Addr())
+			p.hang(true)
+			time.AfterFunc(1500*time.Millisecond, func() { p.hang(false) })
+			cfg.URL = "redis://" + p.addr
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := fill(t)
+			cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
+			if name != "trimmed from its beginning" {
+				put(t, store(t, cfg.URL), "acc0", "hook", hook(1))
+			}
+			d, stop := start(t, cfg)
+			ready(t, d)
+			stop()
+			begin(t, m, &cfg)
+			d, _ = start(t, cfg)
+			ready(t, d)
+			if matches(d, "late") != 1 {
+				t.Errorf("ready without what redis holds: %+v", d.Status())
+			}
+		})
+	}
+}
+
+// A Redis that fails is not waited for where there is a file.
+func TestSnapshotFileWithoutRedis(t *testing.T) {
+	m := miniredis.RunT(t)
+	cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
+	put(t, store(t, cfg.URL), "acme", "a", hook(1))
+	d, stop := start(t, cfg)
+	ready(t, d)
+	stop()
+	for what, fail := range map[string]func(*proxy){
+		"refuses": func(p *proxy) { p.cut(true) },
+		"hangs":   func(p *proxy) { p.hang(true) },
+	} {
+		p := newProxy(t, m.Addr())
+		fail(p)
+		cfg.URL = "redis://" + p.addr
+		d, stop := start(t, cfg)
+		stays(t, 500*time.Millisecond, "waits for redis", func() bool { return !d.Loaded() })
+		took := within(t, 5*time.Second, "ready, although redis "+what, d.Loaded)
+		t.Logf("redis %s: ready after %v", what, 500*time.Millisecond+took)
+		if matches(d, "acme") != 1 {
+			t.Errorf("redis %s: %+v", what, d.Status())
+		}
+		stop()
+	}
+}
+
 func TestDefaultSnapshotIsOfOneRedis(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	one, other := miniredis.RunT(t), miniredis.RunT(t)

@@ -26,7 +26,7 @@ type follower struct {
 	horizon  int64  // Unix ms of the youngest entry ever read: a confirmation from before it is history
 	verify   bool   // the connection failed: ask whether the position is still there
 	idle     bool   // everything was read: the next read may wait
-	caughtUp func() // called when nothing is left to read
+	gap      bool   // changes may have been missed since the snapshot file: only a full load tells what is in force
 	doubts   doubts
 }
 
@@ -66,7 +66,9 @@ func (f *follower) step(ctx context.Context) error {
 		return err
 	case len(entries) == 0 && !f.idle:
 		f.idle = true
-		f.caughtUp()
+		if !f.gap {
+			f.d.markReady() // the file and every change since
+		}
 		return nil
 	case len(entries) == 0:
 		return f.check(ctx)
@@ -93,7 +95,7 @@ func (f *follower) anchor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.position = streamStart
+	f.position, f.gap = streamStart, true
 	if len(last) > 0 {
 		f.position = last[0].ID
 		f.horizon = millis(last[0].ID)
@@ -113,7 +115,7 @@ func (f *follower) check(ctx context.Context) error {
 		return err
 	}
 	f.d.log.Warn("change stream was trimmed, emptied or restored; loading all subscriptions again", zap.String("position", f.position))
-	f.position = streamStart
+	f.position, f.gap = streamStart, true
 	f.d.doubt()
 	f.d.askFull()
 	return nil

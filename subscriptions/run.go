@@ -13,13 +13,15 @@ import (
 // Run keeps the snapshot up to date until ctx is done: it reads the snapshot file, loads everything from Redis, follows
 // the changes, and loads everything again every five minutes. Redis may come, hang and go as it likes. At the end it
 // writes the snapshot file and closes the connections. It is called once, and returns nil.
+//
+// With a snapshot file it is ready once every change since has been applied. Where the stream does not have them all, it
+// is ready once everything is loaded; and where Redis fails, for Redis is not waited for then, with the file as it is.
 func (d *Directory) Run(ctx context.Context) error {
-	f := &follower{d: d, caughtUp: func() {}, doubts: make(doubts)}
+	f := &follower{d: d, doubts: make(doubts)}
 	if position, ok := d.readSnapshot(); ok {
 		f.position, f.horizon, f.verify = position, millis(position), position != ""
-		f.caughtUp = d.markReady // the file and the changes since: good enough to begin with
-		stop := time.AfterFunc(d.pace.start, d.markReady)
-		defer stop.Stop()
+		f.gap = position == streamStart // how much has come and been trimmed since, nothing tells
+		d.fallBackAt.Store(time.Now().Add(d.pace.start).UnixNano())
 		if position != "" {
 			d.askFull()
 		}
@@ -62,8 +64,16 @@ func (d *Directory) reconcileLoop(ctx context.Context) {
 	}
 }
 
+// fallBack notes that Redis fails: a start with a snapshot file does not wait any longer.
+func (d *Directory) fallBack() {
+	if at := d.fallBackAt.Load(); at != 0 && time.Now().UnixNano() >= at {
+		d.markReady()
+	}
+}
+
 // loadFailed notes why, and logs a reason once.
 func (d *Directory) loadFailed(reason string) {
+	d.fallBack()
 	d.state.mu.Lock()
 	was := d.state.loadErr
 	d.state.loadErr = reason
@@ -101,6 +111,7 @@ func (d *Directory) contact(err error, position string) {
 	away := len(d.state.reasons) > 0
 	news := false
 	if err != nil {
+		d.fallBack()
 		d.state.err = describe(err)
 		news = len(d.state.reasons) < maxReasons && !slices.Contains(d.state.reasons, d.state.err)
 		if news {
