@@ -141,8 +141,8 @@ func (h *health) failure(now, begun time.Time, reason Reason, status int, cfg *L
 		h.limit, h.failed, h.lowered = max(1, h.limit/2), true, now
 		if !h.rampFrom.IsZero() {
 			h.rampFrom = h.rampFrom.Add(rampDouble)
-			if h.rampFrom.After(now) {
-				h.rampFrom = now
+			if begins := h.rampBegins(now); h.rampFrom.After(begins) {
+				h.rampFrom = begins
 			}
 		}
 	}
@@ -181,6 +181,14 @@ func (h *health) holdUntil(until time.Time) {
 		h.hold = until
 		h.startRamp(until)
 	}
+}
+
+// rampBegins is when a ramp that has to begin anew does: not before the hold ends.
+func (h *health) rampBegins(now time.Time) time.Time {
+	if h.hold.After(now) {
+		return h.hold
+	}
+	return now
 }
 
 func (h *health) startRamp(at time.Time) {

@@ -265,6 +265,33 @@ func TestHoldOutlastsParking(t *testing.T) {
 	}
 }
 
+// A lane comes back from a Retry-After at a growing pace, which begins when the hold ends.
+func TestRampAfterHold(t *testing.T) {
+	cfg := lanesConfig()
+	h, now := newHealth(64), time.Unix(1_800_000_000, 0)
+	h.begin(now, 0)
+	h.begin(now, 1)
+	for range 2 { // both say so, as work.go tells it
+		h.holdUntil(now.Add(time.Minute))
+		h.failure(now, now, StatusFailed, 429, cfg)
+	}
+	end := now.Add(time.Minute)
+	if v, at, reason := h.admit(end.Add(-time.Second), 0); v != verdictDefer || reason != RetryAfter || !at.Equal(end) {
+		t.Fatalf("held: %d %s %s", v, at.Sub(now), reason)
+	}
+	sent := 0
+	for at := end; at.Before(end.Add(time.Second)); at = at.Add(time.Millisecond) {
+		if v, _, _ := h.admit(at, 0); v == verdictGo {
+			h.begin(at, 0)
+			h.success(at, 64)
+			sent++
+		}
+	}
+	if sent < 15 || sent > 35 {
+		t.Errorf("%d attempts in the first second after the hold, want about 20 to 28", sent)
+	}
+}
+
 // Timers that fire a little late cost nothing of a rate, and there is no burst after a rest.
 func TestRateThroughLateTimers(t *testing.T) {
 	sub, err := subscriptions.Parse("a", "s", []byte(`{"url":"https://x.example.com/","events":["*"],"maxPerSecond":50}`))

@@ -380,6 +380,37 @@ func TestRoomForALoneLane(t *testing.T) {
 	})
 }
 
+// Whoever waits to read gets a turn, although others keep the count between half of the bound and the bound.
+func TestRoomForEverybody(t *testing.T) {
+	in(t, config(), func(w *world) {
+		w.set("s", "")
+		w.on("s", always(answer{status: 204, after: 20 * time.Millisecond}))
+		waiting := func() int64 { n, _ := w.d.Waiting(); return n }
+		for waiting() < 750 {
+			w.submit("s")
+		}
+		turn := make(chan time.Duration, 1)
+		began := time.Now()
+		go func() {
+			if err := w.d.Room(w.t.Context()); err == nil {
+				turn <- time.Since(began)
+			}
+		}()
+		for time.Since(began) < 5*time.Second {
+			time.Sleep(5 * time.Millisecond)
+			for waiting() < 740 {
+				w.submit("s")
+			}
+		}
+		select {
+		case took := <-turn:
+			t.Logf("waited for %s", took)
+		default:
+			t.Error("no turn in five seconds")
+		}
+	})
+}
+
 // Receivers that hang take nothing from the others.
 func TestHangingReceivers(t *testing.T) {
 	for _, hanging := range []int{1, 10, 70} {

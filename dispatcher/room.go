@@ -1,6 +1,13 @@
 package dispatcher
 
-import "context"
+import (
+	"context"
+	"time"
+)
+
+// roomAgain is how soon whoever waits in Room looks again. The count need not fall to half of the bound: receivers that
+// hang may hold more than that, and others may take what becomes free.
+const roomAgain = 100 * time.Millisecond
 
 // Room waits until more should be read from Kafka: what has been read and waits for a receiver that keeps up is
 // bounded. What waits for slow receivers does not count; its bounds are the lanes'.
@@ -14,6 +21,7 @@ func (d *Dispatcher) Room(ctx context.Context) error {
 		}
 		select {
 		case <-room:
+		case <-time.After(roomAgain):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -21,7 +29,7 @@ func (d *Dispatcher) Room(ctx context.Context) error {
 	return nil
 }
 
-// addWaiting moves the count that Room looks at, and wakes those who wait there when it falls to half of the bound.
+// addWaiting moves the count that Room looks at, and wakes those who wait there, all at once, when it falls to half of the bound.
 func (d *Dispatcher) addWaiting(n int64) {
 	after := d.waiting.Add(n)
 	if n < 0 && after <= d.roomLimit/2 && after-n > d.roomLimit/2 {

@@ -194,9 +194,10 @@ func TestDeadlineAfterShorterOne(t *testing.T) {
 // TestIdleLimits says that no more than the limit stay open, that unused ones are closed, and that a host leaves nothing.
 func TestIdleLimits(t *testing.T) {
 	closed := make(chan struct{}, 16)
-	gate := make(chan struct{})
+	arrived, gate := make(chan struct{}), make(chan struct{})
 	s := serve(t, func(c net.Conn, _ int) {
 		read(bufio.NewReader(c))
+		arrived <- struct{}{}
 		<-gate
 		io.WriteString(c, ok2)
 		io.Copy(io.Discard, c)
@@ -211,6 +212,9 @@ func TestIdleLimits(t *testing.T) {
 			done := make(chan error, 4)
 			for range 4 {
 				go func() { _, err := do(c, s.target()); done <- err }()
+			}
+			for range 4 { // all are under way: none has a connection of another to use
+				<-arrived
 			}
 			for range 4 {
 				gate <- struct{}{}
