@@ -23,10 +23,11 @@ func (c *Consumer) Groups() int {
 type Ledger struct {
 	l       *ledger
 	entries map[int64]*entry
+	ahead   []span
 }
 
 func NewLedger(committed int64) *Ledger {
-	return &Ledger{newLedger(committed), make(map[int64]*entry)}
+	return &Ledger{l: newLedger(committed), entries: make(map[int64]*entry)}
 }
 
 func (l *Ledger) Track(offset int64) {
@@ -43,7 +44,14 @@ func (l *Ledger) Pass(next int64) { l.l.pass(next) }
 func (l *Ledger) Open() int { return l.l.open() }
 
 // Commitment is what would be committed now.
-func (l *Ledger) Commitment() (int64, string) { return l.l.committable(), l.l.metadata() }
+func (l *Ledger) Commitment() (int64, string) { return l.l.committable(), l.l.metadata(l.ahead) }
+
+// Resume makes a ledger of what was committed, as a member does that a partition is assigned to.
+func Resume(committed int64, metadata string) *Ledger {
+	l := NewLedger(committed)
+	l.ahead = settledAbove(committed, metadata)
+	return l
+}
 
 // SettledAbove reads a commit's metadata.
 func SettledAbove(committed int64, metadata string) (spans [][2]int64) {

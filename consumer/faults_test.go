@@ -37,6 +37,29 @@ func (w *world) refuse(why func(topic string, partition int32, size int) *kerr.E
 	})
 }
 
+// blockFetches lets nothing be read of a topic while it is set.
+func (w *world) blockFetches(topic string) *atomic.Bool {
+	var blocked atomic.Bool
+	w.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		req, _ := r.(*kmsg.FetchRequest)
+		if !blocked.Load() || len(req.Topics) != 1 || req.Topics[0].Topic != topic {
+			return nil, nil, false
+		}
+		res, _ := req.ResponseKind().(*kmsg.FetchResponse)
+		rt := kmsg.NewFetchResponseTopic()
+		rt.Topic = topic
+		for _, p := range req.Topics[0].Partitions {
+			rp := kmsg.NewFetchResponseTopicPartition()
+			rp.Partition, rp.ErrorCode = p.Partition, kerr.KafkaStorageError.Code
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		res.Topics = append(res.Topics, rt)
+		return res, nil, true
+	})
+	return &blocked
+}
+
 func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
@@ -360,6 +383,44 @@ func TestCrashRepeatsWhatHungOnly(t *testing.T) {
 	j := w.start()
 	w.until("the one that hung", func() bool { return w.uncommitted("fanout", "channel.email") == 0 })
 	j.end()
+	if ids := w.ids("/a"); len(ids) != n {
+		t.Errorf("%d webhook-ids, want %d", len(ids), n)
+	}
+	if got := len(w.recv.got("/a")); got != n+1 {
+		t.Errorf("%d requests for %d events: only the one that hung is to be repeated", got, n)
+	}
+}
+
+// The member that takes over crashes too, before it has read again what was settled: that is not repeated either.
+func TestTwoCrashesRepeatWhatHungOnly(t *testing.T) {
+	w := newWorld(t, "channel.email")
+	w.dcfg.Delivery.Timeout = 20 * time.Second
+	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+	release := w.hang("/a", "t3")
+	unreadable := w.blockFetches("channel.email")
+	i := w.start()
+	const n = 300
+	for k := range n {
+		w.produce("channel.email", 0, rawEvent("acme", k))
+	}
+	w.until("all but one", func() bool { return i.sum("fanout_outcomes_total", "outcome", "delivered") == n-1 })
+	w.until("they are said to be settled", func() bool {
+		p := w.committed("fanout", "channel.email")[0]
+		return p.CommittedOffset == 3 && settled(p, n-1)
+	})
+	i.kill()
+	unreadable.Store(true)
+	j := w.start()
+	time.Sleep(1500 * time.Millisecond) // several commits
+	if p := w.committed("fanout", "channel.email")[0]; p.CommittedOffset != 3 || !settled(p, n-1) {
+		t.Errorf("the commit is %d %q, and says no more what is settled", p.CommittedOffset, p.Metadata)
+	}
+	j.kill()
+	unreadable.Store(false)
+	release()
+	k := w.start()
+	w.until("the one that hung", func() bool { return w.uncommitted("fanout", "channel.email") == 0 })
+	k.end()
 	if ids := w.ids("/a"); len(ids) != n {
 		t.Errorf("%d webhook-ids, want %d", len(ids), n)
 	}

@@ -26,7 +26,8 @@ type group struct {
 	client   *kafka.Client
 	fetcher  *fetcher
 
-	initial map[string]int // partitions when first looked; later ones are younger than this process
+	initial map[string]int  // partitions when first looked; later ones are younger than this process
+	begun   map[string]bool // partitions of which this process has seen the group to have an offset
 }
 
 // run is a member of the group until ctx is done. It joins anew when the group's topics change. It ends where a tier
@@ -58,7 +59,7 @@ func (g *group) run(ctx context.Context) {
 		}
 		failures = 0
 		if g.initial == nil {
-			g.initial = layout
+			g.initial, g.begun = layout, make(map[string]bool)
 		}
 		g.member(ctx, log, layout)
 	}
@@ -94,6 +95,7 @@ func (g *group) member(ctx context.Context, log *zap.Logger, layout map[string]i
 			log.Info("topic does not exist; it is read once it does", zap.String("topic", topic))
 		default:
 			log.Error("topic does not exist any more; it is read again when it does", zap.String("topic", topic))
+			g.initial[topic] = 0 // all that it will hold is new
 		}
 	}
 	members, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
@@ -235,7 +237,8 @@ func grown(before, now map[string]int) bool {
 }
 
 // startOffsets is where partitions without a committed offset are read from, by partition: as kafka.start says, except
-// for partitions that were added while this process ran, all of whose records are new.
+// for partitions that were added, or deleted with their topic and created anew, while this process ran: all of their
+// records are new.
 func (g *group) startOffsets(ctx context.Context, fresh map[string][]int) (map[string]int64, error) {
 	starts := make(map[string]int64)
 	if len(fresh) == 0 {
@@ -252,7 +255,7 @@ func (g *group) startOffsets(ctx context.Context, fresh map[string][]int) (map[s
 	for topic, ids := range fresh {
 		for _, id := range ids {
 			at := wanted
-			if id >= g.initial[topic] {
+			if id >= g.initial[topic] || g.begun[partitionName(topic, id)] {
 				at = kafka.FirstOffset
 			}
 			req[topic] = append(req[topic], kafka.OffsetRequest{Partition: id, Timestamp: at})

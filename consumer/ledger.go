@@ -91,40 +91,59 @@ const (
 	metadataBytes  = 4096
 )
 
-// metadata describes what is settled above committable, which must have been called just before.
-func (l *ledger) metadata() string {
-	if l.open() == 0 {
+// metadata describes what is settled above committable, which must have been called just before. ahead is what was
+// settled before this ledger began and has not been read by it: who crashes before that is to repeat no more of it.
+func (l *ledger) metadata(ahead []span) string {
+	for len(ahead) > 0 && ahead[0].to <= l.next {
+		ahead = ahead[1:]
+	}
+	if l.open() == 0 && len(ahead) == 0 {
 		return ""
 	}
+	r := runs{b: make([]byte, 0, 256), at: l.next}
+	if l.open() > 0 {
+		r.at = l.entries[l.head].offset
+	}
+	r.b = binary.AppendUvarint(r.b, uint64(r.at))
+	first := len(r.b)
+	for i := l.head; i < len(l.entries) && !r.full; i++ {
+		r.add(l.entries[i].offset, l.entries[i].settled())
+	}
+	end := l.next
+	for _, s := range ahead {
+		if s.from > end {
+			r.add(end, false)
+		}
+		r.add(max(s.from, end), true)
+		end = s.to
+	}
+	r.add(end, false) // an open tail need not be said
+	if len(r.b) == first {
+		return ""
+	}
+	return metadataPrefix + base64.StdEncoding.EncodeToString(r.b)
+}
+
+// runs writes a commit's metadata. A run ends where an offset of the other kind is added; offsets without a record belong
+// to the run before them.
+type runs struct {
+	b       []byte
+	at      int64 // where the run being measured begins
+	settled bool
+	full    bool
+}
+
+// add begins a run of that kind at the offset, unless that is the kind already.
+func (r *runs) add(offset int64, settled bool) {
 	const room = (metadataBytes - len(metadataPrefix)) / 4 * 3
-	at := l.entries[l.head].offset // where the run being measured begins
-	b := binary.AppendUvarint(make([]byte, 0, 256), uint64(at))
-	first := len(b)
-	settled := false
-	i := l.head
-	for i < len(l.entries) {
-		// The run ends at the first entry of the other kind; offsets without a record belong to the run before them.
-		j := i
-		for j < len(l.entries) && l.entries[j].settled() == settled {
-			j++
-		}
-		end := l.next
-		if j < len(l.entries) {
-			end = l.entries[j].offset
-		}
-		if !settled && j == len(l.entries) {
-			break // the open tail need not be said
-		}
-		if len(b)+binary.MaxVarintLen64*2 > room && !settled {
-			break
-		}
-		b = binary.AppendUvarint(b, uint64(end-at))
-		at, settled, i = end, !settled, j
+	if r.settled == settled || r.full {
+		return
 	}
-	if len(b) == first {
-		return ""
+	if r.full = settled && len(r.b)+binary.MaxVarintLen64*2 > room; r.full { // an open run comes with the settled one behind it
+		return
 	}
-	return metadataPrefix + base64.StdEncoding.EncodeToString(b)
+	r.b = binary.AppendUvarint(r.b, uint64(offset-r.at))
+	r.at, r.settled = offset, settled
 }
 
 // span is a run of offsets, from inclusive to exclusive.

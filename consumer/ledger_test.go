@@ -104,6 +104,65 @@ func TestLedgerMetadataIsBounded(t *testing.T) {
 	}
 }
 
+// A member that takes a partition over says what was settled above its offset until it has read that itself: another
+// crash before that repeats no more than the first.
+func TestLedgerKeepsWhatIsAhead(t *testing.T) {
+	l := consumer.NewLedger(10)
+	for o := int64(10); o < 60; o++ {
+		l.Track(o)
+		if o != 10 && o != 30 && o != 31 && o < 50 {
+			l.Settle(o)
+		}
+	}
+	committed, metadata := l.Commitment()
+	ahead := fmt.Sprint(consumer.SettledAbove(committed, metadata))
+	if committed != 10 || ahead != "[[11 30] [32 50]]" {
+		t.Fatalf("settled above %d: %s", committed, ahead)
+	}
+	l = consumer.Resume(committed, metadata)
+	if at, again := l.Commitment(); at != committed || again != metadata {
+		t.Errorf("before anything is read: commit %d %v, want that of before", at, consumer.SettledAbove(at, again))
+	}
+	for o, want := range map[int64]string{
+		10: "[[11 30] [32 50]]", // the first is read, and hangs
+		20: "[[11 30] [32 50]]", // in the middle of a run
+		30: "[[11 30] [32 50]]",
+		50: "[[11 30] [32 50]]",
+		55: "[[11 30] [32 50]]",
+	} {
+		l := consumer.Resume(committed, metadata)
+		for at := int64(10); at <= o; at++ {
+			l.Track(at)
+			if consumer.Skipped(committed, metadata, at)[0] {
+				l.Settle(at)
+			}
+		}
+		at, said := l.Commitment()
+		if got := fmt.Sprint(consumer.SettledAbove(at, said)); at != committed || got != want {
+			t.Errorf("read up to %d: commit %d %s, want %s", o, at, got, want)
+		}
+		if o < 20 {
+			continue
+		}
+		l.Settle(10)
+		at, said = l.Commitment()
+		want := map[int64]int64{20: 21, 30: 30, 50: 30, 55: 30}[o]
+		if at != want {
+			t.Errorf("read up to %d, the first settled: commit %d, want %d", o, at, want)
+		}
+		for _, settled := range []int64{21, 29, 32, 49} {
+			if settled > at && !consumer.Skipped(at, said, settled)[0] {
+				t.Errorf("read up to %d, the first settled: commit %d %v does not say that %d is settled", o, at, consumer.SettledAbove(at, said), settled)
+			}
+		}
+		for _, open := range []int64{30, 31, 50, 59} {
+			if consumer.Skipped(at, said, open)[0] {
+				t.Errorf("read up to %d, the first settled: commit %d %v claims %d", o, at, consumer.SettledAbove(at, said), open)
+			}
+		}
+	}
+}
+
 func TestLedgerForgetsWhatIsSettled(t *testing.T) {
 	l := consumer.NewLedger(0)
 	for i := range int64(10_000) {

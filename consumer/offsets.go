@@ -18,6 +18,39 @@ func (g *group) logRange(ctx context.Context, topic string, id int) (first, last
 	return first, last, err
 }
 
+// committed asks for the group's offset of each partition, with its metadata; -1 where there is none.
+func (g *group) committed(ctx context.Context, topics map[string][]int) (map[string]kafka.OffsetFetchPartition, error) {
+	out := make(map[string]kafka.OffsetFetchPartition)
+	if len(topics) == 0 {
+		return out, nil // or all would be asked for
+	}
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	res, err := g.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: g.id, Topics: topics})
+	if err == nil {
+		err = res.Error
+	}
+	if err != nil {
+		return nil, fmt.Errorf("offsets of group %s: %w", g.id, err)
+	}
+	for topic, list := range res.Topics {
+		for _, at := range list {
+			if at.Error != nil {
+				return nil, fmt.Errorf("offset of %s/%d: %w", topic, at.Partition, at.Error)
+			}
+			out[partitionName(topic, at.Partition)] = at
+		}
+	}
+	for topic, ids := range topics {
+		for _, id := range ids {
+			if _, ok := out[partitionName(topic, id)]; !ok {
+				return nil, fmt.Errorf("offset of %s/%d: no answer", topic, id)
+			}
+		}
+	}
+	return out, nil
+}
+
 // offsetAt asks for one offset; -1 where there is none at or after the time.
 func offsetAt(ctx context.Context, client *kafka.Client, topic string, req kafka.OffsetRequest) (int64, error) {
 	out := make(map[string]int64, 1)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 	"go.uber.org/zap"
 
 	"fanout/consumer/registry"
@@ -42,7 +43,7 @@ type partition struct {
 	waiting   bool      // what comes next is not due yet
 	failing   bool      // the broker does not answer
 	asking    bool      // the schema registry does not answer
-	gone      bool      // the broker knew no such partition: nothing is read or committed until reborn has looked
+	gone      bool      // it may have been deleted with its topic: nothing is read or committed until reborn has looked
 	lastRead  time.Time // timestamp of the last record that was read
 	progress  time.Time // when something was last seen to be settled, or nothing to wait
 	seen      kafka.OffsetCommit
@@ -59,7 +60,7 @@ func (p *partition) commitment(always bool) (kafka.OffsetCommit, bool) {
 	defer p.mu.Unlock()
 	now := kafka.OffsetCommit{Partition: p.id, Offset: p.ledger.committable()}
 	if !p.bare {
-		now.Metadata = p.ledger.metadata()
+		now.Metadata = p.ledger.metadata(p.skip)
 	}
 	if now != p.seen {
 		p.seen, p.progress = now, time.Now()
@@ -117,7 +118,7 @@ func (p *partition) run(ctx context.Context) {
 		}
 		p.mu.Lock()
 		p.failing = err != nil
-		p.gone = p.gone || errors.Is(err, kafka.UnknownTopicOrPartition)
+		p.gone = p.gone || errors.Is(err, kafka.UnknownTopicOrPartition) || errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition)
 		p.mu.Unlock()
 		if err == nil {
 			failures = 0
@@ -298,9 +299,6 @@ func (p *partition) plan(r *record, m *message) {
 // again takes up a delivery from a retry or the replay topic.
 func (p *partition) again(r *record, m *message) {
 	d, err := decodeDelivery(m, p.stage)
-	if err == nil && len(m.value) > p.c.cfg.maxBodyBytes() {
-		err = fmt.Errorf("it has %d bytes; max_event_bytes is %d", len(m.value), p.c.cfg.MaxEventBytes)
-	}
 	if err != nil {
 		p.c.metrics.record(p.topic, recordMalformed)
 		p.c.bury(r, m, "no delivery of fanout's: "+err.Error())
@@ -350,6 +348,12 @@ func (p *partition) outOfRange(ctx context.Context, offset int64) error {
 	if offset >= first && offset <= last { // a moment's state, of a leader that has just changed
 		return fmt.Errorf("%s@%d: %w, and yet the log has %d to %d", p, offset, kafka.OffsetOutOfRange, first, last)
 	}
+	if offset > last {
+		at, err := p.g.committed(ctx, map[string][]int{p.topic: {p.id}})
+		if err != nil || p.forget(at) {
+			return err
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ledger.committable(); p.ledger.open() > 0 {
@@ -359,7 +363,7 @@ func (p *partition) outOfRange(ctx context.Context, offset int64) error {
 	why := "records were deleted before they were read: retention is shorter than the lag, or the topic was emptied"
 	if offset > last {
 		lost = offset - last
-		why = "the log ends before the offset: the topic was re-created or truncated; it is read from its start"
+		why = "the log ends before the offset: it was truncated, or the topic re-created; it is read from its start"
 	}
 	p.gap(lost, offset, first, last, why)
 	p.ledger = newLedger(first)
@@ -373,29 +377,40 @@ func (p *partition) gap(lost, offset, first, last int64, why string) {
 		zap.Int64("offset", offset), zap.Int64("log_start", first), zap.Int64("log_end", last), zap.Int64("offsets", lost), zap.String("why", why))
 }
 
-// reborn finds out what became of a partition that the broker did not know for a while. With a topic its groups' offsets
-// are forgotten: where they are, this is another topic of that name, and is read from its start. It may have more
-// records by now than were read of the old one, so the offset alone does not tell.
+// forget notes that the partition is gone where the group has no offset of it although one was committed: with a topic
+// its groups' offsets are deleted.
+func (p *partition) forget(committed map[string]kafka.OffsetFetchPartition) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.committed < 0 || committed[p.String()].CommittedOffset >= 0 {
+		return false
+	}
+	p.gone = true
+	return true
+}
+
+// suspect has reborn look at the partition.
+func (p *partition) suspect() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gone = true
+}
+
+// reborn finds out what became of a partition that may be gone. Where the group's offset is forgotten, this is another
+// topic of that name, and is read from its start. It may have more records by now than were read of the old one, so the
+// offset alone does not tell.
 func (p *partition) reborn(ctx context.Context) error {
 	first, last, err := p.g.logRange(ctx, p.topic, p.id)
 	if err != nil {
 		return err
 	}
-	asking, cancel := context.WithTimeout(ctx, commitTimeout)
-	defer cancel()
-	res, err := p.g.client.OffsetFetch(asking, &kafka.OffsetFetchRequest{GroupID: p.g.id, Topics: map[string][]int{p.topic: {p.id}}})
-	if err == nil {
-		err = res.Error
-	}
-	if err == nil && (len(res.Topics[p.topic]) != 1 || res.Topics[p.topic][0].Error != nil) {
-		err = fmt.Errorf("offset of %s: no answer", p)
-	}
+	at, err := p.g.committed(ctx, map[string][]int{p.topic: {p.id}})
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if res.Topics[p.topic][0].CommittedOffset >= 0 {
+	if at[p.String()].CommittedOffset >= 0 {
 		p.gone = false
 		return nil
 	}

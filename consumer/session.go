@@ -157,6 +157,9 @@ func (s *session) assign(stop, gen context.Context) bool {
 		done()
 		switch {
 		case err == nil:
+			for _, p := range s.partitions {
+				s.g.begun[p.String()] = true
+			}
 			return ctx.Err() == nil
 		case ctx.Err() != nil || errors.Is(err, errFenced):
 			return false
@@ -179,36 +182,22 @@ func (s *session) anew() bool {
 
 func (s *session) load(ctx context.Context) error {
 	s.partitions = nil
-	topics, want := make(map[string][]int), 0
-	for topic, list := range s.gen.Assignments {
-		for _, a := range list {
-			topics[topic] = append(topics[topic], a.ID)
-			want++
-		}
-	}
-	if want == 0 {
-		return nil
-	}
-	res, err := s.g.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: s.g.id, Topics: topics})
-	if err == nil {
-		err = res.Error
-	}
+	topics := assigned(s.gen)
+	committed, err := s.g.committed(ctx, topics)
 	if err != nil {
-		return fmt.Errorf("offsets of group %s: %w", s.g.id, err)
+		return err
 	}
 	fresh := make(map[string][]int)
-	for topic, list := range res.Topics {
-		for _, at := range list {
-			if at.Error != nil {
-				return fmt.Errorf("offset of %s/%d: %w", topic, at.Partition, at.Error)
-			}
+	for topic, ids := range topics {
+		for _, id := range ids {
+			at := committed[partitionName(topic, id)]
 			p := &partition{
-				c: s.c, g: s.g, topic: topic, id: at.Partition, stage: s.g.stage, delay: s.g.delay, decoder: s.c.decoders[topic], schemas: s.c.schemasOf(topic),
+				c: s.c, g: s.g, topic: topic, id: id, stage: s.g.stage, delay: s.g.delay, decoder: s.c.decoders[topic], schemas: s.c.schemasOf(topic),
 				ledger: newLedger(at.CommittedOffset), committed: at.CommittedOffset, began: at.CommittedOffset,
 				end: -1, progress: time.Now(),
 			}
 			if at.CommittedOffset < 0 {
-				fresh[topic] = append(fresh[topic], at.Partition)
+				fresh[topic] = append(fresh[topic], id)
 				p.committed = -1
 			} else {
 				p.metadata = at.Metadata
@@ -216,9 +205,6 @@ func (s *session) load(ctx context.Context) error {
 			}
 			s.partitions = append(s.partitions, p)
 		}
-	}
-	if len(s.partitions) != want {
-		return fmt.Errorf("offsets of group %s: %d of %d partitions were answered", s.g.id, len(s.partitions), want)
 	}
 	starts, err := s.g.startOffsets(ctx, fresh)
 	if err != nil {
@@ -246,6 +232,9 @@ func (s *session) commit(ctx context.Context, always bool) error {
 			topics[p.topic] = append(topics[p.topic], c)
 			moved[p.String()] = p
 		}
+	}
+	if err := s.look(ctx, topics, moved); err != nil {
+		return err
 	}
 	if len(moved) == 0 {
 		s.c.committedNow(s.g)
@@ -288,6 +277,34 @@ func (s *session) commit(ctx context.Context, always bool) error {
 		s.c.committedNow(s.g)
 	}
 	return failed
+}
+
+// look takes out of a commit the topics that were deleted since the last one: the offset would be taken for one
+// of the topic that has been created anew under its name, of which so many records would never be read. While nothing is
+// fetched, be it for hours in a tier, nothing else tells.
+func (s *session) look(ctx context.Context, topics map[string][]kafka.OffsetCommit, moved map[string]*partition) error {
+	ask := make(map[string][]int, len(topics))
+	for topic, list := range topics {
+		for _, c := range list {
+			ask[topic] = append(ask[topic], c.Partition)
+		}
+	}
+	committed, err := s.g.committed(ctx, ask)
+	if err != nil {
+		return err
+	}
+	gone := make(map[string]bool)
+	for _, p := range moved {
+		gone[p.topic] = p.forget(committed) || gone[p.topic]
+	}
+	for _, p := range s.partitions {
+		if gone[p.topic] {
+			p.suspect()
+			delete(topics, p.topic)
+			delete(moved, p.String())
+		}
+	}
+	return nil
 }
 
 func isFenced(err error) bool {

@@ -453,7 +453,9 @@ func TestSnapshotFile(t *testing.T) {
 // Where the stream does not have every change since the file was written, the file is no answer while Redis has one:
 // events would find no subscription. What Redis holds is in force the first time that the directory is ready.
 func TestStaleSnapshotFile(t *testing.T) {
+	t.Parallel()
 	fill := func(t *testing.T, more ...string) (m *miniredis.Miniredis) { // enough for a full load to take its time
+		t.Helper()
 		m = miniredis.RunT(t)
 		for n := range 5000 {
 			m.HSet(fmt.Sprint(key, "acc", n), "hook", hook(n))
@@ -463,37 +465,34 @@ func TestStaleSnapshotFile(t *testing.T) {
 		}
 		return m
 	}
-	for name, begin := range map[string]func(t *testing.T, m *miniredis.Miniredis, cfg *subscriptions.Config){
-		"trimmed": func(_ *testing.T, m *miniredis.Miniredis, _ *subscriptions.Config) {
-			m.Del("fanout:changes")
-			m.HSet(key+"late", "hook", hook(0))
-		},
-		"trimmed from its beginning": func(t *testing.T, m *miniredis.Miniredis, _ *subscriptions.Config) {
-			m.HSet(key+"late", "hook", hook(0))
-			put(t, store(t, redisURL(m)), "acc0", "hook", hook(1))
-		},
-		"of another redis": func(t *testing.T, _ *miniredis.Miniredis, cfg *subscriptions.Config) {
-			cfg.URL = redisURL(fill(t, "late"))
-		},
-		"slow": func(t *testing.T, m *miniredis.Miniredis, cfg *subscriptions.Config) {
-			put(t, store(t, cfg.URL), "late", "hook", hook(0))
-			p := newProxy(t, m.Addr())
-			p.hang(true)
-			time.AfterFunc(1500*time.Millisecond, func() { p.hang(false) })
-			cfg.URL = "redis://" + p.addr
-		},
-	} {
+	for _, name := range []string{"trimmed", "trimmed from its beginning", "of another redis", "slow"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := fill(t)
 			cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
+			st := store(t, cfg.URL)
 			if name != "trimmed from its beginning" {
-				put(t, store(t, cfg.URL), "acc0", "hook", hook(1))
+				put(t, st, "acc0", "hook", hook(1))
 			}
 			d, stop := start(t, cfg)
 			ready(t, d)
 			stop()
-			begin(t, m, &cfg)
+			switch name {
+			case "trimmed":
+				m.Del("fanout:changes")
+				m.HSet(key+"late", "hook", hook(0))
+			case "trimmed from its beginning":
+				m.HSet(key+"late", "hook", hook(0))
+				put(t, st, "acc0", "hook", hook(1))
+			case "of another redis":
+				cfg.URL = redisURL(fill(t, "late"))
+			case "slow":
+				put(t, st, "late", "hook", hook(0))
+				p := newProxy(t, m.Addr())
+				p.hang(true)
+				time.AfterFunc(1500*time.Millisecond, func() { p.hang(false) })
+				cfg.URL = "redis://" + p.addr
+			}
 			d, _ = start(t, cfg)
 			ready(t, d)
 			if matches(d, "late") != 1 {
