@@ -107,9 +107,9 @@ func (p *partition) run(ctx context.Context) {
 			return
 		}
 		p.mu.Lock()
-		offset, gone := p.ledger.next, p.gone
+		offset, gone, quiet := p.ledger.next, p.gone, time.Since(p.fetched)
 		p.mu.Unlock()
-		f, err := p.read(ctx, offset, gone)
+		f, err := p.read(ctx, offset, gone, quiet)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
 			f, err = fetched{end: -1}, p.outOfRange(ctx, offset)
 		}
@@ -132,8 +132,13 @@ func (p *partition) run(ctx context.Context) {
 	}
 }
 
-// read reads from the offset on, or finds out what became of a partition that is gone.
-func (p *partition) read(ctx context.Context, offset int64, gone bool) (fetched, error) {
+// read reads from the offset on, or finds out what became of a partition that is gone. After a while without a fetch it
+// asks whether it is: what is read of another topic at the old offset would be read once more.
+func (p *partition) read(ctx context.Context, offset int64, gone bool, quiet time.Duration) (fetched, error) {
+	if !gone && quiet > 2*fetchWait {
+		at, err := p.g.committed(ctx, map[string][]int{p.topic: {p.id}})
+		gone = err == nil && p.forget(at) // else the next commit asks
+	}
 	if gone {
 		return fetched{end: -1}, p.reborn(ctx)
 	}

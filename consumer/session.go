@@ -194,7 +194,7 @@ func (s *session) load(ctx context.Context) error {
 			p := &partition{
 				c: s.c, g: s.g, topic: topic, id: id, stage: s.g.stage, delay: s.g.delay, decoder: s.c.decoders[topic], schemas: s.c.schemasOf(topic),
 				ledger: newLedger(at.CommittedOffset), committed: at.CommittedOffset, began: at.CommittedOffset,
-				end: -1, progress: time.Now(),
+				end: -1, progress: time.Now(), fetched: time.Now(),
 			}
 			if at.CommittedOffset < 0 {
 				fresh[topic] = append(fresh[topic], id)

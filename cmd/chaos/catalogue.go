@@ -31,6 +31,7 @@ func scenarios() []scenario {
 		{name: "transactions", about: "transactional producers with aborts, in every compression", short: true, instances: 2, run: transactions},
 		{name: "clock", about: "the clocks of two instances set forwards and backwards", waits: true, run: clockSteps},
 		{name: "truncated", about: "the log's start overtakes the offset; a source topic created anew", instances: 1, run: truncated},
+		{name: "replaced", about: "a source topic created anew while nothing is read", instances: 1, kafka: authorize, run: replaced},
 		{name: "back-killed", about: "first delivery after kill -9 and restart", instances: 1, plain: true, waits: true, limit: 12 * time.Second, run: backKilled},
 		{name: "back-stopped", about: "first delivery after SIGTERM and restart", instances: 1, plain: true, waits: true, limit: 2 * time.Second, run: backStopped},
 		{name: "back-redis", about: "first delivery after Redis is back", instances: 1, plain: true, waits: true, limit: 5 * time.Second, run: backRedis},

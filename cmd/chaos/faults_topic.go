@@ -47,29 +47,94 @@ func (w *world) trouble(prefix string, on bool) {
 // denied refuses writes by an access list, for a while.
 func denied(prefix string) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) error {
-		names, err := w.aside(ctx, prefix)
+		shut, open, err := w.denial(ctx, prefix)
 		if err != nil {
 			return err
 		}
-		admin := w.witness.admin
-		list := kadm.NewACLs().Topics(names...).ResourcePatternType(kadm.ACLPatternLiteral)
-		allow := *list
-		deny := *list
-		allow.Allow("User:*").AllowHosts().Operations(kadm.OpAll)
-		deny.Deny("User:*").DenyHosts().Operations(kadm.OpWrite)
-		return w.unwritable(ctx, prefix,
-			func() error {
-				if _, err := admin.CreateACLs(ctx, &allow); err != nil { // a topic that has a list is else denied to all
-					return err
-				}
-				_, err := admin.CreateACLs(ctx, &deny)
-				return err
-			},
-			func() error {
-				_, err := admin.DeleteACLs(ctx, deny.DenyHosts("*"))
-				return err
-			})
+		return w.unwritable(ctx, prefix, shut, open)
 	}
+}
+
+func (w *world) denial(ctx context.Context, prefix string) (shut, open func() error, err error) {
+	names, err := w.aside(ctx, prefix)
+	if err != nil {
+		return nil, nil, err
+	}
+	admin := w.witness.admin
+	list := kadm.NewACLs().Topics(names...).ResourcePatternType(kadm.ACLPatternLiteral)
+	allow := *list
+	deny := *list
+	allow.Allow("User:*").AllowHosts().Operations(kadm.OpAll)
+	deny.Deny("User:*").DenyHosts().Operations(kadm.OpWrite)
+	shut = func() error {
+		if _, err := admin.CreateACLs(ctx, &allow); err != nil { // a topic that has a list is else denied to all
+			return err
+		}
+		_, err := admin.CreateACLs(ctx, &deny)
+		return err
+	}
+	open = func() error {
+		_, err := admin.DeleteACLs(ctx, deny.DenyHosts("*"))
+		return err
+	}
+	return shut, open, nil
+}
+
+// replaced creates a source topic anew while reading waits for a record that cannot be written, and lets it grow beyond
+// the old one before reading goes on: nothing but the group's missing offset tells that it is another.
+func replaced(ctx context.Context, w *world) error {
+	w.named = true
+	shut, open, err := w.denial(ctx, retryTopic)
+	if err != nil {
+		return err
+	}
+	if err := pause(ctx, 2*time.Second); err != nil {
+		return err
+	}
+	if err := w.unload(ctx); err != nil {
+		return err
+	}
+	w.settle(ctx)
+	w.unwatch()
+	if err := shut(); err != nil {
+		return err
+	}
+	from := time.Now()
+	w.trouble(retryTopic, true)
+	w.spared = topicSMS
+	w.load(ctx, w.set.rate)
+	if err := w.waitUnready(ctx); err != nil {
+		return err
+	}
+	if err := pause(ctx, time.Second); err != nil { // what was being fetched has come
+		return err
+	}
+	w.sayf("nothing is read")
+	if _, err := w.witness.admin.DeleteTopics(ctx, topicSMS); err != nil {
+		return err
+	}
+	w.witness.replaced(topicSMS)
+	if err := w.unload(ctx); err != nil {
+		return err
+	}
+	if err := w.createSource(ctx, topicSMS); err != nil {
+		return err
+	}
+	w.sayf("%s is another topic now", topicSMS)
+	w.spared = ""
+	w.load(ctx, w.set.rate)
+	if err := pause(ctx, 8*time.Second); err != nil {
+		return err
+	}
+	if err := open(); err != nil {
+		return err
+	}
+	w.sayf("reading may go on")
+	w.watch(ctx)
+	w.denied = append(w.denied, span{from, time.Now()})
+	w.mended()
+	w.trouble(retryTopic, false)
+	return pause(ctx, 6*time.Second)
 }
 
 // tooFew asks for more in-sync replicas than there are, for a while.

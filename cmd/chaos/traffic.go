@@ -38,6 +38,7 @@ func (w *world) load(ctx context.Context, rate int) {
 	t := &traffic{client: client, cancel: cancel}
 	w.traffic = t
 	w.loads++
+	spared := w.spared
 	rng := rand.New(rand.NewPCG(w.seed, w.loads))
 	t.done.Go(func() {
 		const tick = 20 * time.Millisecond
@@ -53,6 +54,9 @@ func (w *world) load(ctx context.Context, rate int) {
 			for due := int(time.Since(began).Seconds() * float64(rate)); sent < due; sent++ {
 				w.drawn++
 				topic, value := draw(rng, w.drawn, w.named)
+				if topic == spared {
+					continue
+				}
 				client.Produce(context.WithoutCancel(ctx), &kgo.Record{Topic: topic, Key: []byte(strconv.Itoa(w.drawn)), Value: value}, func(_ *kgo.Record, err error) {
 					if err != nil {
 						w.unwritten.Add(1)

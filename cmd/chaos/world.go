@@ -36,7 +36,8 @@ type world struct {
 	traffic   *traffic
 	drawn     int
 	loads     uint64
-	named     bool // events have ids: their records' offsets may come again
+	named     bool   // events have ids: their records' offsets may come again
+	spared    string // a source topic that the next load leaves out
 	unwritten atomic.Int64
 
 	closers  []func()
