@@ -143,3 +143,33 @@ func TestDeliveryOfALargerLimit(t *testing.T) {
 	}
 	i.end()
 }
+
+// A batch that is small on the wire and huge in memory stops its own partition, and says so; the others go on.
+func TestBatchThatInflates(t *testing.T) {
+	w := newWorld(t, "channel.email")
+	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+	zeros := make([]byte, 2<<20)
+	var bomb []kafka.Record
+	for range 66 {
+		bomb = append(bomb, kafka.Record{Value: kafka.NewBytes(zeros)})
+	}
+	res, err := w.client.Produce(t.Context(), &kafka.ProduceRequest{
+		Topic: "channel.email", Partition: 0, RequiredAcks: kafka.RequireAll, Compression: kafka.Gzip, Records: kafka.NewRecordReader(bomb...),
+	})
+	if err != nil || res.Error != nil {
+		t.Fatal(err, res)
+	}
+	w.produce("channel.email", 0, rawEvent("acme", 1))
+	i := w.start()
+	w.produce("channel.email", 1, rawEvent("acme", 2))
+	w.until("the other partition's", func() bool { return len(w.recv.got("/a")) == 1 })
+	w.until("its failure in the log", func() bool { return w.logs.FilterMessageSnippet("reading fails").Len() > 0 })
+	if text := w.logs.FilterMessageSnippet("reading fails").All()[0].ContextMap()["error"]; !strings.Contains(fmt.Sprint(text), "has more than 128 MiB") {
+		t.Errorf("the log says %v", text)
+	}
+	time.Sleep(time.Second) // a negative: there is nothing to wait for
+	if n, dead := len(w.recv.got("/a")), len(w.records("fanout.dead-letter")); n != 1 || dead != 0 {
+		t.Errorf("%d deliveries and %d dead letters, want 1 and 0", n, dead)
+	}
+	i.end()
+}

@@ -128,7 +128,11 @@ func (p *partition) run(ctx context.Context) {
 		if failures++; failures == 1 || failures%20 == 0 {
 			log.Warn("reading fails; it is tried again", zap.Error(err), zap.Int("failures", failures))
 		}
-		sleep(ctx, min(time.Duration(failures)*100*time.Millisecond, time.Second))
+		wait := min(time.Duration(failures)*100*time.Millisecond, time.Second)
+		if errors.Is(err, errInflated) {
+			wait = inflatedPause
+		}
+		sleep(ctx, wait)
 	}
 }
 

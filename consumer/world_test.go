@@ -16,7 +16,10 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 
 	"fanout/consumer"
 	"fanout/dispatcher"
@@ -130,6 +133,7 @@ type world struct {
 	cfg     consumer.Config
 	dcfg    dispatcher.Config
 	client  *kafka.Client
+	logs    *observer.ObservedLogs // warnings and errors of the instance that was started last
 }
 
 // newWorld lets the test run beside others: most of them wait most of the time.
@@ -186,7 +190,9 @@ func (w *world) start() *instance {
 
 func (w *world) startUnready() *instance {
 	w.t.Helper()
-	log := zaptest.NewLogger(w.t)
+	core, logs := observer.New(zap.WarnLevel)
+	w.logs = logs
+	log := zaptest.NewLogger(w.t, zaptest.WrapOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewTee(c, core) })))
 	reg := prometheus.NewRegistry()
 	d, err := dispatcher.New(w.dcfg, w.dir, log, reg)
 	if err != nil {
