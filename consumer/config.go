@@ -88,6 +88,10 @@ func (c *Config) maxAge(name event.Name) time.Duration {
 // payloadBytes is more than a payload has around the record's own text.
 const payloadBytes = 256
 
+// largestBody is what the topics that fanout owns take for the body of a delivery, whatever max_event_bytes has been
+// lowered to since it was written: a larger one could go to no retry topic.
+func (c *Config) largestBody() int { return max(1<<20, c.maxBodyBytes()) }
+
 // maxBodyBytes bounds what is taken for the body of a delivery. It may be longer than its event: a mapping may read
 // several of the three fields at one path, and have shorter keys than the payload.
 func (c *Config) maxBodyBytes() int {

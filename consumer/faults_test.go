@@ -11,6 +11,8 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"fanout/consumer"
 )
 
 // refuse lets the embedded Kafka refuse produce requests, by topic, partition and size; nil lets them pass.
@@ -35,6 +37,63 @@ func (w *world) refuse(why func(topic string, partition int32, size int) *kerr.E
 		}
 		return res, nil, refused
 	})
+}
+
+// One topic whose offsets may not be read, its right being gone, holds up no commit of the others.
+func TestCommitsBesideADeniedTopic(t *testing.T) {
+	w := newWorld(t, "channel.email", "channel.sms")
+	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+	var deny atomic.Bool
+	w.cluster.ControlKey(int16(kmsg.OffsetFetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		req, _ := r.(*kmsg.OffsetFetchRequest)
+		if !deny.Load() || req.Group != "fanout" {
+			return nil, nil, false
+		}
+		res, _ := req.ResponseKind().(*kmsg.OffsetFetchResponse)
+		for _, topic := range req.Topics {
+			rt := kmsg.NewOffsetFetchResponseTopic()
+			rt.Topic = topic.Topic
+			for _, p := range topic.Partitions {
+				rp := kmsg.NewOffsetFetchResponseTopicPartition()
+				rp.Partition = p
+				if topic.Topic == "channel.sms" {
+					rp.Offset, rp.ErrorCode = -1, kerr.TopicAuthorizationFailed.Code
+				}
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			res.Topics = append(res.Topics, rt)
+		}
+		return res, nil, true
+	})
+	i := w.start()
+	deny.Store(true)
+	for k := range 10 {
+		w.produce("channel.sms", 0, rawEvent("acme", k))
+		w.produce("channel.email", 0, rawEvent("acme", 100+k))
+	}
+	w.until("all", func() bool { return len(w.recv.got("/a")) == 20 })
+	time.Sleep(1500 * time.Millisecond)
+	deny.Store(false) // to look
+	if got := w.committed("fanout", "channel.email")[0].CommittedOffset; got != 10 {
+		t.Errorf("%d is committed of the topic that nothing is wrong with, want 10", got)
+	}
+	w.until("the other's", func() bool { return w.uncommitted("fanout", "channel.sms") == 0 })
+	i.end()
+}
+
+// A topic that appears just after the start is no missing one: what the client knows of the cluster may be a second old.
+func TestSourceThatAppearsAtTheStart(t *testing.T) {
+	w := newWorld(t, "channel.email")
+	w.cfg.Sources = append(w.cfg.Sources, consumer.SourceConfig{Topic: "channel.late"})
+	i := w.startUnready()
+	time.Sleep(500 * time.Millisecond)
+	w.createTopic("channel.late", 1)
+	w.until("ready", func() bool { return i.ended() || i.c.Ready() == nil })
+	if i.ended() {
+		t.Fatal("run ended, the topic being missing")
+	}
+	i.end()
 }
 
 // blockFetches lets nothing be read of a topic while it is set.

@@ -2,11 +2,13 @@ package consumer_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"fanout/consumer"
 )
@@ -123,11 +125,23 @@ func TestMalformedHasNoIdentity(t *testing.T) {
 	}
 }
 
-// A delivery that was on its way when max_event_bytes was lowered is none the less one: what the topic takes bounds it.
+// A delivery that was on its way when max_event_bytes was lowered is none the less one. What its topics would not take is
+// buried rather than read again and again: it could go to no retry topic, and all reading would wait for it.
 func TestDeliveryOfALargerLimit(t *testing.T) {
 	w := newWorld(t, "channel.email")
 	w.cfg.MaxEventBytes = 1000
 	w.dir.set(t, "acme", "s-1", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+	w.recv.onBody("/a", func(rw http.ResponseWriter, _ *http.Request, body string) {
+		if len(body) > 1<<20 {
+			rw.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	w.refuse(func(_ string, _ int32, size int) *kerr.Error {
+		if size > 1<<20+256<<10 {
+			return kerr.MessageTooLarge
+		}
+		return nil
+	})
 	i := w.start()
 	body := strings.Repeat("x", 300_000)
 	headers := goodHeaders()
@@ -141,7 +155,21 @@ func TestDeliveryOfALargerLimit(t *testing.T) {
 	if got := w.recv.got("/a")[0].body; got != body {
 		t.Errorf("%d bytes were received of %d", len(got), len(body))
 	}
+	res, err := w.client.Produce(t.Context(), &kafka.ProduceRequest{
+		Topic: "fanout.replay", Partition: 0, RequiredAcks: kafka.RequireAll, Compression: kafka.Gzip,
+		Records: kafka.NewRecordReader(kafka.Record{Value: kafka.NewBytes(make([]byte, 2<<20)), Headers: headers}),
+	})
+	if err != nil || res.Error != nil {
+		t.Fatal(err, res)
+	}
+	w.until("its burial", func() bool { return len(w.records("fanout.dead-letter")) == 1 })
+	w.produce("channel.email", 0, rawEvent("acme", 1))
+	w.until("the next", func() bool { return i.c.Ready() == nil && w.uncommitted("fanout", "channel.email") == 0 })
 	i.end()
+	m := w.records("fanout.dead-letter")[0]
+	if dead, _ := consumer.ReadDeadLetter(&consumer.Message{Headers: m.Headers, Value: m.Value}, "r"); !dead.Malformed() || !strings.Contains(dead.Detail, "at most 1048576 are taken") {
+		t.Errorf("dead %s, %q", dead.Reason, dead.Detail)
+	}
 }
 
 // A batch that is small on the wire and huge in memory stops its own partition, and says so; the others go on.

@@ -18,7 +18,8 @@ func (g *group) logRange(ctx context.Context, topic string, id int) (first, last
 	return first, last, err
 }
 
-// committed asks for the group's offset of each partition, with its metadata; -1 where there is none.
+// committed asks for the group's offset of each partition, with its metadata; -1 where there is none. With an error it has
+// those that were answered.
 func (g *group) committed(ctx context.Context, topics map[string][]int) (map[string]kafka.OffsetFetchPartition, error) {
 	out := make(map[string]kafka.OffsetFetchPartition)
 	if len(topics) == 0 {
@@ -35,20 +36,21 @@ func (g *group) committed(ctx context.Context, topics map[string][]int) (map[str
 	}
 	for topic, list := range res.Topics {
 		for _, at := range list {
-			if at.Error != nil {
-				return nil, fmt.Errorf("offset of %s/%d: %w", topic, at.Partition, at.Error)
+			if at.Error == nil {
+				out[partitionName(topic, at.Partition)] = at
+			} else {
+				err = fmt.Errorf("offset of %s/%d: %w", topic, at.Partition, needs("Describe", at.Error))
 			}
-			out[partitionName(topic, at.Partition)] = at
 		}
 	}
 	for topic, ids := range topics {
 		for _, id := range ids {
-			if _, ok := out[partitionName(topic, id)]; !ok {
-				return nil, fmt.Errorf("offset of %s/%d: no answer", topic, id)
+			if _, ok := out[partitionName(topic, id)]; !ok && err == nil {
+				err = fmt.Errorf("offset of %s/%d: no answer", topic, id)
 			}
 		}
 	}
-	return out, nil
+	return out, err
 }
 
 // offsetAt asks for one offset; -1 where there is none at or after the time.

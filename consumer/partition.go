@@ -43,7 +43,7 @@ type partition struct {
 	waiting   bool      // what comes next is not due yet
 	failing   bool      // the broker does not answer
 	asking    bool      // the schema registry does not answer
-	gone      bool      // it may have been deleted with its topic: nothing is read or committed until reborn has looked
+	gone      bool      // it was deleted with its topic, it seems: nothing is read or committed until reborn has looked
 	lastRead  time.Time // timestamp of the last record that was read
 	progress  time.Time // when something was last seen to be settled, or nothing to wait
 	seen      kafka.OffsetCommit
@@ -118,7 +118,9 @@ func (p *partition) run(ctx context.Context) {
 		}
 		p.mu.Lock()
 		p.failing = err != nil
-		p.gone = p.gone || errors.Is(err, kafka.UnknownTopicOrPartition) || errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition)
+		if errors.Is(err, kafka.UnknownTopicOrPartition) || errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition) {
+			p.fetched = time.Time{} // the next time it is asked what became of it
+		}
 		p.mu.Unlock()
 		if err == nil {
 			failures = 0
@@ -141,7 +143,7 @@ func (p *partition) run(ctx context.Context) {
 func (p *partition) read(ctx context.Context, offset int64, gone bool, quiet time.Duration) (fetched, error) {
 	if !gone && quiet > 2*fetchWait {
 		at, err := p.g.committed(ctx, map[string][]int{p.topic: {p.id}})
-		gone = err == nil && p.forget(at) // else the next commit asks
+		gone = err == nil && p.forget(at[p.String()]) // else the next commit asks
 	}
 	if gone {
 		return fetched{end: -1}, p.reborn(ctx)
@@ -308,6 +310,9 @@ func (p *partition) plan(r *record, m *message) {
 // again takes up a delivery from a retry or the replay topic.
 func (p *partition) again(r *record, m *message) {
 	d, err := decodeDelivery(m, p.stage)
+	if most := p.c.cfg.largestBody(); err == nil && len(m.value) > most {
+		err = fmt.Errorf("it has %d bytes; at most %d are taken", len(m.value), most)
+	}
 	if err != nil {
 		p.c.metrics.record(p.topic, recordMalformed)
 		p.c.bury(r, m, "no delivery of fanout's: "+err.Error())
@@ -357,12 +362,6 @@ func (p *partition) outOfRange(ctx context.Context, offset int64) error {
 	if offset >= first && offset <= last { // a moment's state, of a leader that has just changed
 		return fmt.Errorf("%s@%d: %w, and yet the log has %d to %d", p, offset, kafka.OffsetOutOfRange, first, last)
 	}
-	if offset > last {
-		at, err := p.g.committed(ctx, map[string][]int{p.topic: {p.id}})
-		if err != nil || p.forget(at) {
-			return err
-		}
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ledger.committable(); p.ledger.open() > 0 {
@@ -388,21 +387,13 @@ func (p *partition) gap(lost, offset, first, last int64, why string) {
 
 // forget notes that the partition is gone where the group has no offset of it although one was committed: with a topic
 // its groups' offsets are deleted.
-func (p *partition) forget(committed map[string]kafka.OffsetFetchPartition) bool {
+func (p *partition) forget(at kafka.OffsetFetchPartition) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.committed < 0 || committed[p.String()].CommittedOffset >= 0 {
-		return false
+	if p.committed >= 0 && at.CommittedOffset < 0 {
+		p.gone = true
 	}
-	p.gone = true
-	return true
-}
-
-// suspect has reborn look at the partition.
-func (p *partition) suspect() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.gone = true
+	return p.gone
 }
 
 // reborn finds out what became of a partition that may be gone. Where the group's offset is forgotten, this is another

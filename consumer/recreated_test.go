@@ -68,6 +68,9 @@ func TestReplacedWhileReadingWaits(t *testing.T) {
 			w.until("all of the new ones", func() bool { return w.distinct("/a") == 23 })
 			w.until("all committed", func() bool { return w.uncommitted("fanout", "channel.sms") == 0 })
 			i.end()
+			if got := len(w.recv.got("/a")); settled && got != 23 {
+				t.Errorf("%d requests for 23 events: what is another topic is asked before it is read", got)
+			}
 			if gap := i.sum("fanout_gap_offsets_total"); gap == 0 {
 				t.Error("that the topic was replaced is not counted")
 			}
@@ -107,6 +110,54 @@ func TestRetryTopicReplacedWhileWaiting(t *testing.T) {
 	i.end()
 	if n := w.distinct("/a"); n != 6 {
 		t.Errorf("%d events were received, want 6", n)
+	}
+}
+
+// While a reader waits for a due time, what it has read before is settled and committed: not to the topic that has been
+// created anew meanwhile.
+func TestNothingIsCommittedToTheReplacement(t *testing.T) {
+	w := newWorld(t, "channel.email")
+	w.cfg.Schedule = []time.Duration{3 * time.Second, time.Hour}
+	w.dcfg.Delivery.Schedule = w.cfg.Schedule
+	w.dcfg.Delivery.Timeout = 20 * time.Second
+	w.cfg.Kafka.RetryPartitions = 1
+	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+	var down atomic.Bool
+	down.Store(true)
+	hanging, release := make(chan struct{}), make(chan struct{})
+	var attempts atomic.Int64
+	w.recv.onBody("/a", func(rw http.ResponseWriter, _ *http.Request, body string) {
+		if strings.Contains(body, `"t1"`) && attempts.Add(1) == 2 {
+			close(hanging)
+			<-release
+			return
+		}
+		if down.Load() {
+			rw.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	const tier = "fanout.retry.3s"
+	i := w.start()
+	w.produce("channel.email", 0, rawEvent("acme", 1))
+	w.until("the first in its tier", func() bool { return len(w.records(tier)) == 1 })
+	time.Sleep(2 * time.Second)
+	w.produce("channel.email", 0, rawEvent("acme", 2))
+	w.until("the second", func() bool { return len(w.records(tier)) == 2 })
+	<-hanging
+	time.Sleep(300 * time.Millisecond) // the second has been fetched, and waits
+	w.deleteTopic(tier)
+	w.createTopic(tier, 1)
+	close(release)
+	time.Sleep(700 * time.Millisecond) // it is committed, before the second is due
+	for k := range 5 {
+		w.produce("channel.email", 0, rawEvent("acme", 10+k))
+	}
+	w.until("they are in the new tier", func() bool { return len(w.records(tier)) == 5 })
+	down.Store(false)
+	w.until("all are delivered", func() bool { return i.sum("fanout_outcomes_total", "outcome", "delivered") >= 7 })
+	i.end()
+	if n := w.distinct("/a"); n != 7 {
+		t.Errorf("%d events were received, want 7", n)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -233,12 +234,12 @@ func (s *session) commit(ctx context.Context, always bool) error {
 			moved[p.String()] = p
 		}
 	}
-	if err := s.look(ctx, topics, moved); err != nil {
-		return err
-	}
+	failed := s.look(ctx, topics, moved)
 	if len(moved) == 0 {
-		s.c.committedNow(s.g)
-		return nil
+		if failed == nil {
+			s.c.committedNow(s.g)
+		}
+		return failed
 	}
 	res, err := s.g.client.OffsetCommit(ctx, &kafka.OffsetCommitRequest{
 		GroupID: s.g.id, GenerationID: int(s.gen.ID), MemberID: s.gen.MemberID, Topics: topics,
@@ -246,7 +247,6 @@ func (s *session) commit(ctx context.Context, always bool) error {
 	if err != nil {
 		return fmt.Errorf("commit of group %s: %w", s.g.id, err)
 	}
-	var failed error
 	for topic, list := range res.Topics {
 		for _, answer := range list {
 			name := partitionName(topic, answer.Partition)
@@ -279,32 +279,29 @@ func (s *session) commit(ctx context.Context, always bool) error {
 	return failed
 }
 
-// look takes out of a commit the topics that were deleted since the last one: the offset would be taken for one
-// of the topic that has been created anew under its name, of which so many records would never be read. While nothing is
-// fetched, be it for hours in a tier, nothing else tells.
+// look takes out of a commit what was deleted with its topic since the last one: the offset would be taken for one of the
+// topic that has been created anew under its name, of which so many records would never be read. While nothing is
+// fetched, be it for hours in a tier, nothing else tells. What it gets no answer for is left out too, with an error.
 func (s *session) look(ctx context.Context, topics map[string][]kafka.OffsetCommit, moved map[string]*partition) error {
 	ask := make(map[string][]int, len(topics))
-	for topic, list := range topics {
-		for _, c := range list {
-			ask[topic] = append(ask[topic], c.Partition)
+	for _, p := range s.partitions {
+		if len(topics[p.topic]) > 0 { // the others of the topic went with it
+			ask[p.topic] = append(ask[p.topic], p.id)
 		}
 	}
 	committed, err := s.g.committed(ctx, ask)
-	if err != nil {
-		return err
-	}
-	gone := make(map[string]bool)
-	for _, p := range moved {
-		gone[p.topic] = p.forget(committed) || gone[p.topic]
-	}
 	for _, p := range s.partitions {
-		if gone[p.topic] {
-			p.suspect()
+		at, ok := committed[p.String()]
+		if ok && !p.forget(at) || moved[p.String()] == nil {
+			continue
+		}
+		delete(moved, p.String())
+		topics[p.topic] = slices.DeleteFunc(topics[p.topic], func(c kafka.OffsetCommit) bool { return c.Partition == p.id })
+		if len(topics[p.topic]) == 0 {
 			delete(topics, p.topic)
-			delete(moved, p.String())
 		}
 	}
-	return nil
+	return err
 }
 
 func isFenced(err error) bool {

@@ -52,7 +52,7 @@ type TopicSpec struct {
 func (c *Config) Owned() []TopicSpec {
 	ladder := newLadder(c.TopicPrefix, c.Schedule, c.ParkMin, c.ParkMax)
 	names := newNames(c.TopicPrefix)
-	room := strconv.Itoa(max(1<<20, c.maxBodyBytes()) + 256<<10)
+	room := strconv.Itoa(c.largestBody() + 256<<10)
 	spec := func(name string, partitions int, retention time.Duration) TopicSpec {
 		return TopicSpec{Name: name, Partitions: partitions, Config: map[string]string{
 			"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(retention.Milliseconds(), 10), "retention.bytes": "-1",

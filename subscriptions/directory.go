@@ -32,10 +32,7 @@ type Directory struct {
 	full      chan struct{} // asks for a full load, capacity 1
 	dirty     chan struct{} // asks for the snapshot file to be written, capacity 1
 	accepted  atomic.Bool   // the next full load is taken whatever it holds
-	// fallBackAt is when a start with a snapshot file has waited for a Redis that fails for long enough, in Unix
-	// nanoseconds; 0 where there is no file.
-	fallBackAt atomic.Int64
-	counts     [states]atomic.Int64
+	counts    [states]atomic.Int64
 
 	state state
 }
@@ -60,7 +57,8 @@ type pace struct {
 	refused   time.Duration // between full loads while one is refused
 	ask       time.Duration // between the two questions before a drop
 	retry     time.Duration // after a failure
-	start     time.Duration // how long a start with a snapshot file waits for a Redis that fails
+	start     time.Duration // how long a start with a snapshot file waits for a Redis that has not answered
+	patience  time.Duration // the same once it has answered, and fails
 	write     time.Duration // from a change to the snapshot file's writing
 	writeMany time.Duration // the same for a large snapshot
 }
@@ -78,6 +76,11 @@ type state struct {
 	reasons   []string                       // of this outage, as far as they are logged
 	loadErr   string                         // of the last full load
 	problems  map[string]map[string]*problem // account → id
+
+	began       time.Time // of a start with a snapshot file
+	answered    bool      // Redis has, since
+	failing     time.Time // the first failure of the change stream in a row
+	loadFailing time.Time // and of full loads
 }
 
 // New makes a Directory that knows nothing yet. It does not need a Redis. A nil logger and a nil registerer work.
@@ -100,7 +103,7 @@ func New(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Directory, er
 		cfg: cfg, log: log, client: client, snapshot: path,
 		pace: pace{
 			reconcile: 5 * time.Minute, refused: 30 * time.Second, ask: 2 * time.Second, retry: 250 * time.Millisecond,
-			start: time.Second, write: time.Second, writeMany: 6 * time.Second,
+			start: time.Second, patience: 10 * time.Second, write: time.Second, writeMany: 6 * time.Second,
 		},
 		ready: make(chan struct{}), full: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 	}

@@ -15,13 +15,13 @@ import (
 // writes the snapshot file and closes the connections. It is called once, and returns nil.
 //
 // With a snapshot file it is ready once every change since has been applied. Where the stream does not have them all, it
-// is ready once everything is loaded; and where Redis fails, for Redis is not waited for then, with the file as it is.
+// is ready once everything is loaded; and where Redis fails, with the file as it is.
 func (d *Directory) Run(ctx context.Context) error {
 	f := &follower{d: d, doubts: make(doubts)}
 	if position, ok := d.readSnapshot(); ok {
 		f.position, f.horizon, f.verify = position, millis(position), position != ""
 		f.gap = position == streamStart // how much has come and been trimmed since, nothing tells
-		d.fallBackAt.Store(time.Now().Add(d.pace.start).UnixNano())
+		d.state.began = time.Now()
 		if position != "" {
 			d.askFull()
 		}
@@ -64,19 +64,29 @@ func (d *Directory) reconcileLoop(ctx context.Context) {
 	}
 }
 
-// fallBack notes that Redis fails: a start with a snapshot file does not wait any longer.
+// fallBack ends a start's waiting for a Redis that fails, where there is a snapshot file: when it has not answered since the
+// start for pace.start, and when changes or full loads have failed for pace.patience, each time. An answer may be a
+// moment away else, and the file may lack what Redis holds. The state is locked.
 func (d *Directory) fallBack() {
-	if at := d.fallBackAt.Load(); at != 0 && time.Now().UnixNano() >= at {
+	s, now := &d.state, time.Now()
+	if s.began.IsZero() {
+		return
+	}
+	long := func(since time.Time, wait time.Duration) bool { return !since.IsZero() && now.Sub(since) >= wait }
+	if !s.answered && long(s.began, d.pace.start) || long(s.failing, d.pace.patience) || long(s.loadFailing, d.pace.patience) {
 		d.markReady()
 	}
 }
 
 // loadFailed notes why, and logs a reason once.
 func (d *Directory) loadFailed(reason string) {
-	d.fallBack()
 	d.state.mu.Lock()
 	was := d.state.loadErr
 	d.state.loadErr = reason
+	if d.state.loadFailing.IsZero() {
+		d.state.loadFailing = time.Now()
+	}
+	d.fallBack()
 	d.state.mu.Unlock()
 	if was != reason {
 		d.log.Warn("full load of subscriptions failed; trying again", zap.String("error", reason))
@@ -111,6 +121,9 @@ func (d *Directory) contact(err error, position string) {
 	away := len(d.state.reasons) > 0
 	news := false
 	if err != nil {
+		if d.state.failing.IsZero() {
+			d.state.failing = time.Now()
+		}
 		d.fallBack()
 		d.state.err = describe(err)
 		news = len(d.state.reasons) < maxReasons && !slices.Contains(d.state.reasons, d.state.err)
@@ -119,6 +132,7 @@ func (d *Directory) contact(err error, position string) {
 		}
 	} else {
 		d.state.err, d.state.reasons = "", nil
+		d.state.answered, d.state.failing = true, time.Time{}
 		if d.state.source == "redis" || d.state.position != "" {
 			d.state.position = position // without a gap since the table was filled
 		}
