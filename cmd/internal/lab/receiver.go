@@ -154,7 +154,6 @@ func (r *Receiver) path(name string) *path {
 func (r *Receiver) serve(ctx *fasthttp.RequestCtx, hang <-chan struct{}) {
 	request := Request{Path: string(ctx.Path())}
 	p := r.path(request.Path)
-	n := p.seen.Add(1)
 	if r.keep != KeepCount {
 		request.WebhookID = string(ctx.Request.Header.Peek("webhook-id"))
 	}
@@ -164,6 +163,7 @@ func (r *Receiver) serve(ctx *fasthttp.RequestCtx, hang <-chan struct{}) {
 		p.requests = append(p.requests, request)
 		p.mu.Unlock()
 	}
+	n := p.seen.Add(1) // now, so that whoever has seen it finds it
 	watch := r.watch.Load()
 	if watch != nil && r.keep != KeepAll {
 		request.At, request.Body = time.Now(), bytes.Clone(ctx.PostBody())
