@@ -15,12 +15,12 @@ import (
 
 // missingTries is how often in a row a source must be found missing: an answer of Kafka's is as old as the transport's
 // metadata, and just after a right was granted, or the topic created, that does not tell.
-const missingTries = 4
+const missingTries = 6
 
 // prepare waits for Kafka, sees that the sources exist, and creates what fanout owns.
 func (c *Consumer) prepare(ctx context.Context) ([]SourceConfig, map[string]int, error) {
-	missing := 0
-	for failures := 0; ; failures++ {
+	failures, missing := 0, 0
+	for {
 		sources, existing, err := c.tryPrepare(ctx)
 		if err == nil {
 			return sources, existing, nil
@@ -28,14 +28,16 @@ func (c *Consumer) prepare(ctx context.Context) ([]SourceConfig, map[string]int,
 		if ctx.Err() != nil {
 			return nil, nil, nil //nolint:nilerr // it is no error to be stopped
 		}
-		if _, ok := errors.AsType[*MissingTopicsError](err); !ok {
-			missing = 0
-		} else if missing++; missing >= missingTries {
-			return nil, nil, err
-		}
 		c.setState("Kafka: " + err.Error())
-		if failures%20 == 0 && missing == 0 {
-			c.log.Warn("Kafka is not ready; waiting for it", zap.Strings("brokers", c.cfg.Kafka.Brokers), zap.Error(err))
+		if _, ok := errors.AsType[*MissingTopicsError](err); ok {
+			if missing++; missing == missingTries {
+				return nil, nil, err
+			}
+		} else {
+			if missing = 0; failures%20 == 0 {
+				c.log.Warn("Kafka is not ready; waiting for it", zap.Strings("brokers", c.cfg.Kafka.Brokers), zap.Error(err))
+			}
+			failures++
 		}
 		sleep(ctx, 500*time.Millisecond)
 	}

@@ -78,41 +78,6 @@ func TestReplacedWhileReadingWaits(t *testing.T) {
 	}
 }
 
-// A retry topic that is replaced while its reader waits for a due time is read from its start.
-func TestRetryTopicReplacedWhileWaiting(t *testing.T) {
-	w := newWorld(t, "channel.email")
-	w.cfg.Schedule = []time.Duration{3 * time.Second, 3 * time.Second}
-	w.dcfg.Delivery.Schedule = w.cfg.Schedule
-	w.cfg.Kafka.RetryPartitions = 1
-	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
-	var down atomic.Bool
-	down.Store(true)
-	w.recv.on("/a", func(rw http.ResponseWriter, _ *http.Request) {
-		if down.Load() {
-			rw.WriteHeader(http.StatusServiceUnavailable)
-		}
-	})
-	const tier = "fanout.retry.3s"
-	i := w.start()
-	w.produce("channel.email", 0, rawEvent("acme", 1))
-	w.until("it is in its tier", func() bool { return len(w.records(tier)) == 1 })
-	time.Sleep(700 * time.Millisecond) // it has been fetched, and waits
-	down.Store(false)
-	w.deleteTopic(tier)
-	w.createTopic(tier, 1)
-	down.Store(true)
-	for k := range 5 {
-		w.produce("channel.email", 0, rawEvent("acme", 10+k))
-	}
-	w.until("they are in the new tier", func() bool { return len(w.records(tier)) == 5 })
-	down.Store(false)
-	w.until("all are delivered", func() bool { return i.sum("fanout_outcomes_total", "outcome", "delivered") >= 6 })
-	i.end()
-	if n := w.distinct("/a"); n != 6 {
-		t.Errorf("%d events were received, want 6", n)
-	}
-}
-
 // While a reader waits for a due time, what it has read before is settled and committed: not to the topic that has been
 // created anew meanwhile.
 func TestNothingIsCommittedToTheReplacement(t *testing.T) {

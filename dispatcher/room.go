@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// roomAgain is how soon whoever waits in Room looks again. The count need not fall to half of the bound: receivers that
-// hang may hold more than that, and others may take what becomes free.
+// roomAgain is how soon whoever waits in Room looks again: the count need not fall to half of the bound where others take
+// what becomes free.
 const roomAgain = 100 * time.Millisecond
 
 // Room waits until more should be read from Kafka: what has been read and waits for a receiver that keeps up is
