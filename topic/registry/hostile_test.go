@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sr"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"fanout/consumer/registry"
+	"fanout/topic/registry"
 )
 
 func pemOf(s *httptest.Server) string {

@@ -9,8 +9,8 @@ import (
 	"github.com/twmb/avro"
 	"github.com/twmb/franz-go/pkg/sr"
 
-	"fanout/consumer/registry"
 	"fanout/event"
+	"fanout/topic/registry"
 )
 
 // fuzzSchemas are one of each kind, with all that can be in a value.
@@ -30,7 +30,7 @@ func fuzzSchemas(tb testing.TB) *registry.Registry {
 // says of it.
 func FuzzJSON(f *testing.F) {
 	r := fuzzSchemas(f)
-	decoder, err := (&event.Mapping{Channel: "EMAIL", Fields: map[string]string{"type": "kind", "userId": "user.id", "trackingId": "maybe", "notificationId": "accountId"}}).Compile()
+	decoder, err := (&event.Mapping{Channel: "EMAIL", Fields: map[string]string{"type": "kind", "userId": "user.id", "trackingId": "maybe", "notificationId": "accountId"}}).Compile(nil)
 	if err != nil {
 		f.Fatal(err)
 	}

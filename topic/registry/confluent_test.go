@@ -6,7 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/sr"
 
-	"fanout/consumer/registry"
+	"fanout/topic/registry"
 )
 
 // What Confluent's own serializers wrote (confluent-kafka 2.16.1 for Python), with the schemas that they registered: those of

@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/avro"
 	"github.com/twmb/franz-go/pkg/sr"
 
-	"fanout/consumer/registry"
+	"fanout/topic/registry"
 )
 
 const userSchema = `{"type":"record","name":"User","namespace":"acme","fields":[{"name":"id","type":"string"}]}`

@@ -17,8 +17,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"fanout/consumer/registry"
 	"fanout/event"
+	"fanout/topic/registry"
 )
 
 const limit = 1 << 18

@@ -5,8 +5,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/sr"
 
-	"fanout/consumer/registry"
 	"fanout/event"
+	"fanout/topic/registry"
 )
 
 const (
@@ -22,7 +22,7 @@ func BenchmarkDecode(b *testing.B) {
 	stub.SeedSchema("proto", 1, 2, schemaOf(sr.TypeProtobuf, eventProto))
 	stub.SeedSchema("json", 1, 3, schemaOf(sr.TypeJSON, `{}`))
 	r := open(b, registry.Config{URL: stub.URL()})
-	decoder, err := new(event.Mapping).Compile()
+	decoder, err := new(event.Mapping).Compile(nil)
 	if err != nil {
 		b.Fatal(err)
 	}

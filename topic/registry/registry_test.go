@@ -23,8 +23,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"fanout/consumer/registry"
 	"fanout/event"
+	"fanout/topic/registry"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

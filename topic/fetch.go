@@ -1,0 +1,236 @@
+package topic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"fanout/topic/wire"
+)
+
+// fetchWait is how long a broker holds a fetch that has nothing to answer. It costs no latency: records that come are answered
+// at once, and a fetch that is cancelled ends at once.
+const fetchWait = 500 * time.Millisecond
+
+// fetchTimeout bounds one fetch, so that a connection that has gone dead without a word is given up on.
+const fetchTimeout = fetchWait + 15*time.Second
+
+// fetchBytes bounds one answer; a larger single batch still comes whole (KIP-74).
+const fetchBytes = 1 << 20
+
+// Fetcher reads one partition, wherever its leader or its nearest replica is. One goroutine may use it, one page at a time.
+//
+// It reads with the raw protocol, which tells of aborted transactions and of batches that have no visible record; kafka-go's
+// readers hand out both as records.
+type Fetcher struct {
+	cluster   *Cluster
+	partition Partition
+	replica   int32 // that the leader prefers for this rack (KIP-392); -1: none
+	maxBytes  int   // of an answer
+	wait      time.Duration
+	rooms     *sync.Pool
+	resume    time.Time // a quota asks not to fetch before then
+}
+
+// maxThrottle bounds how long a quota is heeded at a time: brokers ask for a window of theirs at most, of some ten seconds.
+const maxThrottle = time.Minute
+
+// Fetcher makes one for a partition.
+func (c *Cluster) Fetcher(p Partition) *Fetcher {
+	return &Fetcher{cluster: c, partition: p, replica: noReplica, maxBytes: fetchBytes, wait: fetchWait, rooms: &c.rooms}
+}
+
+// aheadBytes bounds one answer to whoever reads ahead: it takes a few records of many.
+const aheadBytes = 256 << 10
+
+// FetcherAhead makes one that looks at what lies in a partition, and waits for nothing.
+func (c *Cluster) FetcherAhead(p Partition) *Fetcher {
+	f := c.Fetcher(p)
+	f.maxBytes, f.wait = aheadBytes, 0
+	return f
+}
+
+const noReplica = -1
+
+// Page is one answer of a broker: a run of records, and where the log begins and ends. Close it before the next fetch.
+type Page struct {
+	Start int64 // the log's first offset; -1: the broker did not say
+	End   int64 // nothing that may be read lies at or beyond it: the last stable offset; -1: the broker did not say
+	High  int64 // the high watermark: End, unless a transaction is open; -1: the broker did not say
+
+	partition Partition
+	next      int64
+	packed    []byte
+	aborted   map[int64][]int64 // of aborted transactions: by producer, where each begins, in order
+	aborting  map[int64]bool    // producers whose records are left out until the end of their transaction
+	free      func()
+}
+
+// Next is where to read on: past all records that Each has handed out, and past markers and aborted records that it left out.
+func (p *Page) Next() int64 { return p.next }
+
+// Empty says whether the page has no batch.
+func (p *Page) Empty() bool { return len(p.packed) == 0 }
+
+// Close gives the page's memory back. Records that were not cloned are no longer good.
+func (p *Page) Close() {
+	if p.free != nil {
+		p.free()
+		p.free = nil
+	}
+}
+
+// Fetch reads from the offset on. A page without records comes where there was none within half a second. The error wraps a
+// kafka.Error where the broker gave one.
+func (f *Fetcher) Fetch(ctx context.Context, offset int64) (*Page, error) {
+	if !sleep(ctx, time.Until(f.resume)) {
+		return nil, context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	page, err := f.fetch(ctx, offset)
+	if err != nil {
+		f.replica = noReplica
+		if wire.WrongLeader(err) {
+			f.cluster.leaders.Forget(f.partition.Topic)
+		}
+		return nil, fmt.Errorf("fetch %s@%d: %w", f.partition, offset, Needs("Read", err))
+	}
+	return page, nil
+}
+
+func (f *Fetcher) fetch(ctx context.Context, offset int64) (*Page, error) {
+	leader, epoch, err := f.cluster.leaders.Leader(ctx, f.partition)
+	if err != nil {
+		return nil, err
+	}
+	if f.replica != noReplica {
+		leader = f.replica
+	}
+	var room *[]byte
+	answer, err := f.cluster.wire.Fetch(ctx, &wire.FetchRequest{
+		Partition: f.partition, Offset: offset, Epoch: epoch, Broker: leader, Rack: f.cluster.cfg.Kafka.Rack, MaxWait: f.wait, MaxBytes: f.maxBytes,
+		Room: func(n int) []byte {
+			room = takeRoom(f.rooms, n)
+			return (*room)[:n]
+		},
+	})
+	if err != nil {
+		return nil, err // the room may still be written to
+	}
+	f.resume = time.Now().Add(min(answer.Throttled, maxThrottle))
+	page := &Page{
+		partition: f.partition, Start: answer.LogStart, End: answer.LastStable, High: answer.HighWatermark, next: offset, packed: answer.Records,
+		free: func() { f.rooms.Put(room) },
+	}
+	if page.End < 0 { // a broker without transactions
+		page.End = page.High
+	}
+	for _, t := range answer.Aborted {
+		if page.aborted == nil {
+			page.aborted, page.aborting = make(map[int64][]int64), make(map[int64]bool)
+		}
+		page.aborted[t.ProducerID] = append(page.aborted[t.ProducerID], t.First)
+	}
+	if answer.Preferred >= 0 && answer.Preferred != leader {
+		f.replica = answer.Preferred
+	}
+	return page, nil
+}
+
+// takeRoom is memory for an answer of n bytes. What idle partitions get is small, and is not kept from the collector for them.
+func takeRoom(rooms *sync.Pool, n int) *[]byte {
+	if room, ok := rooms.Get().(*[]byte); ok {
+		if cap(*room) >= n {
+			return room
+		}
+		rooms.Put(room)
+	}
+	size := 4 << 10
+	for size < n {
+		size *= 2
+	}
+	room := make([]byte, size)
+	return &room
+}
+
+// Each calls f with each record of the page that may be read, in order, until f returns false. Left out are control records,
+// records of aborted transactions, and those before the offset that was asked for, since brokers send whole batches. A record's
+// memory is the page's: f clones what it keeps. Where f returns false, Next is at its record.
+//
+// After an error the records before it are good, and the next fetch, from Next on, meets the error at once.
+func (p *Page) Each(f func(*Record) bool) error { return p.EachWanted(nil, f) }
+
+// EachWanted is Each for whoever wants few of the records, which wanted tells by their keys: the others have neither value nor headers.
+func (p *Page) EachWanted(wanted func(key []byte) bool, f func(*Record) bool) error {
+	var record Record
+	for {
+		batch, rest, ok, err := wire.NextBatch(p.packed)
+		if err != nil {
+			return fmt.Errorf("read %s@%d: %w", p.partition, p.next, err)
+		}
+		if !ok {
+			return nil
+		}
+		if p.skips(&batch) {
+			p.packed, p.next = rest, max(p.next, batch.Last+1)
+			continue
+		}
+		batch.Wanted = wanted
+		stopped := false
+		err = batch.Each(func(r *wire.Record) bool {
+			if r.Offset < p.next {
+				return true
+			}
+			record = Record{Partition: p.partition, Offset: r.Offset, Epoch: batch.Epoch, Time: r.Time, Key: r.Key, Value: r.Value, Headers: r.Headers}
+			if stopped = !f(&record); !stopped {
+				p.next = r.Offset + 1
+			}
+			return !stopped
+		})
+		switch {
+		case err != nil:
+			return fmt.Errorf("read %s@%d: %w", p.partition, p.next, err)
+		case stopped:
+			return nil
+		}
+		p.packed, p.next = rest, max(p.next, batch.Last+1)
+	}
+}
+
+// skips says whether nothing of the batch may be read.
+func (p *Page) skips(batch *wire.Batch) bool {
+	if batch.Last < p.next {
+		return true
+	}
+	if !batch.Control && !batch.Transactional {
+		return false
+	}
+	aborted := p.isAborted(batch.ProducerID, batch.Base)
+	if batch.Control {
+		// Commit or abort: the producer's transaction ends here. Where the fetch began behind the last record of an aborted one, it is
+		// still listed, and would else be taken for the producer's next transaction.
+		delete(p.aborting, batch.ProducerID)
+		return true
+	}
+	return aborted
+}
+
+// isAborted says whether a producer's transactional batch at the offset belongs to a transaction that was aborted.
+func (p *Page) isAborted(producer, offset int64) bool {
+	for starts := p.aborted[producer]; len(starts) > 0 && starts[0] <= offset; starts = p.aborted[producer] {
+		p.aborted[producer] = starts[1:]
+		p.aborting[producer] = true
+	}
+	return p.aborting[producer]
+}
+
+// OutOfRange says whether the error means that the offset lies outside of the log.
+func OutOfRange(err error) bool { return errors.Is(err, kafka.OffsetOutOfRange) }
+
+// NoTopic says whether the error means that there is no such topic or partition.
+func NoTopic(err error) bool { return errors.Is(err, kafka.UnknownTopicOrPartition) }

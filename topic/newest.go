@@ -1,0 +1,154 @@
+package topic
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// pieceOffsets is how many offsets of a partition are read at once from its end, at first; a piece in which nothing is selected is
+// followed by one of twice the size, up to maxPieceOffsets.
+const (
+	pieceOffsets    = 500
+	maxPieceOffsets = 64_000
+)
+
+// Newest calls f, from one goroutine, with each dead letter in the ranges that the filter selects, the newest first, and
+// without its key, value and headers. It reads every partition from its end, piece by piece: what f does not ask for, by
+// returning an error, is hardly read. That error is then returned. Within a partition the order is that of the records,
+// but for pieces of 500, which are sorted by the time of death.
+func (l *DeadLetters) Newest(ctx context.Context, filter *Filter, ranges map[int]Range, done *atomic.Int64, f func(*DeadLetter) error) error {
+	n := newest[*DeadLetter]{newer: newer, within: newer}
+	n.read = func(pieces map[int]Range, take func(int, *DeadLetter)) error {
+		return l.Each(ctx, filter, pieces, done, func(d *DeadLetter) error {
+			slim := *d
+			slim.Key, slim.Value, slim.Headers = nil, nil, nil
+			take(d.Partition, &slim)
+			return nil
+		})
+	}
+	return n.each(ranges, f)
+}
+
+// newer orders dead letters, the newest first.
+func newer(a, b *DeadLetter) int {
+	return cmp.Or(b.DeadAt.Compare(a.DeadAt), cmp.Compare(a.Partition, b.Partition), cmp.Compare(b.Offset, a.Offset))
+}
+
+// AttemptAt is an attempt and where its record lies.
+type AttemptAt struct {
+	Attempt
+
+	Partition int
+	Offset    int64
+}
+
+// NewestAttempts calls f, from one goroutine, with each attempt in the ranges whose record keep selects before its JSON is parsed, the newest
+// first. It ends where f returns an error, which is returned. rest is what has not been handed out then: where to go on. keep is called
+// from one goroutine a partition.
+func (c *Cluster) NewestAttempts(ctx context.Context, ranges map[int]Range, done *atomic.Int64, keep func(*Record) bool, f func(*AttemptAt) error) (rest map[int]Range, err error) {
+	n := newest[*AttemptAt]{
+		newer: func(a, b *AttemptAt) int {
+			return cmp.Or(cmp.Compare(b.Time, a.Time), cmp.Compare(a.Partition, b.Partition))
+		},
+		within: func(a, b *AttemptAt) int { return cmp.Compare(b.Offset, a.Offset) },
+	}
+	n.read = func(pieces map[int]Range, take func(int, *AttemptAt)) error {
+		return c.Scan(ctx, c.cfg.Names().Attempts, pieces, done, func(r *Record) error {
+			if !keep(r) {
+				return nil
+			}
+			if a, ok := ParseAttempt(r.Value); ok {
+				take(r.ID, &AttemptAt{a, r.ID, r.Offset})
+			}
+			return nil
+		})
+	}
+	err = n.each(ranges, f)
+	rest = make(map[int]Range, len(n.parts))
+	for _, p := range n.parts {
+		rest[p.partition] = p.left
+		if len(p.items) > 0 {
+			rest[p.partition] = Range{p.left.From, p.items[0].Offset + 1}
+		}
+	}
+	return rest, err
+}
+
+// newest hands out what partitions hold from their ends backwards.
+type newest[T any] struct {
+	read   func(pieces map[int]Range, take func(partition int, item T)) error // everything that is selected in pieces of partitions
+	newer  func(a, b T) int                                                   // which of two partitions' items comes first
+	within func(a, b T) int                                                   // likewise of one partition
+
+	parts []*backward[T]
+}
+
+// backward is how far a partition has been read from its end.
+type backward[T any] struct {
+	partition int
+	left      Range // not read yet
+	size      int64 // offsets of the next piece
+	items     []T   // read and not handed out, the newest first
+}
+
+func (n *newest[T]) each(ranges map[int]Range, f func(T) error) error {
+	for id, r := range ranges {
+		n.parts = append(n.parts, &backward[T]{partition: id, left: r, size: pieceOffsets})
+	}
+	for {
+		if err := n.refill(); err != nil {
+			return err
+		}
+		var next *backward[T]
+		for _, b := range n.parts {
+			if len(b.items) > 0 && (next == nil || n.newer(b.items[0], next.items[0]) < 0) {
+				next = b
+			}
+		}
+		if next == nil {
+			return nil
+		}
+		if err := f(next.items[0]); err != nil {
+			return err
+		}
+		next.items = next.items[1:]
+	}
+}
+
+// refill reads the next piece of each partition that has none at hand, all at once, until each has something or has been read to its
+// beginning.
+func (n *newest[T]) refill() error {
+	for {
+		pieces, reading := make(map[int]Range), make(map[int]*backward[T])
+		for _, b := range n.parts {
+			if len(b.items) > 0 || b.left.From >= b.left.To {
+				continue
+			}
+			piece := Range{From: max(b.left.From, b.left.To-b.size), To: b.left.To}
+			b.left.To, b.size = piece.From, min(2*b.size, maxPieceOffsets)
+			pieces[b.partition], reading[b.partition] = piece, b
+		}
+		if len(pieces) == 0 {
+			return nil
+		}
+		var mu sync.Mutex // guards items
+		err := n.read(pieces, func(partition int, item T) {
+			mu.Lock()
+			defer mu.Unlock()
+			b := reading[partition]
+			b.items = append(b.items, item)
+		})
+		if err != nil {
+			return err
+		}
+		for _, b := range reading {
+			if len(b.items) > 0 {
+				b.size = pieceOffsets
+			}
+			slices.SortFunc(b.items, n.within)
+		}
+	}
+}
