@@ -8,7 +8,8 @@ import (
 	"unsafe"
 )
 
-// MaxDepth is how deep objects and arrays may nest in a record, the outermost one counted (DESIGN.md section 2).
+// MaxDepth is how deep objects and arrays may nest in a record, the outermost one counted. A record that nests deeper is
+// malformed (docs/contract.md#malformed).
 const MaxDepth = 64
 
 // maxAccount bounds accountId, in bytes: it is part of Kafka and Redis keys.
@@ -25,6 +26,9 @@ func (d *Decoder) Decode(value []byte) (Event, error) {
 		return Event{}, ErrIgnored
 	}
 	s := scanner{data: value}
+	if len(d.payload) > 0 {
+		s.extra = make([]found, len(d.payload))
+	}
 	if bad := s.document(d.root); bad != nil {
 		return Event{}, bad
 	}
@@ -41,17 +45,17 @@ func (d *Decoder) Decode(value []byte) (Event, error) {
 	if problem := badAccount(text[accountID]); problem != "" {
 		return Event{}, &MalformedError{Field: fieldNames[accountID], Problem: problem}
 	}
-	name, known := Lookup(text[channel], d.alias(text[rawType]))
+	name, known := d.catalogue.Lookup(text[channel], d.alias(text[rawType]))
 	switch {
 	case !known:
 		return Event{}, &MalformedError{Field: fieldNames[channel], Problem: fmt.Sprintf("unknown channel %.32q", text[channel])}
-	case name == 0:
+	case name == Name{}:
 		return Event{}, ErrIgnored
 	}
 	return Event{
 		Account: text[accountID], Name: name,
 		TrackingID: text[trackingID], NotificationID: text[notificationID], UserID: text[userID],
-		ID: s.found[id].id(), OccurredAt: s.found[occurredAt].time(),
+		ID: s.found[id].id(), OccurredAt: s.found[occurredAt].time(), Extra: d.extra(s.extra),
 	}, nil
 }
 
@@ -73,10 +77,12 @@ const (
 	plainText
 	escapedText
 	integer
+	fraction // a number that is not written as an integer
+	boolean
 	otherValue
 )
 
-// found is what stands at a field's path. text is a string's inside, or an integer's literal; it aliases the record.
+// found is what stands at a field's path. text is a string's inside, or a number's or boolean's literal; it aliases the record.
 type found struct {
 	kind kind
 	text string
@@ -87,7 +93,7 @@ func (f found) required() (text, problem string) {
 	switch f.kind {
 	case absent:
 		return "", "missing"
-	case integer, otherValue:
+	case integer, fraction, boolean, otherValue:
 		return "", "not a string"
 	case plainText, escapedText:
 	}
@@ -104,7 +110,7 @@ func (f found) string() string {
 		return f.text
 	case escapedText:
 		return unescape(f.text)
-	case absent, integer, otherValue:
+	case absent, integer, fraction, boolean, otherValue:
 	}
 	return ""
 }

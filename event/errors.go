@@ -9,12 +9,12 @@ import (
 // name stands for. It is counted and never dead-lettered.
 var ErrIgnored = errors.New("ignored")
 
-// maxDetail bounds an error's text: that of the header fanout-detail (DESIGN.md section 4).
+// maxDetail bounds an error's text in bytes: it becomes the header fanout-detail, which has at most 512.
 const maxDetail = 512
 
 // MalformedError says that a record cannot be decoded, and why. Its record goes to the dead-letter topic.
 type MalformedError struct {
-	Field   string // the raw event's field as DESIGN.md section 2 names it; empty where the record as a whole is wrong
+	Field   string // the raw event's field, by its documented name (accountId); empty where the record as a whole is wrong
 	Problem string
 }
 

@@ -6,7 +6,7 @@ package event
 
 import "time"
 
-// Event is a raw event, decoded and validated (DESIGN.md section 2).
+// Event is a raw event, decoded and validated (docs/contract.md#raw-events).
 //
 // Its strings may alias the record value they were decoded from: the value must not be changed while the event, or
 // anything planned from it, lives.
@@ -18,4 +18,5 @@ type Event struct {
 	UserID         string
 	ID             string    // the producer's own event id; empty where it gave none
 	OccurredAt     time.Time // zero where the producer gave none
+	Extra          []Extra   // the payload's further keys that the record has a value for, in the payload's order
 }

@@ -1,6 +1,7 @@
 package event_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,7 +34,7 @@ func TestCompileRefuses(t *testing.T) {
 		"type twice":          {event.Mapping{Types: map[string]string{"Open": "OPEN", "open": "CLICK"}}, []string{"types.open", "twice"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := test.mapping.Compile()
+			_, err := test.mapping.Compile(nil)
 			if err == nil {
 				t.Fatal("compiled")
 			}
@@ -43,6 +44,30 @@ func TestCompileRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A target that no event of the source has is told from one that is to be dropped.
+func TestUnknownTypes(t *testing.T) {
+	for name, test := range map[string]struct {
+		channel string
+		types   map[string]string
+		want    []string
+	}{
+		"none":                   {"EMAIL", nil, nil},
+		"known, in any case":     {"email", map[string]string{"a": "OPEN", "b": "click", "c": "Failed"}, nil},
+		"to be dropped":          {"EMAIL", map[string]string{"a": "ignore", "b": "IGNORE"}, nil},
+		"misspelt":               {"EMAIL", map[string]string{"b": "FAILD", "a": "OPENED", "c": "OPEN"}, []string{"a", "b"}},
+		"another channel's":      {"SMS", map[string]string{"a": "OPEN", "b": "FAILED"}, []string{"a"}},
+		"any channel's":          {"", map[string]string{"a": "OPEN", "b": "FAILED", "c": "SENT"}, []string{"c"}},
+		"a letter like another":  {"EMAIL", map[string]string{"a": "CLIC\u212a"}, []string{"a"}},
+		"of an unknown channel":  {"FAX", map[string]string{"a": "OPEN"}, nil},
+		"empty, Compile says it": {"EMAIL", map[string]string{"a": ""}, nil},
+	} {
+		m := event.Mapping{Channel: test.channel, Types: test.types}
+		if got := m.UnknownTypes(nil); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
 	}
 }
 
@@ -95,7 +120,7 @@ func TestMappedShapes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := compile(t, test.mapping).Decode([]byte(test.value))
-			if err != nil || got != test.want {
+			if err != nil || !same(got, test.want) {
 				t.Errorf("Decode = %+v, %v, want %+v", got, err, test.want)
 			}
 		})
@@ -115,7 +140,7 @@ func TestDeepestPaths(t *testing.T) {
 	value := strings.NewReplacer("EMAILb", "EMAIL", "OPENc", "OPEN").Replace("{" + b.String()[1:] + "}")
 	got, err := compile(t, m).Decode([]byte(value))
 	want := event.Event{Account: "a", Name: event.EmailOpen, TrackingID: "d", NotificationID: "e", UserID: "f", ID: "g"}
-	if err != nil || got != want {
+	if err != nil || !same(got, want) {
 		t.Errorf("Decode = %+v, %v", got, err)
 	}
 }
@@ -131,6 +156,14 @@ func TestMappedIgnoredAndMalformed(t *testing.T) {
 		"type mapped to nothing": {
 			event.Mapping{Types: map[string]string{"open": "NOISE"}},
 			`{"accountId":"acme","channel":"EMAIL","type":"OPEN","trackingId":"t",` + tail, "ignored",
+		},
+		"type mapped to ignore": {
+			event.Mapping{Channel: "EMAIL", Types: map[string]string{"open": "Ignore"}},
+			`{"accountId":"acme","type":"OPEN","trackingId":"t",` + tail, "ignored",
+		},
+		"type mapped to ignore, on an unknown channel": {
+			event.Mapping{Types: map[string]string{"open": "ignore"}},
+			`{"accountId":"acme","channel":"FAX","type":"OPEN","trackingId":"t",` + tail, `malformed event: channel: unknown channel "FAX"`,
 		},
 		"intermediate object twice": {
 			nested, `{"accountId":"acme","channel":"EMAIL","type":"OPEN","message":{},"message":{"tracking_id":"t"},` + tail,
@@ -163,7 +196,7 @@ func TestMappedIgnoredAndMalformed(t *testing.T) {
 
 func compile(tb testing.TB, m event.Mapping) *event.Decoder {
 	tb.Helper()
-	d, err := m.Compile()
+	d, err := m.Compile(nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -1,44 +1,45 @@
 package event
 
-// Name is an event name: what a subscription selects. The zero Name is no event.
-type Name uint8
+import "unique"
 
-// The eight event names of the product page (spec/events-webhook.txt).
-const (
-	EmailOpen Name = iota + 1
-	EmailClick
-	EmailFailed
-	SMSFailed
-	CallFailed
-	PushFailed
-	WebPushFailed
-	InAppWebFailed
-	names // one more than the last
-)
+// Name is an event name: what a subscription selects. It is comparable, and equal to another that a catalogue with the same row
+// gives. The zero Name is no event.
+type Name struct {
+	handle unique.Handle[row]
+}
 
-// row is a line of the table in DESIGN.md section 2.
+// row is a line of the table in docs/contract.md#event-names, or one that the configuration adds.
 type row struct {
 	name, channel, rawType, payloadType, description string
+
+	bit uint8 // in a Set: the row's index in the catalogue
 }
 
+// unknownBit is the bit of names that the catalogue does not hold. No Set has it.
+const unknownBit = 255
+
+func named(r row) Name { return Name{unique.Make(r)} }
+
+// The eight event names that are built in (docs/contract.md#event-names).
+//
 //nolint:gochecknoglobals // a constant table
-var table = [names]row{
-	EmailOpen:      {"EMAIL_OPEN", "EMAIL", "OPEN", "OPEN", "Triggered when a recipient opens an email notification"},
-	EmailClick:     {"EMAIL_CLICK", "EMAIL", "CLICK", "CLICK", "Triggered when a recipient clicks a link in an email notification"},
-	EmailFailed:    {"EMAIL_FAILED", "EMAIL", "FAILED", "EMAIL_FAILED", "Triggered when an email notification fails to deliver"},
-	SMSFailed:      {"SMS_FAILED", "SMS", "FAILED", "SMS_FAILED", "Triggered when an SMS notification fails to deliver"},
-	CallFailed:     {"CALL_FAILED", "CALL", "FAILED", "CALL_FAILED", "Triggered when a call notification fails"},
-	PushFailed:     {"PUSH_FAILED", "PUSH", "FAILED", "PUSH_FAILED", "Triggered when a mobile push notification fails to deliver"},
-	WebPushFailed:  {"WEB_PUSH_FAILED", "WEB_PUSH", "FAILED", "WEB_PUSH_FAILED", "Triggered when a web push notification fails to deliver"},
-	InAppWebFailed: {"INAPP_WEB_FAILED", "INAPP_WEB", "FAILED", "INAPP_WEB_FAILED", "Triggered when an in-app web notification fails to deliver"},
-}
+var (
+	EmailOpen      = named(row{"EMAIL_OPEN", "EMAIL", "OPEN", "OPEN", "Triggered when a recipient opens an email notification", 0})
+	EmailClick     = named(row{"EMAIL_CLICK", "EMAIL", "CLICK", "CLICK", "Triggered when a recipient clicks a link in an email notification", 1})
+	EmailFailed    = named(row{"EMAIL_FAILED", "EMAIL", "FAILED", "EMAIL_FAILED", "Triggered when an email notification fails to deliver", 2})
+	SMSFailed      = named(row{"SMS_FAILED", "SMS", "FAILED", "SMS_FAILED", "Triggered when an SMS notification fails to deliver", 3})
+	CallFailed     = named(row{"CALL_FAILED", "CALL", "FAILED", "CALL_FAILED", "Triggered when a call notification fails", 4})
+	PushFailed     = named(row{"PUSH_FAILED", "PUSH", "FAILED", "PUSH_FAILED", "Triggered when a mobile push notification fails to deliver", 5})
+	WebPushFailed  = named(row{"WEB_PUSH_FAILED", "WEB_PUSH", "FAILED", "WEB_PUSH_FAILED", "Triggered when a web push notification fails to deliver", 6})
+	InAppWebFailed = named(row{"INAPP_WEB_FAILED", "INAPP_WEB", "FAILED", "INAPP_WEB_FAILED", "Triggered when an in-app web notification fails to deliver", 7})
+)
 
 // row is the name's line; a blank one for what is no event name.
-func (n Name) row() *row {
-	if n >= names {
-		n = 0
+func (n Name) row() row {
+	if n == (Name{}) {
+		return row{bit: unknownBit}
 	}
-	return &table[n]
+	return n.handle.Value()
 }
 
 // String is the name as subscriptions and records spell it: EMAIL_OPEN. It is empty for what is no event name.
@@ -53,36 +54,11 @@ func (n Name) RawType() string { return n.row().rawType }
 // PayloadType is the payload's eventType: OPEN, CLICK, EMAIL_FAILED.
 func (n Name) PayloadType() string { return n.row().payloadType }
 
-// Description is the product page's sentence about the event.
+// Description is the product page's sentence about the event, or the configuration's.
 func (n Name) Description() string { return n.row().description }
 
-// ParseName is the inverse of String. It minds the case: a subscription is written by a program.
-func ParseName(s string) (Name, bool) {
-	for n := EmailOpen; n < names; n++ {
-		if table[n].name == s {
-			return n, true
-		}
-	}
-	return 0, false
-}
-
-// Names are the eight event names in the product page's order. The slice is the caller's.
-func Names() []Name { return AllNames.Names() }
-
-// Lookup finds the event name of a raw channel and type, without regard to ASCII case. The name is zero where the
-// table has no row; known says whether the channel is one of the six at all.
-func Lookup(channel, rawType string) (name Name, known bool) {
-	for n := EmailOpen; n < names; n++ {
-		if !equalFold(table[n].channel, channel) {
-			continue
-		}
-		if equalFold(table[n].rawType, rawType) {
-			return n, true
-		}
-		known = true
-	}
-	return 0, known
-}
+// Known is false for the zero Name, and for one that [Catalogue.ParseAny] took though the catalogue does not hold it.
+func (n Name) Known() bool { return n.row().bit != unknownBit }
 
 // equalFold is strings.EqualFold for ASCII letters alone: "ſms" is no channel.
 func equalFold(a, b string) bool {

@@ -8,7 +8,7 @@ import (
 	"fanout/event"
 )
 
-// The product page's table (spec/events-webhook.txt).
+// rows is the table of docs/contract.md#event-names.
 var rows = []struct {
 	name                          event.Name
 	text, channel, raw, eventType string
@@ -27,32 +27,41 @@ func TestNameTable(t *testing.T) {
 	for _, row := range rows {
 		n := row.name
 		if n.String() != row.text || n.Channel() != row.channel || n.RawType() != row.raw || n.PayloadType() != row.eventType {
-			t.Errorf("%d: %s %s %s %s, want %+v", n, n, n.Channel(), n.RawType(), n.PayloadType(), row)
+			t.Errorf("%s %s %s %s, want %+v", n, n.Channel(), n.RawType(), n.PayloadType(), row)
 		}
 		if !strings.HasPrefix(n.Description(), "Triggered when a") {
 			t.Errorf("%s: description %q", n, n.Description())
 		}
-		if got, ok := event.ParseName(row.text); got != n || !ok {
-			t.Errorf("ParseName(%q) = %v, %v", row.text, got, ok)
+		if got, ok := event.BuiltIn().Parse(row.text); got != n || !ok {
+			t.Errorf("Parse(%q) = %v, %v", row.text, got, ok)
 		}
 	}
-	if len(event.Names()) != len(rows) {
-		t.Errorf("Names() = %v", event.Names())
+	if len(event.BuiltIn().Names()) != len(rows) {
+		t.Errorf("Names() = %v", event.BuiltIn().Names())
+	}
+}
+
+func TestRawTypes(t *testing.T) {
+	for channel, want := range map[string][]string{
+		"EMAIL": {"OPEN", "CLICK", "FAILED"}, "web_push": {"FAILED"}, "": {"OPEN", "CLICK", "FAILED"}, "FAX": nil,
+	} {
+		if got := event.BuiltIn().RawTypes(channel); !slices.Equal(got, want) {
+			t.Errorf("RawTypes(%q) = %v, want %v", channel, got, want)
+		}
 	}
 }
 
 func TestNoName(t *testing.T) {
-	for _, n := range []event.Name{0, 9, 255} {
-		if n.String() != "" || n.Channel() != "" || n.PayloadType() != "" || n.Description() != "" {
-			t.Errorf("Name(%d) = %q, want nothing", uint8(n), n)
-		}
-		if event.AllNames.Has(n) || event.Set(0).With(n) != 0 {
-			t.Errorf("Name(%d) is in a set", uint8(n))
-		}
+	var n event.Name
+	if n.String() != "" || n.Channel() != "" || n.PayloadType() != "" || n.Description() != "" || n.Known() {
+		t.Errorf("the zero Name = %q, want nothing", n)
+	}
+	if event.AllNames.Has(n) || event.Set(0).With(n) != 0 {
+		t.Error("the zero Name is in a set")
 	}
 	for _, s := range []string{"", "*", "email_open", "EMAIL_OPEN ", "SMS_OPEN"} {
-		if n, ok := event.ParseName(s); ok || n != 0 {
-			t.Errorf("ParseName(%q) = %v, %v", s, n, ok)
+		if n, ok := event.BuiltIn().Parse(s); ok || n != (event.Name{}) {
+			t.Errorf("Parse(%q) = %v, %v", s, n, ok)
 		}
 	}
 }
@@ -74,13 +83,13 @@ func TestLookup(t *testing.T) {
 				if c == "SMS" && channel == "ſms" {
 					continue // ToUpper made it the real one
 				}
-				if got, ok := event.Lookup(c, r); got != want || ok != known {
+				if got, ok := event.BuiltIn().Lookup(c, r); got != want || ok != known {
 					t.Errorf("Lookup(%q, %q) = %v, %v, want %v, %v", c, r, got, ok, want, known)
 				}
 			}
 		}
 	}
-	if n := testing.AllocsPerRun(100, func() { event.Lookup("inapp_web", "failed") }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { event.BuiltIn().Lookup("inapp_web", "failed") }); n != 0 {
 		t.Errorf("Lookup allocates %v times", n)
 	}
 }
@@ -88,7 +97,7 @@ func TestLookup(t *testing.T) {
 func TestSet(t *testing.T) {
 	var s event.Set
 	s = s.With(event.SMSFailed).With(event.EmailOpen).With(event.SMSFailed)
-	for _, n := range event.Names() {
+	for _, n := range event.BuiltIn().Names() {
 		if s.Has(n) != (n == event.SMSFailed || n == event.EmailOpen) {
 			t.Errorf("Has(%s) = %v", n, s.Has(n))
 		}
@@ -96,7 +105,7 @@ func TestSet(t *testing.T) {
 			t.Errorf("AllNames lacks %s", n)
 		}
 	}
-	if got := s.Names(); !slices.Equal(got, []event.Name{event.EmailOpen, event.SMSFailed}) {
+	if got := s.Names(event.BuiltIn()); !slices.Equal(got, []event.Name{event.EmailOpen, event.SMSFailed}) {
 		t.Errorf("Names() = %v", got)
 	}
 }

@@ -10,8 +10,9 @@ import (
 type scanner struct {
 	data  []byte
 	pos   int
-	seen  [int(fields) * MaxDepth / 64]uint64 // bit set of node indexes
+	seen  [(int(fields) + MaxPayload) * MaxDepth / 64]uint64 // bit set of node indexes
 	found [fields]found
+	extra []found // of the payload's further keys
 
 	unescaped []byte // of the last key with escapes; used again, since a record may have a million of them
 }
@@ -52,24 +53,34 @@ func (s *scanner) value(at *node, depth int) *MalformedError {
 			what.kind = escapedText
 		}
 	case 't':
-		bad = s.literal("true")
+		what, bad = found{boolean, "true"}, s.literal("true")
 	case 'f':
-		bad = s.literal("false")
+		what, bad = found{boolean, "false"}, s.literal("false")
 	case 'n':
 		bad = s.literal("null")
 	default:
 		var whole bool
 		whole, bad = s.number()
+		what = found{fraction, s.text(start, s.pos)}
 		if whole {
-			what = found{integer, s.text(start, s.pos)}
+			what.kind = integer
 		}
 	}
 	if bad == nil && at != nil {
-		for _, f := range at.fields {
-			s.found[f] = what
-		}
+		s.note(at.fields, what)
 	}
 	return bad
+}
+
+// note keeps what stands at the path of the fields.
+func (s *scanner) note(at []field, what found) {
+	for _, f := range at {
+		if f < fields {
+			s.found[f] = what
+		} else {
+			s.extra[f-fields] = what
+		}
+	}
 }
 
 func (s *scanner) object(at *node, depth int) *MalformedError {
@@ -140,7 +151,7 @@ func (n *node) name() string {
 	for len(n.fields) == 0 {
 		n = n.children[0]
 	}
-	return fieldNames[n.fields[0]]
+	return n.label
 }
 
 func (s *scanner) array(depth int) *MalformedError {

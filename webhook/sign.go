@@ -19,18 +19,24 @@ type Signer struct{ keys []signingKey }
 type signingKey struct {
 	inner, outer []byte
 	private      ed25519.PrivateKey
+	until        int64 // as in Secret
 }
 
 // NewSigner prepares the secrets, in their order. A public key (whpk_) signs nothing and is left out.
 func NewSigner(secrets []Secret) *Signer {
 	s := &Signer{keys: make([]signingKey, 0, len(secrets))}
 	for _, secret := range secrets {
+		var key signingKey
 		switch secret.prefix {
 		case symmetric:
-			s.keys = append(s.keys, newHMACKey(secret.key()))
+			key = newHMACKey(secret.key())
 		case privateKey:
-			s.keys = append(s.keys, signingKey{private: secret.key()})
+			key.private = secret.key()
+		default:
+			continue
 		}
+		key.until = secret.until
+		s.keys = append(s.keys, key)
 	}
 	return s
 }
@@ -66,7 +72,8 @@ func (t *scratch) appendKeyed(dst, key []byte, pad byte) []byte {
 }
 
 // AppendSignature appends the value of the header webhook-signature: one signature a secret, separated by spaces, over
-// `id.timestamp.body` (Standard Webhooks 1.0). timestamp is in Unix seconds. Without a secret it appends nothing.
+// `id.timestamp.body` (Standard Webhooks 1.0). timestamp is in Unix seconds; a secret that has expired by then signs
+// nothing. Without a secret that signs, it appends nothing.
 func (s *Signer) AppendSignature(dst []byte, id string, timestamp int64, body []byte) []byte {
 	if len(s.keys) == 0 {
 		return dst
@@ -75,8 +82,12 @@ func (s *Signer) AppendSignature(dst []byte, id string, timestamp int64, body []
 	defer scratches.Put(t)
 	t.head = append(append(t.head[:0], id...), '.')
 	t.head = append(strconv.AppendInt(t.head, timestamp, 10), '.')
-	for i, key := range s.keys {
-		if i > 0 {
+	start := len(dst)
+	for _, key := range s.keys {
+		if expired(key.until, timestamp) {
+			continue
+		}
+		if len(dst) > start {
 			dst = append(dst, ' ')
 		}
 		if key.private != nil {

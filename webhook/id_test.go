@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"fanout/dispatcher/webhook"
+	"fanout/webhook"
 )
 
 // Golden vectors: if one changes, every receiver takes what it already has for new. They were computed with Python:
@@ -20,6 +20,8 @@ func TestIDGolden(t *testing.T) {
 		{"event", webhook.EventID("acme", "EMAIL_OPEN", "evt-1", "sub-1"), "msg_gelqjjl52b4qjyvnvyzywnhuye"},
 		{"offset", webhook.OffsetID("channel.email", 3, 42, "sub-1"), "msg_ygbfnkw3j5nefppipnxbyas5je"},
 		{"long id", webhook.EventID("acme", "EMAIL_OPEN", strings.Repeat("é", 300), "sub-1"), "msg_zut2ippjpzwhgied4er7k5tnuu"},
+		{"batch", webhook.BatchID([]string{"msg_gelqjjl52b4qjyvnvyzywnhuye", "msg_ygbfnkw3j5nefppipnxbyas5je"}), "msg_jiele6vuzi6unagilya757m36i"},
+		{"batch of one", webhook.BatchID([]string{"msg_gelqjjl52b4qjyvnvyzywnhuye"}), "msg_2blqi7yb5yrxkz7w2mz2mz5jeu"},
 		{"last offset", webhook.OffsetID("channel.email", 0, math.MaxInt64, "sub-1"), "msg_wboz2hi5njijz5zbjzt24jbgzy"},
 	} {
 		if test.got != test.want {

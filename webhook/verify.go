@@ -36,8 +36,7 @@ func Verify(secrets []Secret, id, timestamp, signature string, body []byte, now 
 			return e, fmt.Errorf("verify: no %s header", header[0])
 		}
 	}
-	head := id + "." + timestamp + "."
-	e.Signed = append([]byte(head), body...)
+	e.Signed = append([]byte(id+"."+timestamp+"."), body...)
 	seconds, err := strconv.ParseInt(timestamp, 10, 64)
 	if err != nil {
 		return e, errors.New("verify: webhook-timestamp is no number of Unix seconds")
@@ -52,7 +51,9 @@ func Verify(secrets []Secret, id, timestamp, signature string, body []byte, now 
 	}
 	switch {
 	case !matched:
-		return e, mismatch(secrets, e.Signatures, head, body)
+		return e, mismatch(secrets, e.Signatures, signature, id, timestamp, body)
+	case tolerance > 0 && isMilliseconds(seconds):
+		return e, errors.New("verify: the signature is right, but webhook-timestamp is in milliseconds; want Unix seconds")
 	case tolerance > 0 && e.Skew.Abs() > tolerance:
 		return e, fmt.Errorf("verify: the signature is right, but webhook-timestamp is %s off, more than %s", e.Skew.Abs(), tolerance)
 	}
@@ -101,19 +102,21 @@ func (s Secret) verifies(raw, signed []byte) bool {
 	return false
 }
 
-// mismatch is the error where nothing matches. Saving a body to a file with an editor or echo adds a line end, which is
-// what goes wrong most often.
-func mismatch(secrets []Secret, signatures []Signature, head string, body []byte) error {
+// mismatch is the error where nothing matches. It names the mistake, where it is one of the common ones.
+func mismatch(secrets []Secret, signatures []Signature, signature, id, timestamp string, body []byte) error {
 	bare := bytes.TrimRight(body, "\r\n")
 	problems := make([]string, 0, len(signatures))
 	for i, s := range signatures {
-		if len(bare) < len(body) && match(secrets, s.Text, append([]byte(head), bare...)).Secret >= 0 {
+		if len(bare) < len(body) && match(secrets, s.Text, []byte(id+"."+timestamp+"."+string(bare))).Secret >= 0 {
 			return errors.New("verify: no signature matches, but one does without the line end after the body")
 		}
 		problems = append(problems, fmt.Sprintf("signature %d: %s", i+1, s.Problem))
 	}
 	if len(problems) == 0 {
 		return errors.New("verify: webhook-signature is blank")
+	}
+	if words := mistake(secrets, signature, id, timestamp, body); words != "" {
+		return fmt.Errorf("verify: no signature matches as it is, but: %s", words)
 	}
 	return fmt.Errorf("verify: no signature matches (%s)", strings.Join(problems, "; "))
 }

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // The prefixes of Standard Webhooks 1.0.
@@ -28,6 +31,7 @@ const (
 // it signs and verifies nothing.
 type Secret struct {
 	prefix string
+	until  int64 // Unix seconds from which on it signs nothing; 0: it does not expire
 	// key is the HMAC key, ed25519.PrivateKey or ed25519.PublicKey. It is a function because fmt calls no method of a
 	// Secret in another struct's unexported field: it would print the bytes.
 	key func() []byte
@@ -59,7 +63,7 @@ func ParseVerifier(s string) (Secret, error) {
 		if err != nil {
 			return Secret{}, fmt.Errorf("secret: %w", err)
 		}
-		return Secret{prefix, func() []byte { return key }}, nil
+		return Secret{prefix: prefix, key: func() []byte { return key }}, nil
 	}
 	return Secret{}, errors.New("secret: it begins with neither whsec_ nor whsk_")
 }
@@ -108,6 +112,35 @@ func GenerateKeyPair() (whsk, whpk string) {
 	key := ed25519.NewKeyFromSeed(seed)
 	public := key[ed25519.SeedSize:] // RFC 8032: the private key ends with the public one
 	return privateKey + base64.StdEncoding.EncodeToString(key), publicKey + base64.StdEncoding.EncodeToString(public)
+}
+
+// Until is the same secret, which signs nothing from t on. A part of a second is rounded up. The zero time takes the
+// expiry away.
+func (s Secret) Until(t time.Time) Secret {
+	s.until = 0
+	if !t.IsZero() {
+		s.until = max(1, t.Add(time.Second-1).Unix())
+	}
+	return s
+}
+
+// Expires is when the secret ceases to sign; the zero time where it does not expire.
+func (s Secret) Expires() time.Time {
+	if s.until == 0 {
+		return time.Time{}
+	}
+	return time.Unix(s.until, 0).UTC()
+}
+
+// Expired says whether the secret has ceased to sign.
+func (s Secret) Expired(now time.Time) bool { return expired(s.until, now.Unix()) }
+
+func expired(until, now int64) bool { return until != 0 && now >= until }
+
+// Fingerprint names a secret, as it is written, without telling it: the first 16 hex digits of its SHA-256.
+func Fingerprint(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:8])
 }
 
 // String is the mask: the prefix alone.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"fanout/dispatcher/webhook"
+	"fanout/webhook"
 )
 
 func TestVerifyExplains(t *testing.T) {
@@ -32,12 +32,12 @@ func TestVerifyExplains(t *testing.T) {
 		"blank signature":   {func(in *input) { in.signature = " " }, "webhook-signature is blank", -1, ""},
 		"timestamp a date":  {func(in *input) { in.timestamp = "2021-02-25" }, "no number of Unix seconds", -1, ""},
 		"no base64":         {func(in *input) { in.signature = "v1,***" }, "signature 1: no base64", -1, "no base64"},
-		"no version":        {func(in *input) { in.signature = strings.TrimPrefix(vectorSignature, "v1,") }, "unknown version", -1, "unknown version, want v1 or v1a"},
+		"no version":        {func(in *input) { in.signature = strings.TrimPrefix(vectorSignature, "v1,") }, `lacks its version, "v1,"`, -1, "unknown version, want v1 or v1a"},
 		"other version":     {func(in *input) { in.signature = "v2" + vectorSignature[2:] }, "unknown version", -1, "unknown version, want v1 or v1a"},
 		"no secret":         {func(in *input) { in.secrets = nil }, "no secret of its kind", -1, "no secret of its kind to check it with"},
 		"other kind":        {func(in *input) { in.secrets = []string{whpk} }, "no secret of its kind", -1, "no secret of its kind to check it with"},
 		"other secret":      {func(in *input) { in.secrets = in.secrets[:1] }, "made with another secret", -1, "made with another secret, or over another id, timestamp or body"},
-		"other body":        {func(in *input) { in.body = `{"test":2432232314}` }, "over another id, timestamp or body", -1, "made with another secret, or over another id, timestamp or body"},
+		"other body":        {func(in *input) { in.body = `{"test":2432232315}` }, "over another id, timestamp or body", -1, "made with another secret, or over another id, timestamp or body"},
 		"other id":          {func(in *input) { in.id += "x" }, "made with another secret", -1, "made with another secret, or over another id, timestamp or body"},
 		"cut signature":     {func(in *input) { in.signature = "v1,g0hM9SsE" }, "made with another secret", -1, "made with another secret, or over another id, timestamp or body"},
 		"line end":          {func(in *input) { in.body += "\r\n" }, "without the line end after the body", -1, "made with another secret, or over another id, timestamp or body"},

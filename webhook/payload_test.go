@@ -5,10 +5,10 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"fanout/dispatcher/webhook"
+	"fanout/webhook"
 )
 
-// The product page's example (spec/events-webhook.txt), to the byte as DESIGN.md section 2 has it.
+// The payload is the documented one (docs/contract.md#payload), byte for byte.
 func TestPayloadIsTheDocumentedOne(t *testing.T) {
 	const want = `{"eventType":"OPEN","trackingId":"abc123","notificationId":"welcome-email","channel":"EMAIL","userId":"user-123"}`
 	if got := string(webhook.AppendPayload(nil, "OPEN", "abc123", "welcome-email", "EMAIL", "user-123")); got != want {
@@ -19,7 +19,7 @@ func TestPayloadIsTheDocumentedOne(t *testing.T) {
 	}
 }
 
-// Every ASCII character is escaped exactly where DESIGN.md section 2 says.
+// Only the quote, the backslash and the characters below U+0020 are escaped (docs/contract.md#payload).
 func TestPayloadEscapes(t *testing.T) {
 	want := map[rune]string{'"': `\"`, '\\': `\\`, '\b': `\b`, '\f': `\f`, '\n': `\n`, '\r': `\r`, '\t': `\t`, 0: `\u0000`, 0x0b: `\u000b`, 0x1f: `\u001f`}
 	for _, r := range []rune{'<', '>', '&', '/', '\'', 0x7f, 0x80, 'é', 0x2028, 0x2029, '😀', utf8.RuneError} {

@@ -6,12 +6,14 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"fanout/dispatcher/webhook"
+	"fanout/webhook"
 )
 
 // The test vector that Standard Webhooks publishes with its libraries.
@@ -90,6 +92,39 @@ func TestSignWithEverySecret(t *testing.T) {
 func TestNoSecretNoSignature(t *testing.T) {
 	if got := webhook.NewSigner(nil).AppendSignature(nil, "msg_1", 1, nil); got != nil {
 		t.Errorf("%s", got)
+	}
+}
+
+// A secret signs until its expiry, by the clock of the attempt: nothing has to be prepared again for it.
+func TestExpiredSecretSignsNothing(t *testing.T) {
+	at := time.Unix(vectorTime, 0)
+	secrets := parseAll(t, vectorSecret, encode("whsec_", 32), encode("whsec_", 48))
+	secrets[0], secrets[1] = secrets[0].Until(at.Add(time.Minute)), secrets[1].Until(at.Add(1500*time.Millisecond))
+	signer := webhook.NewSigner(secrets)
+	for _, c := range []struct {
+		after time.Duration
+		signs []int // which secrets
+	}{{0, []int{0, 1, 2}}, {time.Second, []int{0, 1, 2}}, {2 * time.Second, []int{0, 2}}, {59 * time.Second, []int{0, 2}}, {time.Minute, []int{2}}, {time.Hour, []int{2}}} {
+		now := at.Add(c.after)
+		id, stamp := vectorID, strconv.FormatInt(now.Unix(), 10)
+		signature := string(signer.AppendSignature([]byte("before"), id, now.Unix(), []byte(vectorBody)))
+		signature, ok := strings.CutPrefix(signature, "before")
+		if got := strings.Count(signature, "v1,"); !ok || got != len(c.signs) || len(strings.Fields(signature)) != got || strings.TrimSpace(signature) != signature {
+			t.Errorf("after %s: %q, want %d signatures", c.after, signature, len(c.signs))
+		}
+		for i, secret := range secrets {
+			_, err := webhook.Verify([]webhook.Secret{secret}, id, stamp, signature, []byte(vectorBody), now, 0)
+			if signs := slices.Contains(c.signs, i); signs != (err == nil) || signs == secret.Expired(now) {
+				t.Errorf("after %s: secret %d: expired %v, %v", c.after, i, secret.Expired(now), err)
+			}
+		}
+	}
+	gone := webhook.NewSigner([]webhook.Secret{secrets[0]}).AppendSignature(nil, vectorID, at.Add(time.Hour).Unix(), nil)
+	if gone != nil {
+		t.Errorf("the only secret has expired, and signs %s", gone)
+	}
+	if forever := secrets[0].Until(time.Time{}); forever.Expired(at.Add(1e6*time.Hour)) || !forever.Expires().IsZero() {
+		t.Error("a secret whose expiry was taken away expires")
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"fanout/dispatcher/webhook"
+	"fanout/webhook"
 )
 
 func encode(prefix string, size int) string {
@@ -70,6 +70,13 @@ func TestSecretPrintsItsMask(t *testing.T) {
 		if got := fmt.Sprintf(verb, struct{ hidden webhook.Secret }{secret}); strings.Contains(got, "49 ") || strings.Contains(got, "31f2") {
 			t.Errorf("%s of an unexported field prints %s", verb, got)
 		}
+	}
+}
+
+func TestFingerprint(t *testing.T) {
+	// printf %s whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw | sha256sum
+	if got := webhook.Fingerprint("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"); got != "96ad2ccd81462a76" {
+		t.Errorf("fingerprint %s", got)
 	}
 }
 

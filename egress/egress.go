@@ -1,4 +1,4 @@
-// Package egress says where fanout may send a customer's webhook (DESIGN.md section 3, "Egress rules").
+// Package egress says where fanout may send a customer's webhook (docs/contract.md#egress-rules).
 //
 // It promises that no URL and no address passes which the operator has not opened: special-purpose ranges are denied
 // unless allow_cidrs names them, and cloud metadata stays denied whatever is opened. It judges, and connects to
@@ -6,14 +6,10 @@
 package egress
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"net/url"
 	"slices"
-	"strconv"
 )
 
 // Config is the section `egress` of the configuration. Its zero value is the default: https only, to public addresses.
@@ -22,7 +18,13 @@ type Config struct {
 	AllowCIDRs []string `mapstructure:"allow_cidrs"` // special-purpose ranges that are open all the same
 	DenyCIDRs  []string `mapstructure:"deny_cidrs"`  // denied on top; wins over allow_cidrs
 	Ports      []int    `mapstructure:"ports"`       // instead of 80, 443 and 1024 to 65535
-	Proxy      string   `mapstructure:"proxy"`       // http://[user:password@]host:port that connections go through
+	Search     bool     `mapstructure:"search"`      // apply the resolver's search list to names; else all names are absolute
+	Proxy      string   `mapstructure:"proxy"`       // http[s]://[user:password@]host:port that connections go through
+	ProxyNames bool     `mapstructure:"proxy_names"` // give the proxy names to resolve, instead of addresses that were checked
+
+	CAFile         string `mapstructure:"ca_file"`          // PEM file of roots to trust beside the system's
+	ClientCertFile string `mapstructure:"client_cert_file"` // PEM files of the certificate that this process shows to
+	ClientKeyFile  string `mapstructure:"client_key_file"`  // receivers which ask for one, and of its key
 }
 
 // Denied is the error of everything that the rules refuse. Reason is for customers and operators alike: it names what
@@ -32,16 +34,10 @@ type Denied struct{ Reason string } //nolint:errname // reads better as egress.D
 // Error is the reason.
 func (d *Denied) Error() string { return d.Reason }
 
-// Proxy is an HTTP proxy that understands CONNECT. Its own address is exempt from the rules.
-type Proxy struct {
-	Host          string // a name or an address, without brackets
-	Port          uint16
-	Authorization string // value of Proxy-Authorization; empty where the URL has no user info
-}
-
 // Rules judge URLs and addresses. They are immutable and safe for concurrent use.
 type Rules struct {
 	allowHTTP   bool
+	search      bool
 	allow, deny []netip.Prefix
 	ports       []uint16
 	proxy       *Proxy
@@ -49,7 +45,7 @@ type Rules struct {
 
 // New compiles the rules. Its error joins every problem of the section, each with its key, its value and a remedy.
 func New(c Config) (*Rules, error) {
-	r := &Rules{allowHTTP: c.AllowHTTP}
+	r := &Rules{allowHTTP: c.AllowHTTP, search: c.Search}
 	var problems []error
 	note := func(err error) {
 		if err != nil {
@@ -67,21 +63,24 @@ func New(c Config) (*Rules, error) {
 	}
 	for i, p := range c.Ports {
 		if p < 1 || p > 65535 {
-			note(fmt.Errorf("egress.ports[%d]: %d is no port; use 1 to 65535", i, p))
+			note(fmt.Errorf("egress.ports[%d]: %d is not a port; use 1 to 65535", i, p))
 			continue
 		}
 		r.ports = append(r.ports, uint16(p))
 	}
-	r.proxy, err = parseProxy(c.Proxy)
+	r.proxy, err = parseProxy(c)
 	note(err)
+	if (c.ClientCertFile == "") != (c.ClientKeyFile == "") {
+		note(errors.New("egress.client_cert_file: a certificate needs its key; give client_cert_file and client_key_file, or neither"))
+	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
 	return r, nil
 }
 
-// Proxy is the proxy to go through; nil means to connect directly.
-func (r *Rules) Proxy() *Proxy { return r.proxy }
+// Search reports whether the resolver's search list applies to names.
+func (r *Rules) Search() bool { return r.search }
 
 func (r *Rules) portOpen(port uint16) bool {
 	if len(r.ports) > 0 {
@@ -95,7 +94,7 @@ func (r *Rules) portOpen(port uint16) bool {
 func appendCIDR(to []netip.Prefix, key, s string) ([]netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return to, fmt.Errorf("%s: %q is no CIDR; write it as %s", key, s, cidrRemedy(s))
+		return to, fmt.Errorf("%s: %q is not a CIDR; write it as %s", key, s, cidrRemedy(s))
 	}
 	if p.Addr().Is4In6() {
 		if p.Bits() < 96 {
@@ -112,25 +111,4 @@ func cidrRemedy(s string) string {
 		return netip.PrefixFrom(a, a.BitLen()).String()
 	}
 	return "10.0.0.0/8 or fd00::/8"
-}
-
-func parseProxy(s string) (*Proxy, error) {
-	if s == "" {
-		return nil, nil //nolint:nilnil // no proxy is a valid configuration
-	}
-	// The value may hold a password, so neither it nor url.Parse's error, which quotes it, is shown.
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("egress.proxy: the value is no proxy URL; write it as http://host:port or http://user:password@host:port")
-	}
-	port, err := strconv.ParseUint(u.Port(), 10, 16)
-	if err != nil || port == 0 {
-		return nil, fmt.Errorf("egress.proxy: %q has no port; write it as http://host:port", net.JoinHostPort(u.Hostname(), u.Port()))
-	}
-	p := &Proxy{Host: u.Hostname(), Port: uint16(port)}
-	if u.User != nil {
-		password, _ := u.User.Password()
-		p.Authorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password))
-	}
-	return p, nil
 }

@@ -14,7 +14,7 @@ const idLength = 4 + 26
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // EventID is the webhook-id of a delivery whose producer gave the event an id: the same for that id however often it is
-// produced. It is fixed for ever (DESIGN.md section 3): receivers know a delivery they have had by it.
+// produced. It is fixed for ever (docs/contract.md#webhook-id): receivers recognize a delivery that they had before by it.
 func EventID(account, name, id, subscription string) string {
 	return hashID(account, name, id, subscription)
 }
@@ -36,4 +36,18 @@ func hashID(parts ...string) string {
 	text := [idLength]byte{'m', 's', 'g', '_'}
 	idEncoding.Encode(text[4:], sum[:16])
 	return string(text[:])
+}
+
+// ValidID says whether it is a webhook-id of the form that is made here. It becomes an HTTP header, and a stranger may have
+// written it.
+func ValidID(id string) bool {
+	if len(id) != idLength || id[:4] != "msg_" {
+		return false
+	}
+	for _, c := range []byte(id[4:]) {
+		if (c < 'a' || c > 'z') && (c < '2' || c > '7') {
+			return false
+		}
+	}
+	return true
 }

@@ -1,5 +1,7 @@
 package webhook
 
+import "encoding/json"
+
 // AppendPayload appends the request body: exactly these five keys, in this order, no white space. Only ", \ and
 // characters below U+0020 are escaped, so the body is UTF-8 as long as the arguments are.
 func AppendPayload(dst []byte, eventType, trackingID, notificationID, channel, userID string) []byte {
@@ -9,6 +11,29 @@ func AppendPayload(dst []byte, eventType, trackingID, notificationID, channel, u
 	dst = appendText(append(dst, `","channel":"`...), channel)
 	dst = appendText(append(dst, `","userId":"`...), userID)
 	return append(dst, `"}`...)
+}
+
+// AppendKey adds a further key to a payload's end: value is a string's text, or, where literal, a number or boolean as it is.
+func AppendKey(payload []byte, key, value string, literal bool) []byte {
+	payload = append(payload[:len(payload)-1], `,"`...) // in place of the closing brace
+	payload = append(appendText(payload, key), `":`...)
+	if literal {
+		payload = append(payload, value...)
+	} else {
+		payload = append(appendText(append(payload, '"'), value), '"')
+	}
+	return append(payload, '}')
+}
+
+// NotificationID is what a payload says of it; empty where it says nothing.
+func NotificationID(payload []byte) string {
+	var keys struct {
+		ID string `json:"notificationId"`
+	}
+	if json.Unmarshal(payload, &keys) != nil {
+		return ""
+	}
+	return keys.ID
 }
 
 // appendText appends the inside of a JSON string.
