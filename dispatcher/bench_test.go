@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"fanout/dispatcher"
-	"fanout/dispatcher/egress"
 	"fanout/dispatcher/post"
+	"fanout/egress"
 	"fanout/event"
 	"fanout/subscriptions"
 )
@@ -28,7 +28,7 @@ func plain(tb testing.TB, cfg dispatcher.Config) (*dispatcher.Dispatcher, *direc
 		resp.Status = 204
 		return nil
 	}
-	d, err := dispatcher.New(cfg, dir, nil, nil, dispatcher.WithExchange(noop))
+	d, err := dispatcher.New(cfg, dir, nil, nil, dispatcher.WithExchange(dispatcher.ExchangeFunc(noop)))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func BenchmarkDeliver(b *testing.B) {
 						runtime.Gosched()
 					}
 				}
-				if err := d.Room(b.Context()); err != nil {
+				if err := d.WaitForCapacity(b.Context()); err != nil {
 					b.Fatal(err)
 				}
 				del := &all[n%len(all)]
@@ -117,7 +117,7 @@ func BenchmarkFirstDelivery(b *testing.B) {
 		b.StartTimer()
 		count := min(lanes, b.N-n)
 		for i := range count {
-			if err := d.Room(b.Context()); err != nil {
+			if err := d.WaitForCapacity(b.Context()); err != nil {
 				b.Fatal(err)
 			}
 			del := &all[i]

@@ -3,7 +3,9 @@ package dispatcher
 import (
 	"time"
 
-	"fanout/dispatcher/egress"
+	"fanout/dispatcher/post"
+	"fanout/dispatcher/resolve"
+	"fanout/egress"
 	"fanout/event"
 )
 
@@ -16,6 +18,9 @@ type DeliveryConfig struct {
 	MaxAges           map[string]time.Duration `mapstructure:"max_ages"`           // by event name, instead of MaxAge
 	PermanentStatuses []int                    `mapstructure:"permanent_statuses"` // default 410
 	MaxInFlight       int                      `mapstructure:"max_in_flight"`      // attempts at once in this process; default 2048
+	ConnectionMaxAge  time.Duration            `mapstructure:"connection_max_age"` // a kept connection is not used for longer; default 5m
+	MaxBatchBytes     int                      `mapstructure:"max_batch_bytes"`    // of the body of a batch; default 1 MiB
+	UserAgent         string                   `mapstructure:"user_agent"`         // instead of fanout/<version>
 }
 
 // LanesConfig is the section `lanes` of the configuration.
@@ -33,7 +38,16 @@ type Config struct {
 	Delivery  DeliveryConfig
 	Lanes     LanesConfig
 	Egress    egress.Config
-	UserAgent string // fanout/<version>
+	UserAgent string         // fanout/<version>
+	Network   resolve.Config // how receivers are reached; the zero value is the system's
+}
+
+// Client is what the HTTP client is told under the rules of Egress.
+func (c *Config) Client(rules *egress.Rules) post.Config {
+	return post.Config{
+		Egress: rules, Network: c.Network, ConnectTimeout: c.Delivery.ConnectTimeout, MaxAge: c.Delivery.ConnectionMaxAge,
+		Files: post.Files{CA: c.Egress.CAFile, Cert: c.Egress.ClientCertFile, Key: c.Egress.ClientKeyFile},
+	}
 }
 
 // maxAge is how old a delivery of that event may become.

@@ -2,8 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"fmt"
-	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,8 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"fanout/dispatcher/egress"
 	"fanout/dispatcher/post"
+	"fanout/dispatcher/reach"
 	"fanout/event"
 	"fanout/subscriptions"
 )
@@ -20,85 +18,61 @@ import (
 // Directory answers who wants an event. Its answers are immutable, and a subscription whose configuration has not
 // changed is the Same every time.
 type Directory interface {
-	// Match appends the enabled subscriptions of the account that selected the event.
-	Match(dst []*subscriptions.Subscription, account string, name event.Name) []*subscriptions.Subscription
+	// Match appends the enabled subscriptions of the account that selected the event and, where they name notifications, its
+	// notification.
+	Match(dst []*subscriptions.Subscription, account string, name event.Name, notificationID string) []*subscriptions.Subscription
 	// Lookup is the subscription as it is now; nil where there is none.
 	Lookup(account, id string) *subscriptions.Subscription
 	// Version is another number once an answer of the two may be another one.
 	Version() uint64
 }
 
-// Observer is told of each outcome, in the goroutine that settles it: it must not block.
-type Observer func(*Delivery, Outcome)
-
-// Dispatcher plans deliveries and brings them to their outcome. All methods are safe for concurrent use.
+// Dispatcher brings deliveries to their outcome. All methods are safe for concurrent use.
+//
+// A delivery is submitted to its lane. The lane decides what becomes of it (admission), advance carries that out, and work
+// makes the attempts. A goroutine that makes an attempt holds a permit; when it has ended, the permit goes to whoever is
+// next, and the goroutine with it.
 type Dispatcher struct {
-	cfg     Config
-	log     *zap.Logger
-	dir     Directory
-	rules   *egress.Rules
-	client  *post.Client
-	post    exchangeFunc // client.Do
-	slots   *slots
-	metrics *metrics
-	observe []Observer
-	tracer  Tracer                                     // nil: none
-	share   func(account, subscription string) float64 // of maxPerSecond; nil: all of it
+	cfg Config
+	log *zap.Logger
+	dir Directory
 
-	seed   maphash.Seed
-	shards [64]laneShard
+	planner  *Planner
+	renderer *Renderer
+	sender   sender
 
-	submitted atomic.Uint64
-	attempts  atomic.Uint64 // that have ended
-	roomLimit int64
-	waiting   atomic.Int64 // deliveries queued in lanes that are not slow
-	roomMu    sync.Mutex   // guards room
-	room      chan struct{}
+	lanes   lanes
+	permits *semaphore
+	backlog *backlog
+	sweep   sweepList
 
-	slowQueued atomic.Int64 // deliveries queued in slow lanes, all together
-
-	agingMu sync.Mutex // guards aging
-	aging   []*lane    // lanes that had a queue since the last sweep
-
-	stopping atomic.Bool
-	working  sync.WaitGroup // attempts; added to under a lane's lock, and not while stopping
-	parkLog  parkLogger
+	share    func(account, subscription string) float64 // of maxPerSecond; nil: all of it
+	tellLane func(LaneEvent)                            // nil: nobody listens
+	laneLog  laneLogger
+	metrics  *metrics
 	recent   recents
 	watchers watchers
+
+	attempts  atomic.Uint64          // that have ended
+	suspended atomic.Pointer[string] // why; nil: it is not
+	resumed   atomic.Int64           // when that last ended, in Unix nanoseconds
+	stopping  atomic.Bool
+	working   sync.WaitGroup // goroutines that make attempts; added to under a lane's lock, and not while stopping
 }
 
-type laneShard struct {
-	mu    sync.Mutex // guards all below
-	lanes map[laneKey]*lane
-	most  int // lanes held since the map was made
-	_     [32]byte
-}
-
-// maxSlowQueued bounds what waits in all slow lanes together; beyond it their deliveries are deferred at once.
-const maxSlowQueued = 20_000
-
-// sweepEvery is how often queues are searched for what has waited too long.
-const sweepEvery = 100 * time.Millisecond
-
-// idleAfter is how long a lane without work, and with nothing to remember, is kept; crowdedAfter the same where a shard
-// holds more than crowded of them. Making it anew costs a few microseconds, keeping it more than a KiB: where each of a
-// million subscriptions has an event now and then, those of ten seconds were most of the memory.
+// sweepEvery is how often the lanes are looked at whose queues may have waited for too long. A sweep also visits
+// sweepShards shards of lanes and accounts: each of them is visited about once a second.
 const (
-	idleAfter    = 10 * time.Second
-	crowdedAfter = 500 * time.Millisecond
-	crowded      = 512
+	sweepEvery  = 100 * time.Millisecond
+	sweepShards = 7
+	sweepSecond = int(time.Second / sweepEvery)
 )
 
-// sweepShards is how many shards are searched for idle lanes at each sweep: each shard once in 0.8 s.
-const sweepShards = 8
+// accountAgain is how often WaitForAccount looks again.
+const accountAgain = 2 * time.Millisecond
 
 // Option changes a Dispatcher.
 type Option func(*Dispatcher)
-
-// WithObserver adds an observer of outcomes.
-func WithObserver(o Observer) Option {
-	return func(d *Dispatcher) { d.observe = append(d.observe, o) }
-}
 
 // WithShare sets what part of a subscription's maxPerSecond this instance may use, 0 to 1. It is asked a few times a
 // second for each limited lane with work.
@@ -108,110 +82,171 @@ func WithShare(share func(account, subscription string) float64) Option {
 
 // WithTracer has each attempt traced.
 func WithTracer(t Tracer) Option {
-	return func(d *Dispatcher) { d.tracer = t }
+	return func(d *Dispatcher) { d.sender.tracer = t }
 }
 
-// WithClient sets the HTTP client; tests trust other certificates and resolve other names with it.
-func WithClient(c *post.Client) Option {
-	return func(d *Dispatcher) { d.client = c }
+// WithExchange sets what makes the HTTP exchanges, instead of a client of the Dispatcher's own.
+func WithExchange(x Exchange) Option {
+	return func(d *Dispatcher) { d.sender.exchange = x }
 }
 
 // New makes a Dispatcher. Its Run must be running while deliveries are submitted. A nil log or reg is fine.
 func New(cfg Config, dir Directory, log *zap.Logger, reg prometheus.Registerer, opts ...Option) (*Dispatcher, error) {
-	rules, err := egress.New(cfg.Egress)
+	renderer, err := NewRenderer(cfg.Egress, cfg.UserAgent)
 	if err != nil {
-		return nil, fmt.Errorf("egress: %w", err)
+		return nil, err
 	}
 	if log == nil {
 		log = zap.NewNop()
 	}
-	d := &Dispatcher{
-		cfg: cfg, log: log, dir: dir, rules: rules,
-		slots: newSlots(cfg.Delivery.MaxInFlight),
-		seed:  maphash.MakeSeed(),
-		room:  make(chan struct{}),
-		// A single lane's queue must never overflow just because reading is faster than delivering.
-		roomLimit: int64(max(1, cfg.Lanes.Queue*3/4)),
-	}
-	for i := range d.shards {
-		d.shards[i].lanes = make(map[laneKey]*lane)
-	}
+	d := &Dispatcher{cfg: cfg, log: log, dir: dir, planner: NewPlanner(dir), renderer: renderer}
+	d.lanes.init()
+	d.permits = newSemaphore(cfg.Delivery.MaxInFlight, &d.lanes.accounts.count)
+	d.backlog = newBacklog(&cfg.Lanes, &d.lanes.accounts.count)
 	d.recent.init()
 	d.metrics = newMetrics(reg, d)
-	d.parkLog.log = log
+	d.laneLog.log = log
+	d.sender = sender{cfg: &d.cfg.Delivery, seconds: d.metrics.attempts, sizes: d.metrics.batches, stopping: make(chan struct{})}
 	for _, o := range opts {
 		o(d)
 	}
-	if d.client == nil {
-		d.client = post.New(post.Config{ConnectTimeout: cfg.Delivery.ConnectTimeout, Egress: rules})
+	if d.sender.exchange == nil {
+		if d.sender.exchange, err = post.New(cfg.Client(renderer.rules)); err != nil {
+			return nil, err
+		}
 	}
-	if d.post == nil {
-		d.post = d.client.Do
+	if prober, ok := d.sender.exchange.(reach.Prober); ok {
+		d.sender.network = reach.NewMonitor(prober, d.followNetwork, log, reg)
 	}
 	return d, nil
 }
 
-// Run keeps the lanes' clocks until ctx is done. Then attempts under way are broken off, and they, what waits and what
-// is still submitted are deferred (shutdown). When it returns every delivery submitted before has been settled.
+// followNetwork holds everything back while there is a fault of our own.
+func (d *Dispatcher) followNetwork(fault string) {
+	if fault != "" {
+		d.Suspend(fault)
+	} else {
+		d.Resume()
+	}
+}
+
+// NetworkFault is the fault of our own that keeps anything from being sent, in words, and since when; empty where there is
+// none.
+func (d *Dispatcher) NetworkFault() (why string, since time.Time) {
+	if d.sender.network == nil {
+		return "", time.Time{}
+	}
+	return d.sender.network.Fault()
+}
+
+// Suspended reports whether everything is held back.
+func (d *Dispatcher) Suspended() bool { return d.suspended.Load() != nil }
+
+// Planner plans the deliveries that are to be submitted.
+func (d *Dispatcher) Planner() *Planner { return d.planner }
+
+// Renderer writes requests as the Dispatcher sends them.
+func (d *Dispatcher) Renderer() *Renderer { return d.renderer }
+
+// Run keeps the lanes' clocks until ctx is done. Then attempts in flight are broken off, and they, what waits and what
+// is still submitted are deferred (shutdown). When it returns, every delivery submitted before has been settled.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	sweep := time.NewTicker(sweepEvery)
-	defer sweep.Stop()
-	trim := newTrim()
-	// One ticker: with two that are due at once, a synctest bubble breaks the race detector's state (golang/go#78156).
+	defer d.watchNetwork(ctx)()
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	tuner := newTuner()
 	for turn := 0; ; turn++ {
 		select {
 		case <-ctx.Done():
 			d.stop()
 			return nil
-		case now := <-sweep.C:
+		case now := <-tick.C:
 			d.sweepQueues(now)
 			for i := range sweepShards {
-				d.evictIdle(&d.shards[(sweepShards*turn+i)%len(d.shards)], now)
+				d.visit((sweepShards*turn+i)%laneShards, now)
 			}
-			if turn%trimTurns == 0 {
-				d.slots.room.Store(trim.room(now, d.slots.room.Load(), d.slots.limit, d.attempts.Load(), d.slots.waiting.Load() > 0))
-				d.wakeLine()
+			if turn%sweepSecond == 0 {
+				d.permits.refresh()
 			}
+			if turn%tuneTurns == 0 {
+				d.permits.limit.Store(tuner.tuneConcurrency(now, d.permits.limit.Load(), d.permits.maximum, d.attempts.Load(), d.permits.waiting.Load() > 0))
+			}
+			d.wakeWaiters() // the limit, or the shares, may have grown
 		}
 	}
+}
+
+// watchNetwork looks after the network until ctx is done; the function that it returns waits for the end of that.
+func (d *Dispatcher) watchNetwork(ctx context.Context) (wait func()) {
+	var watching sync.WaitGroup
+	if d.sender.network != nil {
+		watching.Go(func() { _ = d.sender.network.Run(ctx) }) // it returns no error
+	}
+	return watching.Wait
 }
 
 // stop settles everything. A lane's lock orders it with whoever submits or resumes: they either see stopping, or
 // what they queued or began is seen here.
 func (d *Dispatcher) stop() {
 	d.stopping.Store(true)
-	d.client.Close()
-	now := time.Now()
-	d.eachLane(func(l *lane) {
-		if l.timer != nil {
-			l.timer.Stop()
-		}
-		d.settleAll(d.flush(l, now, nil))
-	})
+	close(d.sender.stopping)
+	d.sender.exchange.Close()
+	for _, l := range d.lanes.list() {
+		d.resume(l)
+	}
 	d.working.Wait()
 }
 
-func (d *Dispatcher) shard(key laneKey) *laneShard {
-	h := maphash.String(d.seed, key.account)*31 + maphash.String(d.seed, key.subscription)
-	return &d.shards[h%uint64(len(d.shards))]
+// WaitForCapacity returns when more should be read from Kafka, or with ctx's cause when that is done. What waits here
+// within its account's fair share is bounded by it; what an account has waiting beyond that does not count.
+func (d *Dispatcher) WaitForCapacity(ctx context.Context) error { return d.backlog.wait(ctx) }
+
+// WaitForAccount returns when an account should be given more than others wait for: when no more of it waits here than its
+// fair share. It returns ctx's cause when that is done.
+func (d *Dispatcher) WaitForAccount(ctx context.Context, account string) error {
+	for d.backlog.suspended.Load() || d.backlog.accountExceeds(d.lanes.accounts.find(account)) {
+		select {
+		case <-time.After(accountAgain):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
-// lane is the key's lane, locked.
-func (d *Dispatcher) lane(key laneKey) *lane {
-	s := d.shard(key)
-	for {
-		s.mu.Lock()
-		l := s.lanes[key]
-		if l == nil {
-			key = key.clone()
-			l = &lane{key: key, share: 1, comparedTo: d.submitted.Load()}
-			s.lanes[key] = l
-		}
-		s.mu.Unlock()
+// Suspend holds everything back, since a fault of our own keeps attempts from being made: no attempt begins, nothing
+// that waits grows older, and WaitForCapacity waits. why says so in words, for people. Resume ends it.
+func (d *Dispatcher) Suspend(why string) {
+	d.suspended.Store(&why)
+	d.backlog.suspend(true)
+}
+
+// Resume ends what Suspend began.
+func (d *Dispatcher) Resume() {
+	d.resumed.Store(time.Now().UnixNano()) // before a sweep may look at what waited
+	d.suspended.Store(nil)
+	d.backlog.suspend(false)
+}
+
+// Release opens the lane of a subscription on this instance: a cool-down and the hold of a Retry-After end, and deliveries
+// go out at a growing pace. What its configuration says stays: a pause, and the stop that a 410 brought. LaneOpened is told
+// in any case, so that what waits elsewhere is fetched.
+func (d *Dispatcher) Release(account, subscription string) {
+	const why = "released"
+	now := time.Now()
+	if l := d.lanes.find(laneKey{account, subscription}); l != nil {
 		l.mu.Lock()
-		if !l.evicted {
-			return l
+		parked := l.gate.breaker.state == breakerParked || l.gate.breaker.state == breakerProbing
+		l.gate.release(now, l.maximum(&d.cfg.Lanes))
+		if parked {
+			d.laneLog.opened(l, now, why)
+			d.tell(l, LaneUnparked, why)
 		}
+		l.owes = NoReason
 		l.mu.Unlock()
+		defer d.resume(l)
+	}
+	if d.tellLane != nil {
+		d.tellLane(LaneEvent{Account: account, Subscription: subscription, Kind: LaneOpened, Why: why, OwnWaits: true})
 	}
 }

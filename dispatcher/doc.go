@@ -1,5 +1,5 @@
 // Package dispatcher brings deliveries to their outcome: it plans them, attempts them in lanes, and says what became of
-// each (DESIGN.md sections 3 and 4). It speaks outbound HTTP, and nobody else of fanout's does.
+// each (docs/contract.md#lanes). It is the only package of fanout's that speaks outbound HTTP.
 //
 // It promises:
 //

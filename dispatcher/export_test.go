@@ -3,41 +3,58 @@ package dispatcher
 import (
 	"time"
 
-	"fanout/dispatcher/egress"
 	"fanout/dispatcher/post"
+	"fanout/egress"
 	"fanout/subscriptions"
 )
 
-// WithExchange replaces the HTTP client by a receiver in memory.
-func WithExchange(do func(t *egress.Target, head, body []byte, deadline time.Time, resp *post.Response) error) Option {
-	return func(d *Dispatcher) { d.post = do }
+// ExchangeFunc is an Exchange that has nothing to close.
+type ExchangeFunc func(t *egress.Target, head, body []byte, deadline time.Time, resp *post.Response) error
+
+// Do implements Exchange.
+func (f ExchangeFunc) Do(t *egress.Target, head, body []byte, deadline time.Time, resp *post.Response) error {
+	return f(t, head, body, deadline, resp)
 }
+
+// Close implements Exchange.
+func (ExchangeFunc) Close() {}
 
 // Verdict is the pure decision about what an attempt brought back.
 func Verdict(cfg *DeliveryConfig, del *Delivery, err error, resp *post.Response, now time.Time) Outcome {
-	d := Dispatcher{cfg: Config{Delivery: *cfg}}
-	return d.verdict(del, err, resp, now)
+	return verdict(cfg, del, err, resp, now)
 }
 
-// Learned is what the lane's health learns from an outcome.
-func (o *Outcome) Learned() (cause Reason, retryAfter time.Duration) { return o.cause, o.retryAfter }
+// Learned is what the lane's gate learns from an outcome.
+func (o *Outcome) Learned() (cause Reason, hold time.Duration) { return o.cause, o.hold }
 
-// UsedSlots counts the places taken.
-func (d *Dispatcher) UsedSlots() (used, unproven, waiting int64) {
-	return d.slots.used.Load(), d.slots.unproven.Load(), d.slots.waiting.Load()
+// UsedPermits counts the permits in use, and the lanes that wait for one.
+func (d *Dispatcher) UsedPermits() (used, waiting int64) {
+	return d.permits.used.Load(), d.permits.waiting.Load()
 }
 
-// Waiting are the counts of what is queued, in lanes that are not slow and in those that are.
-func (d *Dispatcher) Waiting() (waiting, slow int64) { return d.waiting.Load(), d.slowQueued.Load() }
+// Waiting counts what is queued, within the accounts' fair shares and beyond.
+func (d *Dispatcher) Waiting() (counted, beyond int64) {
+	counted, _ = d.backlog.counted.load()
+	beyond, _ = d.backlog.beyond.load()
+	return counted, beyond
+}
 
 // PlannedWith makes the delivery one that Plan has matched with sub.
 func PlannedWith(del *Delivery, sub *subscriptions.Subscription) { del.sub = sub }
 
-// Deepen is what a worker does first where the receiver speaks TLS.
-func Deepen() { deepen() }
+// GrowStack is what a worker does first where the receiver speaks TLS.
+func GrowStack() { growStack() }
 
-// LaneCount counts the lanes that stand.
-func (d *Dispatcher) LaneCount() (n int) {
-	d.eachLane(func(*lane) { n++ })
-	return n
+// LaneCount counts the lanes that exist.
+func (d *Dispatcher) LaneCount() int { return len(d.lanes.list()) }
+
+// AccountCount counts the accounts that exist.
+func (d *Dispatcher) AccountCount() int { return int(d.lanes.accounts.count.Load()) }
+
+// Reasons is one past the last reason.
+const Reasons = reasons
+
+// VerdictInBatch is Verdict for a delivery that went out in a batch of n.
+func VerdictInBatch(cfg *DeliveryConfig, del *Delivery, n int, err error, resp *post.Response, now time.Time) Outcome {
+	return verdictInBatch(cfg, del, n, err, resp, now)
 }

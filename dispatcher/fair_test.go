@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"fanout/dispatcher"
-	"fanout/dispatcher/egress"
+	"fanout/egress"
 	"fanout/event"
 	"fanout/subscriptions"
 )
@@ -98,7 +98,7 @@ func fairness(b *testing.B, bad int, badAnswer, span time.Duration) {
 	for time.Since(start) < span {
 		due := int(time.Since(start).Seconds() * perSecond)
 		for ; sent < due; sent++ {
-			if err := d.Room(ctx); err != nil {
+			if err := d.WaitForCapacity(ctx); err != nil {
 				b.Fatal(err)
 			}
 			of := good

@@ -1,15 +1,12 @@
 package dispatcher
 
 import (
-	"math"
 	"sync"
 	"time"
 
 	"fanout/subscriptions"
+	"fanout/webhook"
 )
-
-// maxLaneBytes bounds the bodies that wait in one lane.
-const maxLaneBytes = 4 << 20
 
 type laneKey struct{ account, subscription string }
 
@@ -19,42 +16,37 @@ func (k laneKey) clone() laneKey {
 	return laneKey{both[:len(k.account)], both[len(k.account):]}
 }
 
-// lane is everything that one subscription's deliveries share: in-flight limit, queue, health. It exists while there
-// is work or something to remember, and is forgotten after.
+// lane is what the deliveries of one subscription share: the gate that says when attempts may begin, and the queue. It
+// exists while there is work or something to remember.
 type lane struct {
-	key    laneKey
-	inLine place // waits for a place; guarded by slots.mu
+	waiter // among the lanes of its account that wait for a permit
 
-	mu         sync.Mutex // guards all below
-	sub        *subscriptions.Subscription
-	req        *request // built from sub; what a POST looks like
-	version    uint64   // of the directory, when sub was last looked up for what waits
-	health     health
-	head, tail *Delivery // first in, first out
-	queued     int
-	bytes      int
-	inFlight   int
-	slow       bool // its queue does not count towards the dispatcher's waiting
-	listed     bool // the sweeper knows of its queue
-	evicted    bool // the dispatcher has forgotten it: look it up again
-	timer      *time.Timer
-	wakeAt     time.Time // what the timer is set to; zero: not set
+	key     laneKey
+	account *account
 
-	tokens     float64 // maxPerSecond
-	tokensAt   time.Time
-	share      float64   // of maxPerSecond, this instance's
-	sharedAt   time.Time // when it was asked for
-	horizon    time.Time // when the last delivery deferred for lack of room could be served
-	pace       meter     // attempts that ended
-	arrivals   meter     // deliveries submitted, where there is a maxPerSecond
-	latency    float64   // of an attempt, in seconds, smoothed
-	sampled    time.Time // when the last success was kept for Recent
-	submitted  uint64    // deliveries, and of all lanes when this one's count was last compared
-	comparedTo uint64
-	used       time.Time
-	parkedAt   time.Time
+	mu       sync.Mutex // guards all below
+	sub      *subscriptions.Subscription
+	req      *request // made from sub: what its POSTs have in common
+	version  uint64   // of the directory, when sub was last looked up for what waits
+	gate     gate
+	queue    queue
+	drain    drain
+	shrunk   sizeCap // the size of its batches
+	inFlight int
+	lookup   uint64    // the look-up of DNS whose failure it last learned of; 0: none
+	used     time.Time // when it last had work
+	sampled  time.Time // when a success was last kept for Recent
+	arrivals meter     // deliveries submitted, where there is a maxPerSecond
+	timer    *time.Timer
+	wakeAt   time.Time // what the timer is set to; zero: not set
+	owes     Reason    // why it deferred what it has not told to be welcome again; NoReason: there is nothing
+	opened   string    // why it is open again, while it owes
+	probeDue time.Time // the end of the cool-down that LaneProbeDue was last told of
+	listed   bool      // the sweep knows of its queue
+	evicted  bool      // it is forgotten: look it up again
 }
 
+// maximum is how many attempts may ever be in flight at once.
 func (l *lane) maximum(cfg *LanesConfig) int {
 	if l.sub != nil && l.sub.MaxInFlight() > 0 {
 		return min(cfg.MaxInFlight, l.sub.MaxInFlight())
@@ -62,118 +54,55 @@ func (l *lane) maximum(cfg *LanesConfig) int {
 	return cfg.MaxInFlight
 }
 
-// rateNext is when maxPerSecond allows the next attempt; not after now: at once.
-func (l *lane) rateNext(now time.Time) time.Time {
-	if l.sub == nil || l.sub.MaxPerSecond() <= 0 {
-		return time.Time{}
+// unwanted is why a delivery is settled whatever its lane says: its subscription is gone or does not want the event any
+// more, the delivery is too old, or this instance does not know the event while another one does. NoReason says that it is not.
+func unwanted(del *Delivery, sub *subscriptions.Subscription, now time.Time, cfg *DeliveryConfig) Reason {
+	expired := now.Sub(del.FirstSeen) > cfg.maxAge(del.Event)
+	switch {
+	case sub == nil:
+		return Deleted
+	case !sub.Enabled():
+		return Disabled
+	case !del.Event.Known() && expired:
+		return Expired
+	case !del.Event.Known(): // whether it is selected, only those can say that know it
+		return UnknownEvent
+	case !sub.Events().Has(del.Event) || sub.Filters() && !sub.WantsNotification(webhook.NotificationID(del.Body)) && del.Stage != stageTest:
+		return Deselected
+	case sub.Invalid() != "":
+		return InvalidSubscription
+	case expired:
+		return Expired
+	default:
+		return NoReason
 	}
-	rate := l.rate()
-	if l.tokensAt.IsZero() {
-		l.tokens, l.tokensAt = 1, now
-	}
-	if now.After(l.tokensAt) {
-		// Room for 50 ms of credit keeps the pace through coarse timers without letting a burst through.
-		l.tokens = min(l.tokens+rate*now.Sub(l.tokensAt).Seconds(), 1+rate/20)
-		l.tokensAt = now
-	}
-	if l.tokens >= 1 {
-		return time.Time{}
-	}
-	return now.Add(time.Duration((1 - l.tokens) / rate * float64(time.Second)))
 }
 
-// rate is this instance's share of maxPerSecond, which is 0.001 at least.
-func (l *lane) rate() float64 {
-	return max(float64(l.sub.MaxPerSecond())*l.share, 0.0001)
+// admit decides what becomes of the lane's next delivery, which is wanted.
+func (l *lane) admit(del *Delivery, now time.Time, cfg *LanesConfig) admission {
+	switch {
+	case del.Stage == stageTest:
+		return l.gate.admitTest(now, l.inFlight)
+	case l.req.blocked != "":
+		return admission{kind: admitSettle, reason: BlockedDestination}
+	case l.sub.Paused():
+		return admission{kind: admitSettle, reason: Paused, until: now.Add(cfg.ParkMin)}
+	default:
+		return l.gate.admit(now, l.inFlight, cfg)
+	}
 }
 
-// idle is health.idle; and a fresh lane would be allowed an attempt at once, which maxPerSecond may forbid this one.
-func (l *lane) idle(now time.Time, unused time.Duration, cfg *LanesConfig) bool {
-	return l.health.idle(now, unused, cfg) && l.rateNext(now).IsZero()
-}
-
-// admit decides whether the next delivery may be attempted now. See health.admit.
-func (l *lane) admit(now time.Time) (verdict, time.Time, Reason) {
-	if l.sub != nil && l.sub.Paused() {
-		return verdictDefer, time.Time{}, Paused
-	}
-	v, at, reason := l.health.admit(now, l.inFlight)
-	if v != verdictGo {
-		return v, at, reason
-	}
-	if at := l.rateNext(now); at.After(now) {
-		return verdictWait, at, Rate
-	}
-	return verdictGo, time.Time{}, NoReason
-}
-
-// begin takes what admit has allowed.
-func (l *lane) begin(now time.Time) {
-	l.health.begin(now, l.inFlight)
+// begin notes that an attempt begins.
+func (l *lane) begin(del *Delivery) {
 	l.inFlight++
-	if l.sub.MaxPerSecond() > 0 {
-		l.tokens--
+	if del.Stage == stageTest {
+		l.gate.rate.take()
+		return
 	}
+	l.gate.begin()
 }
 
-func (l *lane) push(d *Delivery, now time.Time) {
-	d.queued, d.next = now, nil
-	if l.tail == nil {
-		l.head = d
-	} else {
-		l.tail.next = d
-	}
-	l.tail = d
-	l.queued++
-	l.bytes += len(d.Body)
-}
-
-func (l *lane) pop() *Delivery {
-	d := l.head
-	l.head = d.next
-	if l.head == nil {
-		l.tail = nil
-	}
-	d.next = nil
-	l.queued--
-	l.bytes -= len(d.Body)
-	return d
-}
-
-// unproven is health.unproven.
-func (l *lane) unproven(now time.Time) bool { return l.health.unproven(now, l.inFlight) }
-
-// meter is a pace, a second, smoothed over two seconds.
-type meter struct {
-	value float64
-	at    time.Time
-}
-
-const smoothing = 2.0 // seconds
-
-func (m *meter) now(now time.Time) float64 {
-	gap := now.Sub(m.at).Seconds()
-	if gap <= 0 {
-		return m.value
-	}
-	return m.value * math.Exp(-gap/smoothing)
-}
-
-func (m *meter) count(now time.Time) {
-	m.value = m.now(now) + 1/smoothing
-	if now.After(m.at) {
-		m.at = now
-	}
-}
-
-// ended notes the end of an attempt, for the estimate of how long what waits will wait.
-func (l *lane) ended(now time.Time, took time.Duration) {
-	l.pace.count(now)
-	const weight = 0.125
-	l.latency += weight * (took.Seconds() - l.latency)
-}
-
-// sample says whether a success is kept for Recent: not more of one lane than a few a second.
+// sample says whether a success is kept for Recent: not more than four a second of one lane.
 func (l *lane) sample(now time.Time) bool {
 	if now.Sub(l.sampled) < 250*time.Millisecond {
 		return false
@@ -182,34 +111,32 @@ func (l *lane) sample(now time.Time) bool {
 	return true
 }
 
-// backlogWait is how long a delivery that finds no room should stay away: what was turned away before it is served
-// first, at the lane's pace, so that each makes few rounds through the retry topics. At most 5 minutes: a receiver
-// that has become faster need not wait for an old estimate.
-func (l *lane) backlogWait(now time.Time) time.Duration {
-	// The pace says little of a lane that was idle until now, and what it could do says little of one that fails.
-	pace := max(l.pace.now(now), 1)
-	if l.latency > 0 && l.health.proven {
-		pace = max(pace, l.health.limit/l.latency)
+// estimatedDrain is until when a delivery that finds no room should stay away.
+// short says that permits are what it lacks.
+func (l *lane) estimatedDrain(now time.Time, short bool) time.Time {
+	limit, most := 0.0, 0.0
+	if l.gate.breaker.failures == 0 && !short { // what the lane could do says little of one that fails, or is kept from it
+		limit = l.gate.limit.value
 	}
-	if l.sub != nil && l.sub.MaxPerSecond() > 0 {
-		pace = min(pace, l.rate())
+	if l.gate.rate.perSecond > 0 {
+		most = l.gate.rate.own()
 	}
-	if l.horizon.Before(now) {
-		l.horizon = now.Add(time.Duration(float64(l.queued) / pace * float64(time.Second)))
-	}
-	l.horizon = l.horizon.Add(time.Duration(float64(time.Second) / pace))
-	if limit := now.Add(5 * time.Minute); l.horizon.After(limit) {
-		l.horizon = limit
-	}
-	return l.horizon.Sub(now)
+	size := float64(l.batchSize(now)) // of what one attempt carries
+	return l.drain.estimate(now, l.queue.length, limit*size, most*size)
+}
+
+// forgettable says whether the lane, which has been without work for the given time, has nothing to remember. What it owes
+// because of a pause it remembers for as long as that lasts.
+func (l *lane) forgettable(now time.Time, unused time.Duration, cfg *LanesConfig) bool {
+	return l.gate.forgettable(now, unused, cfg) && (l.owes == NoReason || !l.sub.Paused() && unused > cfg.ParkMax)
 }
 
 // state is what fanout_lanes counts it under.
 func (l *lane) state(now time.Time, cfg *LanesConfig) string {
 	switch {
-	case l.health.state != laneOpen:
+	case l.gate.breaker.state != breakerOpen:
 		return "parked"
-	case l.health.limited(now, l.maximum(cfg)) || l.sub != nil && l.sub.Paused():
+	case l.gate.limited(now, l.maximum(cfg)) || l.sub != nil && l.sub.Paused():
 		return "limited"
 	default:
 		return "open"

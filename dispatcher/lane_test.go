@@ -209,21 +209,15 @@ func TestRetryAfterHoldsTheLane(t *testing.T) {
 	})
 }
 
-// A paused subscription gets nothing, no probe either, and its deliveries stay away for ever longer.
+// A paused subscription gets nothing, no probe either.
 func TestPaused(t *testing.T) {
 	in(t, config(), func(w *world) {
 		w.set("s", `,"paused":true`)
-		del := w.delivery("s")
-		w.d.Submit(del)
-		if out := w.outcome(del); out.Result != dispatcher.Deferred || out.Reason != dispatcher.Paused || !out.LaneWait || time.Until(out.NotBefore) != w.cfg.Lanes.ParkMin {
+		del := w.submit("s")
+		if out := w.outcome(del); out.Result != dispatcher.Deferred || out.Reason != dispatcher.Paused || time.Until(out.NotBefore) != w.cfg.Lanes.ParkMin {
 			t.Errorf("outcome %+v", out.Outcome)
 		}
-		old := w.delivery("s")
-		old.FirstSeen = time.Now().Add(-10 * time.Hour)
-		w.d.Submit(old)
-		if out := w.outcome(old); time.Until(out.NotBefore) != w.cfg.Lanes.ParkMax {
-			t.Errorf("an old one waits %s, want %s", time.Until(out.NotBefore), w.cfg.Lanes.ParkMax)
-		}
+		time.Sleep(time.Hour)
 		if n := len(w.got("s")); n != 0 {
 			t.Errorf("%d requests, want none", n)
 		}
@@ -365,7 +359,7 @@ func TestRoomForALoneLane(t *testing.T) {
 		w.on("s", always(answer{status: 204, after: 10 * time.Millisecond}))
 		var all []*dispatcher.Delivery
 		for range 50_000 {
-			if err := w.d.Room(w.t.Context()); err != nil {
+			if err := w.d.WaitForCapacity(w.t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			all = append(all, w.submit("s"))
@@ -392,7 +386,7 @@ func TestRoomForEverybody(t *testing.T) {
 		turn := make(chan time.Duration, 1)
 		began := time.Now()
 		go func() {
-			if err := w.d.Room(w.t.Context()); err == nil {
+			if err := w.d.WaitForCapacity(w.t.Context()); err == nil {
 				turn <- time.Since(began)
 			}
 		}()
@@ -429,7 +423,7 @@ func TestHangingReceivers(t *testing.T) {
 				var submitted []time.Time
 				for range 120 { // at 4 000 a second, for three seconds in each of which no time-out ends
 					for range 100 {
-						if err := w.d.Room(w.t.Context()); err != nil {
+						if err := w.d.WaitForCapacity(w.t.Context()); err != nil {
 							t.Fatal(err)
 						}
 						id := len(submitted) % lanes
@@ -458,8 +452,8 @@ func TestHangingReceivers(t *testing.T) {
 	}
 }
 
-// With every place taken by receivers that answer slowly, one that nothing is known of gets its turn.
-func TestUnprovenLaneGetsAPlace(t *testing.T) {
+// With every permit in use by receivers that answer slowly, one that fails gets its turn.
+func TestFailingLaneGetsAPermit(t *testing.T) {
 	cfg := config()
 	cfg.Delivery.MaxInFlight = 8
 	in(t, cfg, func(w *world) {
@@ -474,7 +468,7 @@ func TestUnprovenLaneGetsAPlace(t *testing.T) {
 		w.on("bad", always(answer{status: 500, after: time.Millisecond}))
 		first := w.submit("bad")
 		time.Sleep(5 * time.Second)
-		second := w.submit("bad") // its lane is not proven
+		second := w.submit("bad") // its last attempt failed
 		time.Sleep(5 * time.Second)
 		if len(w.got("bad")) != 2 {
 			t.Errorf("%d requests in 10s, want 2 (settled: %v %v)", len(w.got("bad")), w.settled(first), w.settled(second))
@@ -590,47 +584,6 @@ func TestChangeLiftsTheLimit(t *testing.T) {
 			t.Errorf("lane %+v", l)
 		}
 		time.Sleep(time.Second)
-	})
-}
-
-// Hanging receivers hold all places that the unproven may have; one that nothing is known of is served at once.
-func TestFirstAttemptOnCredit(t *testing.T) {
-	cfg := config()
-	cfg.Delivery.MaxInFlight = 8
-	in(t, cfg, func(w *world) {
-		w.set("hang", "")
-		w.on("hang", always(hang))
-		w.submitN("hang", 20)
-		time.Sleep(100 * time.Millisecond)
-		if used, unproven, _ := w.d.UsedSlots(); used != 5 || unproven != 4 {
-			t.Fatalf("%d places are taken, %d by the unproven; want 5 and 4", used, unproven)
-		}
-		w.set("new", "")
-		del := w.submit("new")
-		time.Sleep(100 * time.Millisecond)
-		if !w.settled(del) {
-			t.Error("the new one waits for another's time-out")
-		}
-	})
-}
-
-// A lane that has proved itself leaves the places of the unproven to those that have not.
-func TestProvenLaneChangesPlaces(t *testing.T) {
-	cfg := config()
-	cfg.Delivery.MaxInFlight = 8
-	in(t, cfg, func(w *world) {
-		w.set("s", `,"maxInFlight":3`)
-		w.on("s", always(answer{status: 204, after: 100 * time.Millisecond}))
-		w.submitN("s", 50)
-		time.Sleep(50 * time.Millisecond)
-		if used, unproven, _ := w.d.UsedSlots(); used != 3 || unproven != 2 {
-			t.Errorf("%d places are taken, %d by the unproven; want 3 and 2", used, unproven)
-		}
-		time.Sleep(200 * time.Millisecond)
-		if used, unproven, _ := w.d.UsedSlots(); used != 3 || unproven != 0 {
-			t.Errorf("%d places are taken, %d by the unproven; want 3 and none", used, unproven)
-		}
-		time.Sleep(5 * time.Second)
 	})
 }
 

@@ -2,7 +2,6 @@ package dispatcher_test
 
 import (
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,8 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
-
-	"fanout/dispatcher"
 )
 
 // One line when a lane parks and one when it is back, and the metric says what it is in between.
@@ -95,25 +92,4 @@ func TestParkingLogIsRateLimited(t *testing.T) {
 			t.Errorf("%d lines about what was left out, want 1", n)
 		}
 	})
-}
-
-// An observer is told of each outcome once.
-func TestObserver(t *testing.T) {
-	var mu sync.Mutex // guards seen
-	var seen []dispatcher.Result
-	in(t, config(), func(w *world) {
-		w.set("s", "")
-		w.submit("s")
-		w.submit("nobody")
-		time.Sleep(time.Second)
-		mu.Lock()
-		defer mu.Unlock()
-		if len(seen) != 2 || seen[0] != dispatcher.Discarded || seen[1] != dispatcher.Delivered {
-			t.Errorf("seen %v", seen)
-		}
-	}, dispatcher.WithObserver(func(_ *dispatcher.Delivery, out dispatcher.Outcome) {
-		mu.Lock()
-		defer mu.Unlock()
-		seen = append(seen, out.Result)
-	}))
 }

@@ -60,6 +60,7 @@ func TestModel(t *testing.T) {
 		cfg.Delivery.MaxInFlight = rapid.IntRange(2, 40).Draw(rt, "max_in_flight")
 		cfg.Delivery.Schedule = []time.Duration{5 * time.Second, time.Minute, 5 * time.Minute, 5 * time.Minute}
 		cfg.Delivery.MaxAge = 1000 * time.Hour
+		cfg.Lanes.ParkMax = 5 * time.Minute // the longest tier: what doubles its wait comes back in time
 		cfg.Lanes.MaxInFlight = rapid.IntRange(1, 20).Draw(rt, "lanes.max_in_flight")
 		cfg.Lanes.Queue = rapid.IntRange(1, 60).Draw(rt, "queue")
 		cfg.Lanes.ParkAfter = rapid.IntRange(1, 8).Draw(rt, "park_after")

@@ -12,8 +12,10 @@ import (
 
 	"fanout/dispatcher"
 	"fanout/dispatcher/post"
-	"fanout/dispatcher/webhook"
+	"fanout/egress"
 	"fanout/event"
+	"fanout/subscriptions"
+	"fanout/webhook"
 )
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -83,7 +85,7 @@ func TestRecentIsBounded(t *testing.T) {
 				known++
 			}
 		}
-		if known > 2048 || known < 1500 {
+		if known > 2048 || known < 1500 { // none of them failed
 			t.Errorf("%d subscriptions are remembered, want at most 2048, and nearly", known)
 		}
 		// A burst of successes makes few of them known, a failure always.
@@ -108,6 +110,45 @@ func TestRecentIsBounded(t *testing.T) {
 			if id := fmt.Sprintf("bad%d", i); len(w.d.Recent("a", id)) != 1 {
 				t.Errorf("the failure of %s is not remembered", id)
 			}
+		}
+	})
+}
+
+// However much goes well elsewhere, and however much is deferred, what went wrong at an endpoint is found.
+func TestRecentFailuresOutlastTheSuccessesOfOthers(t *testing.T) {
+	in(t, config(), func(w *world) {
+		w.set("broken", "")
+		w.on("broken", always(answer{status: 500, after: time.Millisecond}))
+		failed := w.submit("broken")
+		time.Sleep(time.Second)
+		w.set("paused", `,"paused":true`)
+		for i := range 20_000 {
+			name := fmt.Sprintf("well%d", i)
+			if i%2 == 1 {
+				name = fmt.Sprintf("paused%d", i)
+				w.set(name, `,"paused":true`)
+			} else {
+				w.set(name, "")
+			}
+			w.submit(name)
+			time.Sleep(time.Millisecond)
+		}
+		if got := w.d.Recent("a", "broken"); len(got) != 1 || got[0].ID != failed.ID || got[0].Status != 500 {
+			t.Errorf("recent attempts of the broken endpoint: %+v", got)
+		}
+		for i := range 6000 { // others that fail do take its place, sooner or later
+			name := fmt.Sprintf("bad%d", i)
+			w.set(name, "")
+			w.on(name, always(answer{status: 500}))
+			w.submit(name)
+			time.Sleep(time.Millisecond)
+		}
+		known := 0
+		for i := range 6000 {
+			known += len(w.d.Recent("a", fmt.Sprintf("bad%d", i)))
+		}
+		if known > 2048 || known < 1500 {
+			t.Errorf("%d failures are remembered, want at most 2048, and nearly", known)
 		}
 	})
 }
@@ -240,13 +281,18 @@ func TestTest(t *testing.T) {
 
 // What a shell makes of the command is the request that would be sent.
 func TestCurl(t *testing.T) {
-	w := newWorld(t, config())
-	sub := w.set("s", `,"secrets":["`+secret+`"],"headers":{"x-note":"it's $HOME"}`)
-	del := w.delivery("s")
-	del.Body = []byte(`{"userId":"o'neill"}`)
+	renderer, err := dispatcher.NewRenderer(egress.Config{}, "fanout/test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, invalid := subscriptions.Parse("a", "s", []byte(`{"url":"https://s.example.com/hook","events":["*"],"secrets":["`+secret+`"],"headers":{"x-note":"it's $HOME"}}`))
+	if invalid != nil {
+		t.Fatal(invalid)
+	}
+	del := &dispatcher.Delivery{ID: "msg_1", Body: []byte(`{"userId":"o'neill"}`)}
 	del.TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	now := time.Unix(1_800_000_000, 0)
-	command, blocked := w.d.Curl(sub, del, now, true)
+	command, blocked := renderer.Curl(sub, del, now, true)
 	if blocked != "" {
 		t.Fatal(blocked)
 	}
@@ -268,10 +314,10 @@ func TestCurl(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
-	if masked, _ := w.d.Curl(sub, del, now, false); strings.Contains(masked, "$HOME") || !strings.Contains(masked, "x-note: …") {
+	if masked, _ := renderer.Curl(sub, del, now, false); strings.Contains(masked, "$HOME") || !strings.Contains(masked, "x-note: …") {
 		t.Errorf("masked: %s", masked)
 	}
-	if text, _ := w.d.Request(sub, del, now); !strings.HasPrefix(text, "POST /hook HTTP/1.1\r\nHost: s.example.com\r\n") || strings.Contains(text, "$HOME") {
+	if text, _ := renderer.Request(sub, del, now); !strings.HasPrefix(text, "POST /hook HTTP/1.1\r\nHost: s.example.com\r\n") || strings.Contains(text, "$HOME") {
 		t.Errorf("request: %q", text)
 	}
 }
@@ -286,7 +332,7 @@ func TestBlockedURL(t *testing.T) {
 		if res, err := w.d.Test(w.t.Context(), sub, event.EmailOpen); err != nil || res.Sent || res.Reason != dispatcher.BlockedDestination {
 			t.Errorf("test: %+v, %v", res, err)
 		}
-		if _, blocked := w.d.Curl(sub, del, time.Now(), false); blocked == "" {
+		if _, blocked := w.d.Renderer().Curl(sub, del, time.Now(), false); blocked == "" {
 			t.Error("a command for what may not be sent")
 		}
 		if n := len(w.got("s")); n != 0 {

@@ -2,147 +2,117 @@ package dispatcher
 
 import "time"
 
-// enqueue lets the delivery wait in the lane, if its bounds allow. The lane is locked.
-func (d *Dispatcher) enqueue(l *lane, del *Delivery, now time.Time) bool {
-	if l.queued >= d.cfg.Lanes.Queue || l.queued > 0 && l.bytes+len(del.Body) > maxLaneBytes {
-		return false
-	}
-	if !l.slow && d.crowds(l, now) {
-		d.markSlow(l)
-	}
-	if l.slow {
-		if d.slowQueued.Load() >= maxSlowQueued {
-			return false
-		}
-		d.slowQueued.Add(1)
-	} else {
-		d.addWaiting(1)
-	}
-	l.push(del, now)
-	if !l.listed {
-		l.listed = true
-		d.agingMu.Lock()
-		d.aging = append(d.aging, l)
-		d.agingMu.Unlock()
-	}
-	return true
+// queue is what waits in a lane. First attempts, what was planned before (retries and replays) and test events wait
+// beside one another, each first in, first out, and take turns: none of them waits for the backlog of another.
+type queue struct {
+	waiting [queueKinds]fifo
+	turn    queueKind // whose turn is next
+	length  int
+	tests   int // of length
+	bytes   int // of bodies
 }
 
-// crowds says whether the lane's queue keeps others from being read: it takes clearly more of the room than its part
-// of the traffic, or its receiver answers nobody. Where all lanes are equally slow, or one has all the traffic, none does: reading waits for them.
-func (d *Dispatcher) crowds(l *lane, now time.Time) bool {
-	const queue, sample = 32, 200
-	waiting, all := d.waiting.Load(), d.submitted.Load()
-	mine, total := l.submitted, all-l.comparedTo
-	switch {
-	case waiting < d.roomLimit/2:
-		return false
-	case l.health.stalled(now, l.inFlight):
-		return true
-	case l.queued < queue || total < sample:
-		return false
-	}
-	l.submitted, l.comparedTo = 0, all
-	return 2*uint64(l.queued)*total > 3*mine*uint64(waiting)
-}
+type queueKind uint8
 
-// markSlow takes the lane's queue out of what Room counts, until it is empty. The lane is locked.
-func (d *Dispatcher) markSlow(l *lane) {
-	l.slow = true
-	d.slowQueued.Add(int64(l.queued))
-	d.addWaiting(-int64(l.queued))
-}
+const (
+	queueFirst queueKind = iota
+	queueAgain
+	queueTest
+	queueKinds
+)
 
-// take removes the first delivery of the queue. The lane is locked.
-func (d *Dispatcher) take(l *lane) *Delivery {
-	del := l.pop()
-	if l.slow {
-		d.slowQueued.Add(-1)
-		if l.queued == 0 {
-			l.slow = false
-		}
-	} else {
-		d.addWaiting(-1)
-	}
-	return del
-}
-
-// settled is a delivery with its outcome, kept until the lane is unlocked.
-type settled struct {
-	del *Delivery
-	out Outcome
-}
-
-// flush empties the queue of a lane that sends nothing for now. The lane is locked.
-func (d *Dispatcher) flush(l *lane, now time.Time, over []settled) []settled {
-	for l.head != nil {
-		if del := d.take(l); !del.Claimed() {
-			over = append(over, settled{del, d.heldOutcome(l, del, now)})
-		}
-	}
-	return over
-}
-
-// heldOutcome is what becomes of a delivery of a lane that sends nothing for now.
-func (d *Dispatcher) heldOutcome(l *lane, del *Delivery, now time.Time) Outcome {
-	if d.stopping.Load() {
-		return shutdownOutcome(now)
-	}
-	if l.req.blocked != "" {
-		return blockedOutcome(l.req)
-	}
-	v, at, reason := l.admit(now)
-	if v == verdictDead {
-		return goneOutcome()
-	}
-	if reason == NoReason {
-		reason = QueueFull
-	}
-	return d.deferral(l, del, now, reason, at)
-}
-
-// deferral puts a delivery off without spending an attempt. The lane is locked.
-func (d *Dispatcher) deferral(l *lane, del *Delivery, now time.Time, reason Reason, until time.Time) Outcome {
-	out := Outcome{Result: Deferred, Reason: reason, Status: del.Last.Status, NotBefore: until}
-	switch reason {
-	case Parked:
-		out.LaneWait = true
-		out.Detail = "parked: " + l.health.why()
-		if !until.After(now) { // a probe is out: should it fail, this is when the next one goes
-			out.NotBefore = now.Add(max(l.health.cooldown, d.cfg.Lanes.ParkMin))
-		}
-	case Paused:
-		// As it waits longer it comes up less often: a pause has no known end.
-		out.LaneWait = true
-		out.NotBefore = now.Add(min(max(now.Sub(del.FirstSeen), d.cfg.Lanes.ParkMin), d.cfg.Lanes.ParkMax))
-	case RetryAfter:
+func kindOf(d *Delivery) queueKind {
+	switch d.Stage {
+	case StageFirst:
+		return queueFirst
+	case stageTest:
+		return queueTest
 	default:
-		out.NotBefore = now.Add(l.backlogWait(now))
+		return queueAgain
 	}
-	return out
 }
 
-func (d *Dispatcher) settle(del *Delivery, out *Outcome) {
-	for _, o := range d.observe {
-		o(del, *out)
+// fifo is a list of deliveries, linked through them.
+type fifo struct{ head, tail *Delivery }
+
+// head is the delivery whose turn is next; nil where nothing waits.
+func (q *queue) head() *Delivery {
+	for range queueKinds {
+		if d := q.waiting[q.turn].head; d != nil {
+			return d
+		}
+		q.turn = (q.turn + 1) % queueKinds
 	}
-	if d.watchers.list.Load() != nil {
-		seen := *out // only then does it have to be on the heap
-		d.watchers.tell(del, &seen)
-	}
-	del.Settler.Settle(del, *out)
+	return nil
 }
 
-// decided settles what was decided without an attempt.
-func (d *Dispatcher) decided(del *Delivery, out *Outcome) {
-	if out.Result != Discarded {
-		d.recent.add(del, out, time.Now())
+// pop removes head, which there must be.
+func (q *queue) pop() *Delivery {
+	d := q.head()
+	f := &q.waiting[q.turn]
+	if f.head = d.next; f.head == nil {
+		f.tail = nil
 	}
-	d.settle(del, out)
+	d.next = nil
+	if q.turn == queueTest {
+		q.tests--
+	}
+	q.turn = (q.turn + 1) % queueKinds
+	q.length--
+	q.bytes -= len(d.Body)
+	return d
 }
 
-func (d *Dispatcher) settleAll(over []settled) {
-	for i := range over {
-		d.decided(over[i].del, &over[i].out)
+// take removes the next delivery, other than a test event, for which fits is true; nil where there is none.
+func (q *queue) take(fits func(*Delivery) bool) *Delivery {
+	for range queueKinds {
+		if d := q.waiting[q.turn].head; d != nil && q.turn != queueTest && fits(d) {
+			return q.pop()
+		}
+		q.turn = (q.turn + 1) % queueKinds
 	}
+	return nil
+}
+
+// push adds a delivery that begins to wait at the time now.
+func (q *queue) push(d *Delivery, now time.Time) {
+	f := q.count(d, now)
+	d.next = nil
+	if f.tail == nil {
+		f.head = d
+	} else {
+		f.tail.next = d
+	}
+	f.tail = d
+}
+
+// pushFront adds a delivery that has waited before, and comes first again.
+func (q *queue) pushFront(d *Delivery, now time.Time) {
+	f := q.count(d, now)
+	if d.next = f.head; f.tail == nil {
+		f.tail = d
+	}
+	f.head = d
+}
+
+// count notes that a delivery begins to wait, and returns the list that it belongs to.
+func (q *queue) count(d *Delivery, now time.Time) *fifo {
+	d.queued = now
+	kind := kindOf(d)
+	if kind == queueTest {
+		q.tests++
+	}
+	q.length++
+	q.bytes += len(d.Body)
+	return &q.waiting[kind]
+}
+
+// oldest is since when the one waits that has waited longest; zero where nothing waits.
+func (q *queue) oldest() (at time.Time) {
+	for i := range q.waiting {
+		if d := q.waiting[i].head; d != nil && (at.IsZero() || d.queued.Before(at)) {
+			at = d.queued
+		}
+	}
+	return at
 }

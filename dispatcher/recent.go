@@ -21,13 +21,16 @@ type Attempt struct {
 	Reason       Reason
 	Status       int
 	Took         time.Duration
+	Batch        string // the webhook-id of the request, where the delivery went out in a batch
+	BatchSize    int    // how many deliveries that had
 	Detail       string
 	NotBefore    time.Time // of Retry and Deferred
 	Body         []byte    // the request's, at most its first KiB
 	Response     []byte    // at most its first KiB; of failures only
 }
 
-// Bounds of what Recent remembers: at most 2 048 subscriptions with 20 attempts of a few KiB each.
+// Bounds of what Recent remembers: 2 048 subscriptions with a failure, and as many without, each with 20 attempts of a few KiB
+// at most.
 const (
 	recentShards    = 16
 	recentPerShard  = 128
@@ -45,19 +48,23 @@ const decisionEvery = time.Second
 // has one now and then, every delivery would else pay for a history that nobody will have looked at before it goes.
 const replaceEvery = 50 * time.Millisecond
 
-// recents remembers the last attempts of the subscriptions that were last busy, failures for longest.
+// recents remembers the last attempts of the subscriptions that were last busy. Those that failed make way only for others
+// that fail: whoever looks for what is wrong with an endpoint finds it, however much goes well elsewhere.
 type recents struct {
-	shards [recentShards]struct {
-		mu        sync.Mutex // guards all below, and what histories hold
-		histories map[laneKey]*history
-		replaced  time.Time // when a history last had to go for a success
-	}
+	shards [recentShards]recentShard
+}
+
+type recentShard struct {
+	mu       sync.Mutex           // guards all below, and what histories hold
+	failed   map[laneKey]*history // with a failure
+	well     map[laneKey]*history // without
+	replaced time.Time            // when a history last had to go for a success
 }
 
 // history has a ring for each kind, so that successes do not push out failures.
 type history struct {
 	key                            laneKey
-	used                           time.Time
+	used                           time.Time // when it was last busy; of one with a failure, when it last failed
 	failures, successes, decisions ring
 }
 
@@ -89,7 +96,7 @@ func (r *ring) last() (at time.Time) {
 
 func (r *recents) init() {
 	for i := range r.shards {
-		r.shards[i].histories = make(map[laneKey]*history)
+		r.shards[i].failed, r.shards[i].well = make(map[laneKey]*history), make(map[laneKey]*history)
 	}
 }
 
@@ -98,21 +105,10 @@ func (r *recents) add(del *Delivery, out *Outcome, now time.Time) {
 	s := &r.shards[shardOf(del.Account, del.Subscription)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.histories[laneKey{del.Account, del.Subscription}]
+	h := s.history(laneKey{del.Account, del.Subscription}, out, now)
 	if h == nil {
-		if len(s.histories) >= recentPerShard {
-			if out.Result == Delivered {
-				if now.Sub(s.replaced) < replaceEvery {
-					return
-				}
-				s.replaced = now
-			}
-			forgetOldest(s.histories)
-		}
-		h = &history{key: laneKey{del.Account, del.Subscription}.clone()}
-		s.histories[h.key] = h
+		return
 	}
-	h.used = now
 	var a *Attempt
 	switch {
 	case out.Result == Delivered:
@@ -130,11 +126,55 @@ func (r *recents) add(del *Delivery, out *Outcome, now time.Time) {
 	a.Body = append(body, a.Body...)
 }
 
+// history is where the outcome is kept; nil: it is not. The shard is locked.
+func (s *recentShard) history(key laneKey, out *Outcome, now time.Time) *history {
+	failed := out.Attempted && out.Result != Delivered
+	h := s.failed[key]
+	switch {
+	case h != nil && failed:
+		h.used = now
+		return h
+	case h != nil:
+		return h
+	}
+	if h = s.well[key]; h == nil {
+		if !failed && len(s.well) >= recentPerShard && out.Result == Delivered {
+			if now.Sub(s.replaced) < replaceEvery {
+				return nil
+			}
+			s.replaced = now
+		}
+		h = &history{key: key.clone()}
+	}
+	in := s.well
+	if failed {
+		delete(s.well, key)
+		in = s.failed
+	}
+	if in[h.key] == nil {
+		if len(in) >= recentPerShard {
+			forgetOldest(in)
+		}
+		in[h.key] = h
+	}
+	h.used = now
+	return h
+}
+
+// find is what is kept of a subscription; nil: nothing. The shard is locked.
+func (s *recentShard) find(key laneKey) *history {
+	if h := s.failed[key]; h != nil {
+		return h
+	}
+	return s.well[key]
+}
+
 // newAttempt describes an outcome; the body is still the delivery's.
 func newAttempt(del *Delivery, out *Outcome, now time.Time) Attempt {
 	a := Attempt{
 		Time: now, ID: del.ID, Account: del.Account, Subscription: del.Subscription, Event: del.Event, Stage: del.Stage,
 		Result: out.Result, Reason: out.Reason, Status: out.Status, Took: out.Took, Detail: out.Detail,
+		Batch: out.Batch, BatchSize: out.BatchSize,
 		NotBefore: out.NotBefore, Body: del.Body[:min(len(del.Body), recentBody)], Response: out.Response,
 	}
 	if out.Attempted {
@@ -166,7 +206,7 @@ func (d *Dispatcher) Recent(account, subscription string) []Attempt {
 	s := &d.recent.shards[shardOf(account, subscription)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.histories[laneKey{account, subscription}]
+	h := s.find(laneKey{account, subscription})
 	if h == nil {
 		return nil
 	}

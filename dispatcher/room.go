@@ -1,41 +1,67 @@
 package dispatcher
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
-// roomAgain is how soon whoever waits in Room looks again: the count need not fall to half of the bound where others take
-// what becomes free.
-const roomAgain = 100 * time.Millisecond
-
-// Room waits until more should be read from Kafka: what has been read and waits for a receiver that keeps up is
-// bounded. What waits for slow receivers does not count; its bounds are the lanes'.
-func (d *Dispatcher) Room(ctx context.Context) error {
-	for d.waiting.Load() >= d.roomLimit {
-		d.roomMu.Lock()
-		room := d.room
-		d.roomMu.Unlock()
-		if d.waiting.Load() < d.roomLimit {
-			return nil
-		}
-		select {
-		case <-room:
-		case <-time.After(roomAgain):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+// Room is how many more deliveries of a subscription its lane takes now without deferring any, of those that wait in the retry
+// topics. open is false where they are better left there: the lane sends nothing for a while, or they would not be sent at all.
+// LaneOpened, or LaneProbeDue, is told once that has changed.
+func (d *Dispatcher) Room(account, subscription string) (n int, open bool) {
+	sub := d.dir.Lookup(account, subscription)
+	if sub == nil || !sub.Enabled() || sub.Paused() || sub.Invalid() != "" {
+		return 0, false
 	}
-	return nil
+	if d.suspended.Load() != nil || d.stopping.Load() || d.backlog.accountExceeds(d.lanes.accounts.find(account)) {
+		return 0, true
+	}
+	l := d.lanes.find(laneKey{account, subscription})
+	if l == nil {
+		return minLimit, true
+	}
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.evicted {
+		return minLimit, true
+	}
+	if !l.sub.Same(sub) {
+		d.adopt(l, sub, now)
+	}
+	if l.req.blocked != "" {
+		return 0, false
+	}
+	if n, open = l.room(now, d.cfg.Lanes.QueueAge); open && d.backlog.exceedsFairShare(l) {
+		n = 0
+	}
+	return n, open
 }
 
-// addWaiting moves the count that Room looks at, and wakes those who wait there, all at once, when it falls to half of the bound.
-func (d *Dispatcher) addWaiting(n int64) {
-	after := d.waiting.Add(n)
-	if n < 0 && after <= d.roomLimit/2 && after-n > d.roomLimit/2 {
-		d.roomMu.Lock()
-		close(d.room)
-		d.room = make(chan struct{})
-		d.roomMu.Unlock()
+// room is the same as far as the lane, which is locked, can tell. More than it sends within a second is not called for at once.
+func (l *lane) room(now time.Time, queueAge time.Duration) (n int, open bool) {
+	g, b := &l.gate, &l.gate.breaker
+	switch {
+	case b.state == breakerGone, b.state == breakerParked && now.Before(b.until), now.Before(g.hold):
+		if l.owes == NoReason {
+			l.owes = Parked // what waits in the retry topics is to be fetched when it opens
+		}
+		return 0, false
+	case b.state == breakerParked && l.inFlight == 0 && l.queue.length == 0:
+		return 1, true // the probe
+	case b.state != breakerOpen:
+		return 0, true
 	}
+	size := l.batchSize(now) // of what one request carries
+	n = (int(g.limit.value)-l.inFlight)*size - l.queue.length
+	within := func(pace float64) int { return max(1, int(pace))*size - l.queue.length }
+	if b.failures == 0 && l.drain.latency < queueAge.Seconds()/2 { // else what waits for an attempt to end waits for too long
+		n = max(n, int(l.drain.pace.now(now))*size-l.queue.length)
+	}
+	if g.ramp.active(now) {
+		n = min(n, within(g.ramp.pace(now)))
+	}
+	if g.rate.perSecond > 0 {
+		if n = min(n, within(g.rate.own())); g.rate.next(now).Sub(now) > queueAge/2 {
+			n = 0
+		}
+	}
+	return max(0, n), true
 }

@@ -21,10 +21,11 @@ type LaneStatus struct {
 	InFlight     int
 	Limit        int // attempts allowed at once, for now
 	Maximum      int // what Limit may grow to
+	Batch        int // deliveries in one request, at most, for now; 0: each goes out by itself
 	Queued       int
 	OldestQueued time.Time // since when the first one waits; zero where none does
 	Failures     int       // in a row
-	Pace         float64   // attempts that ended a second, smoothed over 2 s
+	Pace         float64   // deliveries whose attempts ended a second, smoothed over 2 s
 	MaxPerSecond float64   // this instance's part of the subscription's; 0 where it asks for no bound
 }
 
@@ -33,8 +34,8 @@ type LaneStatus struct {
 func (d *Dispatcher) Lanes(keep func(*LaneStatus) bool) []LaneStatus {
 	now := time.Now()
 	var all []LaneStatus
-	d.eachLane(func(l *lane) {
-		if s := l.status(now, &d.cfg.Lanes); keep == nil || keep(&s) {
+	d.lanes.each(func(l *lane) {
+		if s := d.status(l, now); keep == nil || keep(&s) {
 			all = append(all, s)
 		}
 	})
@@ -46,76 +47,83 @@ func (d *Dispatcher) Lanes(keep func(*LaneStatus) bool) []LaneStatus {
 
 // Lane is one subscription's lane; false where it has none.
 func (d *Dispatcher) Lane(account, subscription string) (LaneStatus, bool) {
-	key := laneKey{account, subscription}
-	s := d.shard(key)
-	s.mu.Lock()
-	l := s.lanes[key]
-	s.mu.Unlock()
+	l := d.lanes.find(laneKey{account, subscription})
 	if l == nil {
 		return LaneStatus{}, false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.status(time.Now(), &d.cfg.Lanes), true
+	return d.status(l, time.Now()), true
 }
 
-func (l *lane) status(now time.Time, cfg *LanesConfig) LaneStatus {
+// status is what the lane, which is locked, is doing.
+func (d *Dispatcher) status(l *lane, now time.Time) LaneStatus {
+	cfg, g := &d.cfg.Lanes, &l.gate
 	s := LaneStatus{
 		Account: l.key.account, Subscription: l.key.subscription, State: l.state(now, cfg),
-		InFlight: l.inFlight, Limit: int(l.health.limit), Maximum: l.maximum(cfg), Queued: l.queued,
-		Failures: l.health.failures, Pace: l.pace.now(now),
+		InFlight: l.inFlight, Limit: int(g.limit.value), Maximum: l.maximum(cfg), Queued: l.queue.length,
+		OldestQueued: l.queue.oldest(), Failures: g.breaker.failures, Pace: l.drain.pace.now(now),
 	}
-	if l.head != nil {
-		s.OldestQueued = l.head.queued
+	if l.batches() {
+		s.Batch = l.batchSize(now)
 	}
-	if l.health.failures > 0 {
-		s.Since = l.health.since
+	if g.breaker.failures > 0 {
+		s.Since = g.breaker.since
 	}
-	if l.sub != nil && l.sub.MaxPerSecond() > 0 {
-		s.MaxPerSecond = l.rate()
+	if g.rate.perSecond > 0 {
+		s.MaxPerSecond = g.rate.own()
 	}
-	s.Why, s.Until = l.why(now, cfg)
+	if s.Why, s.Until = l.why(now, cfg); d.suspended.Load() != nil {
+		s.Why, s.Until = "nothing is sent: "+*d.suspended.Load(), time.Time{}
+	}
 	return s
 }
 
 // why is the reason of the state, for people, and when it ends if that is known.
 func (l *lane) why(now time.Time, cfg *LanesConfig) (string, time.Time) {
-	h := &l.health
+	g := &l.gate
+	b := &g.breaker
 	switch {
+	case b.state == breakerGone:
+		return "410 Gone: nothing is sent until its configuration changes", time.Time{}
 	case l.sub != nil && l.sub.Paused():
 		return "paused by its configuration", time.Time{}
-	case h.state == laneGone:
-		return "410 Gone: nothing is sent until the subscription's configuration changes", time.Time{}
-	case now.Before(h.hold):
-		return "the receiver asked for a pause (Retry-After)", h.hold
-	case h.state == laneProbe:
-		return "parked, a probe is under way: " + h.why(), time.Time{}
-	case h.state == laneParked && now.Before(h.until):
-		return "parked: " + h.why(), h.until
-	case h.state == laneParked:
-		return "parked, the next delivery is a probe: " + h.why(), time.Time{}
-	case h.ramping(now):
-		return "coming back at a growing pace, now " + strconv.Itoa(int(h.rampPace(now))) + " attempts a second", time.Time{}
-	case h.failures > 0:
-		return h.why(), time.Time{}
-	case h.limited(now, l.maximum(cfg)):
-		return "held to " + strconv.Itoa(int(h.limit)) + " attempts at once after failures", time.Time{}
+	case now.Before(g.hold):
+		return "the receiver asked for a pause (Retry-After)", g.hold
+	case b.state == breakerProbing:
+		return "parked, a probe is in flight: " + b.why(), time.Time{}
+	case b.state == breakerParked && now.Before(b.until):
+		return "parked: " + b.why(), b.until
+	case b.state == breakerParked:
+		return "parked, the next delivery is a probe: " + b.why(), time.Time{}
+	case g.ramp.active(now):
+		return "opened again, at a growing pace: now " + strconv.Itoa(int(g.ramp.pace(now))) + " attempts a second", time.Time{}
+	case b.failures > 0:
+		return b.why(), time.Time{}
+	case g.limited(now, l.maximum(cfg)):
+		return "held to " + strconv.Itoa(int(g.limit.value)) + " attempts at once after failures", time.Time{}
+	case l.batches() && now.Before(l.shrunk.until):
+		return "held to " + strconv.Itoa(l.batchSize(now)) + " deliveries in one request: the receiver answered 413 to more", l.shrunk.until
+	case l.owes == Rate:
+		return "more is due than maxPerSecond allows: some waits in the retry topics", time.Time{}
+	case l.owes == QueueFull:
+		return "more is due than the receiver answers in time: some waits in the retry topics", time.Time{}
 	default:
 		return "", time.Time{}
 	}
 }
 
-// Demand is how much waits here for each subscription that shares a maxPerSecond with other instances: what is queued,
-// or under way, and what a second brings. What is deferred waits in Kafka, and comes up wherever its partition is then.
+// Demand is how much waits here for each subscription that shares a maxPerSecond with other instances: what is queued
+// or in flight, and what a second brings. What is deferred waits in Kafka, and is due wherever its partition is then.
 // Idle ones are left out.
 func (d *Dispatcher) Demand() subscriptions.Demand {
 	demand := make(subscriptions.Demand)
 	now := time.Now()
-	d.eachLane(func(l *lane) {
-		if l.sub == nil || l.sub.MaxPerSecond() <= 0 {
+	d.lanes.each(func(l *lane) {
+		if l.gate.rate.perSecond <= 0 {
 			return
 		}
-		waiting := float64(l.queued + l.inFlight)
+		waiting := float64(l.queue.length + l.inFlight)
 		if waiting += l.arrivals.now(now); waiting >= 0.01 {
 			demand[subscriptions.DemandKey(l.key.account, l.key.subscription)] = waiting
 		}

@@ -1,105 +1,109 @@
 package dispatcher
 
 import (
-	"maps"
+	"sync"
 	"time"
 )
 
-// sweepQueues defers what has waited in a lane for longer than its bound. Waiting for a place that other lanes hold
-// does not count. It also wakes a queue that nothing holds back any more, since a changed configuration or share of
-// the rate announces itself to nobody.
+// sweepList is the lanes whose queues are looked at every sweepEvery.
+type sweepList struct {
+	mu    sync.Mutex // guards lanes
+	lanes []*lane    // each once: lane.listed says that it is there
+}
+
+func (s *sweepList) add(lanes ...*lane) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lanes = append(s.lanes, lanes...)
+}
+
+func (s *sweepList) take() []*lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lanes := s.lanes
+	s.lanes = nil
+	return lanes
+}
+
+// sweepQueues lets each lane go on that has a queue: deliveries there may have grown too old, and a changed configuration or
+// share of the rate announces itself to nobody.
 func (d *Dispatcher) sweepQueues(now time.Time) {
-	d.agingMu.Lock()
-	lanes := d.aging
-	d.aging = nil
-	d.agingMu.Unlock()
+	lanes := d.sweep.take()
 	var over []settled
-	keep := lanes[:0]
+	left := lanes[:0]
 	for _, l := range lanes {
-		lined := d.slots.lined(l)
-		idle := false
 		l.mu.Lock()
 		d.refreshShare(l, now)
-		if !lined {
-			over, idle = d.shed(l, now, over)
-		}
-		if l.head != nil && !l.slow && d.crowds(l, now) { // nothing may be read that would find it out
-			d.markSlow(l)
-		}
-		if l.head != nil {
-			keep = append(keep, l)
-		} else {
-			l.listed = false
+		d.advance(l, nil, noPermit, now, &over)
+		if l.listed = l.queue.length > 0; l.listed {
+			left = append(left, l)
 		}
 		l.mu.Unlock()
 		d.settleAll(over)
 		clear(over)
 		over = over[:0]
-		if idle {
-			d.resume(l, false, false)
-			d.wakeLine()
-		}
 	}
-	clear(lanes[len(keep):])
-	d.agingMu.Lock()
-	d.aging = append(keep, d.aging...)
-	d.agingMu.Unlock()
+	clear(lanes[len(left):])
+	d.sweep.add(left...)
 }
 
-// shed defers the head of the queue for as long as it is too old. It reports whether the queue could go on. The lane
-// is locked.
-func (d *Dispatcher) shed(l *lane, now time.Time, over []settled) ([]settled, bool) {
-	for l.head != nil {
-		v, at, reason := l.admit(now)
-		switch {
-		case v == verdictGo:
-			return over, true
-		case v == verdictDead:
-			return d.flush(l, now, over), false
-		case now.Sub(l.head.queued) <= d.cfg.Lanes.QueueAge:
-			return over, false
-		case v == verdictWait:
-			at = time.Time{} // that is when to ask again, not how long it will take
+// visit looks after the lanes and accounts of a shard: it samples their loads, tells which lanes are open again, and forgets
+// those that have no work and nothing to remember.
+func (d *Dispatcher) visit(shard int, now time.Time) {
+	d.lanes.accounts.sweep(shard, now)
+	d.lanes.visit(shard, now, func(l *lane) {
+		l.load.sample()
+		if l.owes != NoReason {
+			d.follow(l, now)
+			d.tellOpened(l, now)
 		}
-		del := d.take(l)
-		if !del.Claimed() {
-			over = append(over, settled{del, d.deferral(l, del, now, reason, at)})
-		}
-	}
-	return over, false
+	}, func(l *lane, unused time.Duration) bool {
+		return l.forgettable(now, unused, &d.cfg.Lanes) || d.orphaned(l)
+	})
 }
 
-// orphaned says that a 410 need not be remembered any more: its subscription is gone, and one that comes in its place is
-// another configuration.
-func (d *Dispatcher) orphaned(key laneKey, l *lane) bool {
-	return l.health.state == laneGone && d.dir.Lookup(key.account, key.subscription) == nil
-}
-
-// evictIdle forgets the lanes of a shard that have no work and nothing to remember.
-func (d *Dispatcher) evictIdle(s *laneShard, now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.most = max(s.most, len(s.lanes))
-	keep := idleAfter
-	if len(s.lanes) > crowded {
-		keep = crowdedAfter
-	}
-	for key, l := range s.lanes {
-		l.mu.Lock()
-		unused := now.Sub(l.used)
-		if l.inFlight == 0 && l.head == nil && !l.listed && unused > keep && (l.idle(now, unused, &d.cfg.Lanes) || d.orphaned(key, l)) {
-			l.evicted = true
-			if l.timer != nil {
-				l.timer.Stop()
+// follow lets a lane, which is locked, follow the directory although nothing arrives.
+func (d *Dispatcher) follow(l *lane, now time.Time) {
+	if version := d.dir.Version(); l.version != version && l.queue.length == 0 {
+		sub := d.dir.Lookup(l.key.account, l.key.subscription)
+		if sub != nil && sub.Enabled() && sub.Invalid() == "" {
+			if l.version = version; !l.sub.Same(sub) {
+				d.adopt(l, sub, now)
 			}
-			delete(s.lanes, key)
 		}
-		l.mu.Unlock()
 	}
-	// A map keeps the memory of the most it ever held.
-	if s.most > 256 && len(s.lanes) < s.most/4 {
-		lanes := make(map[laneKey]*lane, len(s.lanes))
-		maps.Copy(lanes, s.lanes)
-		s.lanes, s.most = lanes, len(lanes)
+}
+
+// tellOpened tells that what the lane, which is locked, has deferred is welcome again, once that is so.
+func (d *Dispatcher) tellOpened(l *lane, now time.Time) {
+	if l.queue.length > 0 || l.sub.Paused() || l.req.blocked != "" || d.suspended.Load() != nil {
+		return
 	}
+	if adm := l.gate.admit(now, l.inFlight, &d.cfg.Lanes); adm.kind != admitStart {
+		return
+	}
+	if b := &l.gate.breaker; b.state != breakerOpen {
+		if !l.probeDue.Equal(b.until) {
+			l.probeDue = b.until
+			d.tell(l, LaneProbeDue, "the cool-down is over")
+		}
+		return
+	}
+	if l.opened == "" {
+		l.opened = "it has room again"
+	}
+	d.tell(l, LaneOpened, l.opened)
+	l.owes, l.opened = NoReason, ""
+}
+
+func (d *Dispatcher) tell(l *lane, kind LaneEventKind, why string) {
+	if d.tellLane != nil {
+		d.tellLane(LaneEvent{Account: l.key.account, Subscription: l.key.subscription, Kind: kind, Why: why, OwnWaits: kind == LaneOpened && why == whyChanged})
+	}
+}
+
+// orphaned says that a 410, or a pause, need not be remembered any more: its subscription is gone, and one that comes in its
+// place is another configuration.
+func (d *Dispatcher) orphaned(l *lane) bool {
+	return d.dir.Lookup(l.key.account, l.key.subscription) == nil && (l.gate.breaker.state == breakerGone || l.owes != NoReason)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -15,11 +14,11 @@ import (
 const maxDetail = 512
 
 // verdict turns what an attempt brought back into its outcome. It is pure.
-func (d *Dispatcher) verdict(del *Delivery, err error, resp *post.Response, now time.Time) Outcome {
+func verdict(cfg *DeliveryConfig, del *Delivery, err error, resp *post.Response, now time.Time) Outcome {
 	if err != nil {
-		return failed(&d.cfg.Delivery, del, err, now)
+		return failed(cfg, del, err, now)
 	}
-	return answered(&d.cfg.Delivery, del, resp, now)
+	return answered(cfg, del, resp, now)
 }
 
 // answered is the outcome of an attempt that got a status.
@@ -33,18 +32,79 @@ func answered(cfg *DeliveryConfig, del *Delivery, resp *post.Response, now time.
 		if status == http.StatusGone {
 			reason = Gone
 		}
-		return Outcome{Result: Dead, Reason: reason, Status: status, Detail: statusText(status)}
+		return Outcome{Result: Dead, Reason: reason, Status: status, Detail: statusDetail(resp, now)}
 	}
-	out := again(cfg, del, now, StatusFailed)
+	return answeredBadly(again(cfg, del, now, StatusFailed), resp, now)
+}
+
+// answeredBadly completes the outcome of an attempt whose answer has that status.
+func answeredBadly(out Outcome, resp *post.Response, now time.Time) Outcome {
+	status := resp.Status
 	out.Status = status
-	out.Detail = statusText(status)
-	if wait, ok := post.ParseRetryAfter(resp.RetryAfter, now); ok {
-		out.retryAfter = wait
+	out.Detail = statusDetail(resp, now)
+	if wait, ok := ParseRetryAfter(resp.RetryAfter, now); ok {
+		if speaksForReceiver(status) {
+			out.hold = wait
+		}
 		if at := now.Add(wait); out.Result == Retry && at.After(out.NotBefore) {
 			out.NotBefore = at
 		}
 	}
 	return out
+}
+
+// verdictInBatch is the outcome of a delivery that went out in a batch of n. It says what its next batch may not exceed.
+func verdictInBatch(cfg *DeliveryConfig, del *Delivery, n int, err error, resp *post.Response, now time.Time) Outcome {
+	if err != nil { // no answer: what the last one was still holds
+		out := verdict(cfg, del, err, resp, now)
+		out.BatchMax, out.BatchRefused = del.BatchMax, del.BatchRefused
+		return out
+	}
+	if !refusesBatch(cfg, resp.Status) {
+		out := verdict(cfg, del, nil, resp, now)
+		out.BatchMax = del.BatchMax
+		return out
+	}
+	out := verdict(cfg, del, nil, resp, now)
+	if n > 1 { // another delivery may be the one that is refused: nobody dies for it
+		out = answeredBadly(againInBatch(cfg, del, now), resp, now)
+	}
+	out.BatchMax, out.BatchRefused = max(1, n/2), true
+	return out
+}
+
+// refusesBatch says whether a status may mean one delivery of a batch only: a 4xx, or a status that is listed as permanent.
+func refusesBatch(cfg *DeliveryConfig, status int) bool {
+	switch {
+	case status >= 200 && status <= 299 || status == http.StatusGone:
+		return false
+	case slices.Contains(cfg.PermanentStatuses, status):
+		return true
+	case tooLarge(status) || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests:
+		return false
+	default:
+		return status >= 400 && status <= 499
+	}
+}
+
+func tooLarge(status int) bool { return status == http.StatusRequestEntityTooLarge }
+
+// againInBatch is again where a batch was refused: a delivery that has no attempt left has one more, alone.
+func againInBatch(cfg *DeliveryConfig, del *Delivery, now time.Time) Outcome {
+	out := again(cfg, del, now, StatusFailed)
+	if out.Result != Dead {
+		return out
+	}
+	wait := time.Duration(0)
+	if n := len(cfg.Schedule); n > 0 {
+		wait = cfg.Schedule[n-1]
+	}
+	return Outcome{Result: Retry, Reason: StatusFailed, NotBefore: now.Add(wait), cause: StatusFailed}
+}
+
+// speaksForReceiver says whether a Retry-After with that status is about all requests, and not about this one alone.
+func speaksForReceiver(status int) bool {
+	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
 }
 
 // failed is the outcome of an attempt that got no status.
@@ -56,9 +116,9 @@ func failed(cfg *DeliveryConfig, del *Delivery, err error, now time.Time) Outcom
 	reason := Connection
 	switch e.Kind {
 	case post.Blocked:
-		return Outcome{Result: Dead, Reason: BlockedDestination, Detail: clip(e.Detail)}
+		return settlement(del, BlockedDestination, e.Detail)
 	case post.Canceled:
-		return shutdownOutcome(now)
+		return settlement(del, Shutdown, "")
 	case post.Timeout:
 		reason = Timeout
 	case post.DNS:
@@ -70,7 +130,7 @@ func failed(cfg *DeliveryConfig, del *Delivery, err error, now time.Time) Outcom
 	case post.Connection:
 	}
 	out := again(cfg, del, now, reason)
-	out.Detail = clip(e.Detail)
+	out.Detail, out.lookup = Detail(e.Detail), e.Lookup
 	return out
 }
 
@@ -82,31 +142,8 @@ func again(cfg *DeliveryConfig, del *Delivery, now time.Time, cause Reason) Outc
 	return Outcome{Result: Retry, Reason: cause, NotBefore: now.Add(cfg.Schedule[del.Attempts]), cause: cause}
 }
 
-func goneOutcome() Outcome {
-	return Outcome{
-		Result: Dead, Reason: Gone, Status: http.StatusGone,
-		Detail: "the receiver answered 410 Gone before; nothing is sent until the subscription's configuration changes",
-	}
-}
-
-func shutdownOutcome(now time.Time) Outcome {
-	return Outcome{Result: Deferred, Reason: Shutdown, NotBefore: now}
-}
-
-func blockedOutcome(req *request) Outcome {
-	return Outcome{Result: Dead, Reason: BlockedDestination, Detail: clip(req.blocked)}
-}
-
-func statusText(status int) string {
-	text := http.StatusText(status)
-	if text == "" {
-		return "HTTP " + strconv.Itoa(status)
-	}
-	return "HTTP " + strconv.Itoa(status) + " " + text
-}
-
-// clip shortens text to what a header may hold, at a rune's end, and makes it one line.
-func clip(s string) string {
+// Detail is text as fanout-detail carries it: one line of at most 512 bytes, cut at a rune's end.
+func Detail(s string) string {
 	s = strings.ToValidUTF8(strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '

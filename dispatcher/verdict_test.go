@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,8 @@ func TestVerdictOfEveryStatus(t *testing.T) {
 		{now.Add(48 * time.Hour).Format(http.TimeFormat), 24 * time.Hour},
 		{"soon", 0},
 		{"-5", 0},
-		{"1.5", 0},
+		{"1.5", 2 * time.Second},
+		{strconv.FormatInt(now.Add(time.Hour).Unix(), 10), time.Hour},
 	}
 	for status := range 1000 {
 		for _, a := range asked {
@@ -41,7 +43,10 @@ func TestVerdictOfEveryStatus(t *testing.T) {
 				del := &dispatcher.Delivery{Attempts: attempts}
 				out := dispatcher.Verdict(&cfg, del, nil, &post.Response{Status: status, RetryAfter: a.header}, now)
 				want := dispatcher.Outcome{Result: dispatcher.Retry, Reason: dispatcher.StatusFailed, Status: status}
-				cause, hold := dispatcher.StatusFailed, a.wait
+				cause, hold := dispatcher.StatusFailed, time.Duration(0)
+				if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+					hold = a.wait // it speaks for the receiver, not for this delivery alone
+				}
 				switch {
 				case status >= 200 && status <= 299:
 					want = dispatcher.Outcome{Result: dispatcher.Delivered, Status: status}
@@ -62,7 +67,7 @@ func TestVerdictOfEveryStatus(t *testing.T) {
 					t.Fatalf("status %d, Retry-After %q, %d attempts: %+v (cause %q, hold %s), want %+v (cause %q, hold %s)",
 						status, a.header, attempts, out, gotCause, gotHold, want, cause, hold)
 				}
-				if out.LaneWait || (out.Result == dispatcher.Delivered) != (out.Detail == "") {
+				if (out.Result == dispatcher.Delivered) != (out.Detail == "") {
 					t.Fatalf("status %d: %+v", status, out)
 				}
 			}

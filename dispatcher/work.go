@@ -2,10 +2,155 @@ package dispatcher
 
 import (
 	"time"
+
+	"fanout/subscriptions"
 )
 
-// wakeLaneAt lets the lane's queue go on at a time that no end of an attempt announces. The lane is locked.
-func (d *Dispatcher) wakeLaneAt(l *lane, at, now time.Time) {
+// run is an attempt that has begun: its lane has let the delivery go, and there is a permit for it.
+type run struct {
+	lane *lane
+	req  *request
+	del  *Delivery
+	kept bool // the permit is the one that is kept for test events
+
+	members []*Delivery // del and what goes out with it, where the lane sends batches
+}
+
+// permit says what whoever lets a lane advance holds for it.
+type permit uint8
+
+const (
+	noPermit    permit = iota
+	usedPermit         // that of an attempt which has ended: the lane may keep it if it is its turn again
+	freshPermit        // one that the lane was just handed
+)
+
+// advance carries out what becomes of the deliveries of the lane, which is locked, one after the other, until it has none
+// left or the next one waits. arriving comes after those that wait; nil: there is none.
+//
+// Where the caller holds a permit, the first attempt that begins has it and is returned; every other one begins in a
+// goroutine of its own. Where none begins with it, the permit is passed on: to is the lane that has it then, and the caller
+// has to let that advance; nil where nobody needs it.
+//
+// What is settled without an attempt is added to over. The caller settles it once the lane is unlocked.
+func (d *Dispatcher) advance(l *lane, arriving *Delivery, p permit, now time.Time, over *[]settled) (begun run, to *lane) {
+	if arriving != nil && (l.queue.length > 0 || l.batches() && arriving.Stage != stageTest) {
+		d.enqueue(l, arriving, now)
+		arriving = nil
+	}
+	for {
+		due := now
+		if l.batches() {
+			due = d.batchDue(l, now)
+		}
+		del, arrives := l.queue.head(), false
+		if del == nil {
+			if del, arrives = arriving, true; del == nil {
+				break
+			}
+		}
+		adm, sub := d.admit(l, del, arrives, now)
+		if adm.kind == admitStart && due.After(now) {
+			adm = admission{kind: admitForm, until: due}
+		}
+		had, r := p, run{lane: l, req: l.req, del: del}
+		if del.Stage == stageTest {
+			r.req = asTest(del).req
+		}
+		if adm.kind == admitStart {
+			var ok bool
+			var next *lane
+			if ok, r.kept, next = d.permitFor(l, del, p); !ok {
+				adm = d.withoutPermit(l, del, arrives, now)
+			}
+			if p == usedPermit && !ok {
+				to = next
+			}
+			p = noPermit
+		}
+		if adm.kind == admitWait || adm.kind == admitForm {
+			if arrives {
+				d.enqueue(l, del, now)
+			}
+			d.wakeAt(l, adm.until, now)
+			break
+		}
+		if arrives {
+			arriving = nil
+		} else {
+			d.dequeue(l)
+		}
+		if adm.kind == admitStart && r.req.batch.Max > 0 {
+			d.fill(l, &r, now, over)
+		}
+		switch {
+		case adm.kind == admitSettle:
+			*over = append(*over, settled{del, d.outcome(l, sub, del, adm, now)})
+		case adm.kind != admitStart: // dropped
+		case had == noPermit:
+			l.begin(r.del)
+			d.working.Add(1)
+			go d.work(r)
+		default:
+			l.begin(r.del)
+			begun = r
+		}
+	}
+	if p != noPermit {
+		to = d.permits.release(l)
+	}
+	return begun, to
+}
+
+// permitFor gets a permit for the delivery, or keeps the one that there is. Where one has to be passed on, to is the lane that
+// has it then. Without one, the lane waits for its turn.
+func (d *Dispatcher) permitFor(l *lane, del *Delivery, p permit) (ok, kept bool, to *lane) {
+	switch {
+	case p == freshPermit:
+		return true, false, nil
+	case p == usedPermit:
+		if to = d.permits.pass(l); to == l {
+			return true, false, nil
+		}
+		return false, false, to
+	case del.Stage == stageTest:
+		kept, ok = d.permits.acquireForTest(l)
+		return ok, kept, nil
+	default:
+		return d.permits.acquire(l), false, nil
+	}
+}
+
+// outcome is that of a delivery which the lane has decided to settle.
+func (d *Dispatcher) outcome(l *lane, sub *subscriptions.Subscription, del *Delivery, adm admission, now time.Time) Outcome {
+	switch adm.reason {
+	case Deleted, Disabled, Deselected, InvalidSubscription, Expired:
+		return unwantedOutcome(del, sub, adm.reason, &d.cfg.Delivery)
+	default:
+		return l.settle(del, adm.reason, adm.until, now, &d.cfg.Lanes)
+	}
+}
+
+// enqueue lets a delivery wait in the lane, which is locked.
+func (d *Dispatcher) enqueue(l *lane, del *Delivery, now time.Time) {
+	l.queue.push(del, now)
+	d.waits(l, del)
+}
+
+// waits notes that the queue of the lane, which is locked, has a delivery more.
+func (d *Dispatcher) waits(l *lane, del *Delivery) {
+	d.backlog.add(l, del)
+	if !l.listed {
+		l.listed = true
+		d.sweep.add(l)
+	}
+}
+
+// dequeue takes the next delivery from the queue of the lane, which is locked.
+func (d *Dispatcher) dequeue(l *lane) { d.backlog.remove(l, l.queue.pop()) }
+
+// wakeAt lets the lane, which is locked, go on at a time that no end of an attempt announces.
+func (d *Dispatcher) wakeAt(l *lane, at, now time.Time) {
 	if at.IsZero() || !l.wakeAt.IsZero() && !l.wakeAt.After(at) {
 		return
 	}
@@ -18,167 +163,62 @@ func (d *Dispatcher) wakeLaneAt(l *lane, at, now time.Time) {
 		l.mu.Lock()
 		l.wakeAt = time.Time{}
 		l.mu.Unlock()
-		d.resume(l, false, false)
-		d.wakeLine()
+		d.resume(l)
 	})
 }
 
-// start makes the attempt that the lane, which is locked, has begun.
-func (d *Dispatcher) start(l *lane, del *Delivery, unproven bool) {
-	d.working.Add(1)
-	go d.work(l, l.req, del, unproven)
-}
-
-// resume begins what attempts of the lane's queue may begin, the first with the place it was handed, the others with
-// places they can get. The caller then calls wakeLine.
-func (d *Dispatcher) resume(l *lane, placed, unproven bool) {
+// resume lets a lane go on that may not have to wait any longer.
+func (d *Dispatcher) resume(l *lane) {
 	now := time.Now()
 	var over []settled
 	l.mu.Lock()
 	d.refreshShare(l, now)
-	for {
-		var ok bool
-		if ok, over = d.ready(l, now, over); !ok {
-			break
-		}
-		if !placed {
-			unproven = l.unproven(now)
-			if placed = d.slots.acquire(l, unproven); !placed {
-				break
-			}
-		}
-		d.start(l, d.next(l, now), unproven)
-		placed = false
-	}
+	d.advance(l, nil, noPermit, now, &over)
 	l.mu.Unlock()
 	d.settleAll(over)
-	if placed {
-		d.slots.release(unproven)
-	}
 }
 
-// wakeLine hands free places to the lanes in line.
-func (d *Dispatcher) wakeLine() {
-	for {
-		l, unproven := d.slots.wake()
-		if l == nil {
-			return
-		}
-		d.resume(l, true, unproven)
-	}
-}
-
-// ready brings a delivery that may be attempted now to the front of the queue; false where there is none. What is
-// decided without an attempt on the way is added to over, and what has to wait is woken. The lane is locked.
-func (d *Dispatcher) ready(l *lane, now time.Time, over []settled) (bool, []settled) {
-	for l.head != nil {
-		if d.stopping.Load() {
-			return false, d.flush(l, now, over)
-		}
-		del := l.head
-		if del.Claimed() { // given up on while it waited, and settled by whoever did so
-			d.take(l)
-			continue
-		}
-		sub, version := l.sub, d.dir.Version()
-		if l.version != version {
-			sub = d.dir.Lookup(l.key.account, l.key.subscription)
-		}
-		if out, done := d.judge(del, sub, now); done {
-			d.take(l)
-			over = append(over, settled{del, out})
-			continue
-		}
-		l.version = version
-		if !l.sub.Same(sub) {
-			d.adopt(l, sub, now)
-		}
-		if l.req.blocked != "" {
-			return false, d.flush(l, now, over)
-		}
-		switch v, at, reason := l.admit(now); v {
-		case verdictGo:
-			return true, over
-		case verdictWait:
-			d.wakeLaneAt(l, at, now)
-			return false, over
-		case verdictDefer:
-			if reason == RetryAfter && at.Sub(now) <= d.cfg.Lanes.QueueAge {
-				d.wakeLaneAt(l, at, now)
-				return false, over
-			}
-			return false, d.flush(l, now, over)
-		case verdictDead:
-			return false, d.flush(l, now, over)
-		}
-	}
-	return false, over
-}
-
-// next takes the delivery that ready has brought to the front. The lane is locked, and holds a place.
-func (d *Dispatcher) next(l *lane, now time.Time) *Delivery {
-	del := d.take(l)
-	l.begin(now)
-	return del
-}
-
-// work makes attempts of one lane, one after the other, for as long as there are any that may begin and no other lane
-// waits for a place.
-func (d *Dispatcher) work(l *lane, req *request, del *Delivery, unproven bool) {
-	defer d.working.Done()
-	if req.target.TLS {
-		deepen()
-	}
-	for del != nil {
-		begun := time.Now()
-		out := d.attempt(req, del, begun)
-		now := begun.Add(out.Took)
-		d.attempts.Add(1)
-
-		l.mu.Lock()
-		l.inFlight--
-		l.used = now
-		l.ended(now, out.Took)
-		if req == l.req { // else it tells of a configuration that is no more
-			d.learn(l, &out, begun, now)
-		}
-		keep := out.Result != Delivered || l.sample(now)
-		more, over := d.ready(l, now, nil)
-		again := l.unproven(now)
-		yield := d.slots.waiting.Load() > 0 || unproven != again // the place's kind must fit the lane
-		var next *Delivery
-		if more && !yield {
-			next = d.next(l, now)
-			more = l.head != nil && l.inFlight < int(l.health.limit)
-		}
-		req = l.req
-		l.mu.Unlock()
-
-		if keep {
-			d.recent.add(del, &out, now)
-		}
-		d.settle(del, &out)
+// serve lets the lane, which was handed a permit, begin an attempt with it. Where it has none any more, the permit goes on to
+// the next one, until there is an attempt or nobody needs the permit.
+func (d *Dispatcher) serve(l *lane) (begun run) {
+	for l != nil && begun.del == nil {
+		now := time.Now()
+		var over []settled
+		handed := l
+		handed.mu.Lock()
+		begun, l = d.advance(handed, nil, freshPermit, now, &over)
+		handed.mu.Unlock()
 		d.settleAll(over)
-		if del = next; del == nil {
-			d.slots.release(unproven)
-		}
-		switch {
-		case more && yield:
-			d.slots.lineUp(l, again)
-		case more:
-			d.resume(l, false, false)
-		}
-		if del == nil || more {
-			d.wakeLine()
+	}
+	return begun
+}
+
+// wakeWaiters hands out the permits that have become free without anybody giving one back. Only Run calls it.
+func (d *Dispatcher) wakeWaiters() {
+	for l := d.permits.next(); l != nil; l = d.permits.next() {
+		if r := d.serve(l); r.del != nil {
+			d.working.Add(1)
+			go d.work(r)
 		}
 	}
 }
 
-// deepen makes the stack of a new goroutine as large as TLS needs. It would become that anyway, but by being copied
+// work makes attempts, one after the other, for as long as there is one for its permit.
+func (d *Dispatcher) work(r run) {
+	defer d.working.Done()
+	if r.req.target.TLS {
+		growStack()
+	}
+	for r.del != nil {
+		r = d.attempt(r)
+	}
+}
+
+// growStack makes the stack of a new goroutine as large as TLS needs. It would become that anyway, but by being copied
 // again and again from under all of crypto/tls, which was a fifteenth of a delivery's CPU over HTTPS (cmd/bench).
 //
 //go:noinline
-func deepen() {
+func growStack() {
 	var room [5 << 10]byte
 	keepRoom(&room)
 }
@@ -186,29 +226,108 @@ func deepen() {
 //go:noinline
 func keepRoom(*[5 << 10]byte) {}
 
-// learn lets the lane's health follow an outcome. The lane is locked.
-func (d *Dispatcher) learn(l *lane, out *Outcome, begun, now time.Time) {
-	switch {
-	case out.cause != NoReason:
-		if out.retryAfter > 0 {
-			l.health.holdUntil(now.Add(out.retryAfter))
+// attempt makes an attempt, and returns the one that has its permit then. A delivery that was claimed since its lane let it go is
+// passed over.
+func (d *Dispatcher) attempt(r run) run {
+	if r.members != nil {
+		return d.attemptBatch(r)
+	}
+	begun := time.Now()
+	var out Outcome
+	made := r.del.begin()
+	if made {
+		if out = d.sender.attempt(r.req, r.del, begun); out.ours {
+			return d.putBack(r)
 		}
-		if l.health.failure(now, begun, out.cause, out.Status, &d.cfg.Lanes) {
-			l.parkedAt = now
-			d.parkLog.parked(l, now)
+		d.attempts.Add(1)
+	}
+	now := begun.Add(out.Took)
+
+	l, p, keep := r.lane, usedPermit, false
+	var over []settled
+	l.mu.Lock()
+	l.inFlight--
+	l.used = now
+	switch {
+	case r.del.Stage == stageTest:
+	case !made:
+		l.gate.breaker.withoutAnswer(now) // if it was the probe, another one may go
+	default:
+		l.drain.ended(now, out.Took, 1)
+		if r.req == l.req { // else it tells of a configuration that is not in force any more
+			d.learn(l, &out, begun, now)
+		}
+		keep = out.Result != Delivered || l.sample(now)
+	}
+	if r.kept {
+		d.permits.forTest.Store(false)
+		p = noPermit
+	}
+	next, to := d.advance(l, nil, p, now, &over)
+	l.mu.Unlock()
+
+	if keep {
+		d.recent.add(r.del, &out, now)
+	}
+	if made {
+		d.settle(r.del, &out)
+	}
+	d.settleAll(over)
+	if next.del == nil {
+		next = d.serve(to)
+	}
+	return next
+}
+
+// putBack lets a delivery wait again whose attempt failed because of a fault of our own, and returns the attempt that has its
+// permit then. It tells nothing of the receiver.
+func (d *Dispatcher) putBack(r run) run {
+	now := time.Now()
+	l := r.lane
+	var over []settled
+	l.mu.Lock()
+	l.inFlight--
+	l.used = now
+	l.gate.breaker.withoutAnswer(now)
+	r.del.wait()
+	l.queue.pushFront(r.del, now)
+	d.waits(l, r.del)
+	next, to := d.advance(l, nil, usedPermit, now, &over)
+	l.mu.Unlock()
+	d.settleAll(over)
+	if next.del == nil {
+		next = d.serve(to)
+	}
+	return next
+}
+
+// learn lets the gate of the lane, which is locked, follow the outcome of an attempt.
+func (d *Dispatcher) learn(l *lane, out *Outcome, begun, now time.Time) {
+	g := &l.gate
+	switch {
+	case out.lookup != 0 && out.lookup == l.lookup: // one failure, however many waited for it
+		g.breaker.withoutAnswer(now)
+	case out.cause != NoReason:
+		l.lookup = out.lookup
+		if out.hold > 0 {
+			g.holdUntil(now.Add(out.hold))
+		}
+		if g.failed(now, begun, out.cause, out.Status, &d.cfg.Lanes) {
+			d.laneLog.parked(l, now)
+			d.tell(l, LaneParked, g.breaker.why())
 		}
 	case out.Result == Dead && out.Reason == Gone:
-		if l.health.state != laneGone {
-			l.health.state, l.parkedAt = laneGone, now
-			d.parkLog.gone(l, now)
+		if g.breaker.gone(now) {
+			d.laneLog.stopped(l, now)
+			d.tell(l, LaneStopped, "410 Gone")
 		}
-	case out.Attempted && out.Result != Delivered && l.health.state != laneOpen:
-		l.health.abandonProbe(now) // a permanent status tells of the event; only a 2xx un-parks
-	case out.Attempted: // delivered, or a permanent status: the receiver answers, and means it
-		if l.health.success(now, l.maximum(&d.cfg.Lanes)) {
-			d.parkLog.unparked(l, now, out.Result.String())
+	case out.Result == Delivered, out.Attempted && g.breaker.state == breakerOpen: // or a permanent status: the receiver answers, and means it
+		if g.succeeded(now, l.maximum(&d.cfg.Lanes)) {
+			d.laneLog.opened(l, now, out.Result.String())
+			d.tell(l, LaneUnparked, out.Result.String())
+			l.opened = "delivered"
 		}
-	default:
-		l.health.abandonProbe(now)
+	default: // a permanent status tells of the event, and a break-off of nothing: only a 2xx opens a parked lane
+		g.breaker.withoutAnswer(now)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"go.uber.org/zap"
 
 	"fanout/dispatcher"
-	"fanout/dispatcher/egress"
 	"fanout/dispatcher/post"
+	"fanout/egress"
 	"fanout/event"
 	"fanout/subscriptions"
 )
@@ -30,11 +30,11 @@ type directory struct {
 
 func (d *directory) Version() uint64 { return 1 + d.version.Load() }
 
-func (d *directory) Match(dst []*subscriptions.Subscription, account string, name event.Name) []*subscriptions.Subscription {
+func (d *directory) Match(dst []*subscriptions.Subscription, account string, name event.Name, notificationID string) []*subscriptions.Subscription {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	for _, s := range d.subs {
-		if s.Account() == account && s.Enabled() && s.Events().Has(name) {
+		if s.Account() == account && s.Enabled() && s.Events().Has(name) && s.WantsNotification(notificationID) {
 			dst = append(dst, s)
 		}
 	}
@@ -66,6 +66,7 @@ type request struct {
 	at   time.Time
 	head string
 	id   string
+	body string
 }
 
 // outcome is one settlement.
@@ -83,6 +84,7 @@ type world struct {
 
 	mu       sync.Mutex // guards all below
 	answers  map[string]func() answer
+	judges   map[string]func(body string) answer // instead, where the answer depends on the body
 	requests map[string][]request
 	inFlight map[string]int
 	most     map[string]int
@@ -94,6 +96,9 @@ type world struct {
 	closed   chan struct{}
 	n        int
 	finished int // delivered, of what circulates
+	events   map[string][]dispatcher.LaneEvent
+	open     map[string]bool   // lanes that may be fetched for
+	deferred map[string][]tier // in the retry topics
 	stopper  func()
 	resubmit func(*dispatcher.Delivery) // instead of the own Dispatcher's Submit
 }
@@ -103,7 +108,7 @@ func config() dispatcher.Config {
 		Delivery: dispatcher.DeliveryConfig{
 			Timeout: 10 * time.Second, ConnectTimeout: 3 * time.Second,
 			Schedule: []time.Duration{5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 10 * time.Hour},
-			MaxAge:   72 * time.Hour, PermanentStatuses: []int{410}, MaxInFlight: 2048,
+			MaxAge:   72 * time.Hour, PermanentStatuses: []int{410}, MaxInFlight: 2048, MaxBatchBytes: 1 << 20,
 		},
 		Lanes: dispatcher.LanesConfig{
 			MaxInFlight: 64, Queue: 1000, QueueAge: 2 * time.Second, ParkAfter: 10, ParkMin: 30 * time.Second, ParkMax: time.Hour,
@@ -121,12 +126,13 @@ func newWorldWith(tb testing.TB, cfg dispatcher.Config, log *zap.Logger, reg pro
 	tb.Helper()
 	w := &world{
 		t: tb, cfg: cfg, dir: &directory{subs: make(map[[2]string]*subscriptions.Subscription)},
-		answers: make(map[string]func() answer), requests: make(map[string][]request),
+		answers: make(map[string]func() answer), judges: make(map[string]func(string) answer), requests: make(map[string][]request),
 		inFlight: make(map[string]int), most: make(map[string]int),
 		outcomes: make(map[*dispatcher.Delivery][]outcome), calls: make(map[*dispatcher.Delivery]int), closed: make(chan struct{}),
+		events: make(map[string][]dispatcher.LaneEvent), open: make(map[string]bool), deferred: make(map[string][]tier),
 	}
 	var err error
-	w.d, err = dispatcher.New(cfg, w.dir, log, reg, append([]dispatcher.Option{dispatcher.WithExchange(w.exchange)}, opts...)...)
+	w.d, err = dispatcher.New(cfg, w.dir, log, reg, append([]dispatcher.Option{dispatcher.WithExchange(dispatcher.ExchangeFunc(w.exchange)), dispatcher.WithLaneObserver(w.laneEvent)}, opts...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -165,109 +171,189 @@ func (w *world) done() int {
 	return w.finished
 }
 
-// circulate takes the part of the retry topics: what is to be tried again comes up after its tier's delay.
+// circulate takes the part of the retry topics: what is to be attempted again is due after its tier's delay, or fetched
+// from there once its lane is open again.
 func (w *world) circulate() {
-	tiers := w.tiers()
 	w.onSettle = func(del *dispatcher.Delivery, out dispatcher.Outcome) {
-		again := delivery(del)
-		switch out.Result {
-		case dispatcher.Delivered:
+		again := retried(del)
+		name := host(del.Account + "/" + del.Subscription)
+		var delay time.Duration
+		switch {
+		case out.Result == dispatcher.Delivered:
 			w.mu.Lock()
 			w.finished++
 			w.mu.Unlock()
+			w.fetch(name, 2)
 			return
-		case dispatcher.Retry:
+		case out.Reason == dispatcher.Shutdown:
+			return
+		case out.Result == dispatcher.Retry:
 			again.Attempts++
-		case dispatcher.Deferred:
+			again.BatchMax, again.BatchRefused = out.BatchMax, out.BatchRefused
+			again.NotBefore = out.NotBefore
+			delay = w.longestWithin(time.Until(out.NotBefore))
+		case out.Result == dispatcher.Deferred:
+			wait := time.Until(out.NotBefore)
+			if del.Last.Reason == out.Reason {
+				wait = max(wait, 2*del.Tier)
+			}
+			delay = w.shortestCovering(wait)
+			w.mu.Lock()
+			w.open[name] = false
+			w.mu.Unlock()
 		default:
 			return
 		}
-		wait := time.Until(out.NotBefore)
-		delay := tiers[0]
-		if out.LaneWait {
-			delay = tiers[len(tiers)-1]
-			for _, d := range slices.Backward(tiers) {
-				if d >= wait {
-					delay = d
-				}
-			}
-		} else {
-			for _, d := range tiers {
-				if d <= wait {
-					delay = d
-				}
-			}
-		}
-		if out.Reason == dispatcher.Shutdown {
-			return
-		}
-		w.again(again, delay, out.NotBefore, out.Reason == dispatcher.QueueFull || out.Reason == dispatcher.Rate)
+		again.Last.Reason = out.Reason
+		w.again(again, delay, out.Result == dispatcher.Deferred)
 	}
 }
 
-// delivery is what a retry record makes of the delivery.
-func delivery(del *dispatcher.Delivery) *dispatcher.Delivery {
+// tier is a delivery in a retry topic.
+type tier struct {
+	del *dispatcher.Delivery
+	due *time.Timer
+}
+
+// laneEvent notes which lanes are open. The Dispatcher must not be called from here.
+func (w *world) laneEvent(e dispatcher.LaneEvent) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	name := host(e.Account + "/" + e.Subscription)
+	w.events[name] = append(w.events[name], e)
+	switch e.Kind {
+	case dispatcher.LaneOpened:
+		w.open[name] = true
+		go w.fetch(name, 16)
+	case dispatcher.LaneProbeDue:
+		w.open[name] = true
+		go w.fetch(name, 1)
+	case dispatcher.LaneParked, dispatcher.LaneStopped:
+		w.open[name] = false
+	case dispatcher.LaneUnparked:
+	}
+}
+
+// fetch brings forward what an open lane deferred, a few at a time: as they are delivered, more follow.
+func (w *world) fetch(name string, n int) {
+	for range n {
+		w.mu.Lock()
+		var del *dispatcher.Delivery
+		for list := w.deferred[name]; w.open[name] && del == nil && len(list) > 0; list = w.deferred[name] {
+			w.deferred[name] = list[1:]
+			if list[0].due.Stop() { // else it is on its way
+				del = list[0].del
+			}
+		}
+		w.mu.Unlock()
+		if del == nil {
+			return
+		}
+		w.comesUp(del)
+	}
+}
+
+func (w *world) longestWithin(wait time.Duration) time.Duration {
+	tiers := w.tiers()
+	best := tiers[0]
+	for _, d := range tiers {
+		if d <= wait+50*time.Millisecond {
+			best = d
+		}
+	}
+	return best
+}
+
+func (w *world) shortestCovering(wait time.Duration) time.Duration {
+	tiers := w.tiers()
+	for _, d := range tiers {
+		if d >= wait {
+			return d
+		}
+	}
+	return tiers[len(tiers)-1]
+}
+
+// retried is what a retry record makes of the delivery.
+func retried(del *dispatcher.Delivery) *dispatcher.Delivery {
 	return &dispatcher.Delivery{
 		ID: del.ID, Account: del.Account, Subscription: del.Subscription, Event: del.Event, Body: del.Body,
-		Attempts: del.Attempts, FirstSeen: del.FirstSeen, Stage: dispatcher.StageRetry, Settler: del.Settler,
+		Attempts: del.Attempts, NotBefore: del.NotBefore, FirstSeen: del.FirstSeen, Stage: dispatcher.StageRetry, Settler: del.Settler,
+		BatchMax: del.BatchMax, BatchRefused: del.BatchRefused,
 	}
 }
 
-// again submits the delivery when its tier brings it up, or lets it make another round if that is too early.
-func (w *world) again(del *dispatcher.Delivery, delay time.Duration, notBefore time.Time, estimate bool) {
-	time.AfterFunc(delay, func() {
-		if wait := time.Until(notBefore); !estimate && wait > 50*time.Millisecond {
-			tiers := w.tiers()
-			delay := tiers[0]
-			for _, d := range tiers {
-				if d <= wait {
-					delay = d
-				}
-			}
-			w.again(del, delay, notBefore, false)
+// again submits the delivery when it is due, or lets it make another round where its own wait is not over.
+func (w *world) again(del *dispatcher.Delivery, delay time.Duration, deferred bool) {
+	del.Tier = delay
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	due := time.AfterFunc(delay, func() {
+		if wait := time.Until(del.NotBefore); wait > 50*time.Millisecond {
+			w.again(del, w.longestWithin(wait), false)
 			return
 		}
-		if w.resubmit != nil {
-			w.resubmit(del)
-			return
-		}
-		w.d.Submit(del)
+		w.comesUp(del)
 	})
+	if name := host(del.Account + "/" + del.Subscription); deferred {
+		w.deferred[name] = append(w.deferred[name], tier{del, due})
+	}
+}
+
+func (w *world) comesUp(del *dispatcher.Delivery) {
+	if w.resubmit != nil {
+		w.resubmit(del)
+		return
+	}
+	w.d.Submit(del)
 }
 
 func contains(text, part string) bool { return strings.Contains(text, part) }
 
-// set configures a subscription of account a; extra is more JSON members.
-func (w *world) set(id, extra string) *subscriptions.Subscription {
-	w.t.Helper()
-	return w.put(id, fmt.Sprintf(`{"url":"https://%s.example.com/hook","events":["*"]%s}`, id, extra))
+// split reads the name of a subscription in tests: account/id, or the id of one of account a.
+func split(name string) (account, id string) {
+	if account, id, found := strings.Cut(name, "/"); found {
+		return account, id
+	}
+	return "a", name
 }
 
-func (w *world) put(id, json string) *subscriptions.Subscription {
+// host is the first label of the name of a subscription's receiver.
+func host(name string) string { return strings.ReplaceAll(strings.TrimPrefix(name, "a/"), "/", "-") }
+
+// set configures a subscription; extra is more JSON members.
+func (w *world) set(name, extra string) *subscriptions.Subscription {
 	w.t.Helper()
-	sub, err := subscriptions.Parse("a", id, []byte(json))
+	return w.put(name, fmt.Sprintf(`{"url":"https://%s.example.com/hook","events":["*"]%s}`, host(name), extra))
+}
+
+func (w *world) put(name, json string) *subscriptions.Subscription {
+	w.t.Helper()
+	account, id := split(name)
+	sub, err := subscriptions.Parse(account, id, []byte(json))
 	if err != nil {
-		w.t.Fatalf("subscription %s: %v", id, err)
+		w.t.Fatalf("subscription %s: %v", name, err)
 	}
 	w.dir.mu.Lock()
 	defer w.dir.mu.Unlock()
-	w.dir.subs[[2]string{"a", id}] = sub
+	w.dir.subs[[2]string{account, id}] = sub
 	w.dir.version.Add(1)
 	return sub
 }
 
-func (w *world) remove(id string) {
+func (w *world) remove(name string) {
+	account, id := split(name)
 	w.dir.mu.Lock()
 	defer w.dir.mu.Unlock()
-	delete(w.dir.subs, [2]string{"a", id})
+	delete(w.dir.subs, [2]string{account, id})
 	w.dir.version.Add(1)
 }
 
 // on makes the receiver answer so from now on.
-func (w *world) on(id string, f func() answer) {
+func (w *world) on(name string, f func() answer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.answers[id] = f
+	w.answers[host(name)] = f
 }
 
 func always(a answer) func() answer { return func() answer { return a } }
@@ -281,11 +367,14 @@ func (w *world) exchange(t *egress.Target, head, body []byte, deadline time.Time
 	w.top = max(w.top, w.all)
 	_, webhookID, _ := strings.Cut(string(head), "webhook-id: ")
 	webhookID, _, _ = strings.Cut(webhookID, "\r\n")
-	w.requests[id] = append(w.requests[id], request{time.Now(), string(head), webhookID})
+	w.requests[id] = append(w.requests[id], request{time.Now(), string(head), webhookID, string(body)})
 	w.bodies += len(body)
 	a := ok
 	if f := w.answers[id]; f != nil {
 		a = f()
+	}
+	if f := w.judges[id]; f != nil {
+		a = f(string(body))
 	}
 	w.mu.Unlock()
 	defer func() {
@@ -331,13 +420,14 @@ func (w *world) Settle(del *dispatcher.Delivery, out dispatcher.Outcome) {
 }
 
 // delivery is a fresh delivery for a subscription.
-func (w *world) delivery(id string) *dispatcher.Delivery {
+func (w *world) delivery(name string) *dispatcher.Delivery {
 	w.mu.Lock()
 	w.n++
 	n := w.n
 	w.mu.Unlock()
+	account, id := split(name)
 	return &dispatcher.Delivery{
-		ID: fmt.Sprintf("msg_%d", n), Account: "a", Subscription: id, Event: event.EmailOpen, Body: []byte(`{"eventType":"OPEN"}`),
+		ID: fmt.Sprintf("msg_%d", n), Account: account, Subscription: id, Event: event.EmailOpen, Body: []byte(`{"eventType":"OPEN"}`),
 		FirstSeen: time.Now(), Settler: w,
 	}
 }
@@ -377,10 +467,10 @@ func (w *world) count(all []*dispatcher.Delivery, result dispatcher.Result, reas
 	return n
 }
 
-func (w *world) got(id string) []request {
+func (w *world) got(name string) []request {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.requests[id]
+	return w.requests[host(name)]
 }
 
 func (w *world) settled(del *dispatcher.Delivery) bool {
@@ -392,11 +482,11 @@ func (w *world) settled(del *dispatcher.Delivery) bool {
 // atRest checks that nothing is held of anything: places, queues, counts.
 func (w *world) atRest() {
 	w.t.Helper()
-	if used, unproven, _ := w.d.UsedSlots(); used != 0 || unproven != 0 {
-		w.t.Errorf("%d places are taken, %d by the unproven, want none", used, unproven)
+	if used, waiting := w.d.UsedPermits(); used != 0 || waiting != 0 {
+		w.t.Errorf("%d permits are in use, and %d lanes wait for one, want none", used, waiting)
 	}
-	if waiting, slow := w.d.Waiting(); waiting != 0 || slow != 0 {
-		w.t.Errorf("%d deliveries wait, and %d in slow lanes, want none", waiting, slow)
+	if counted, beyond := w.d.Waiting(); counted != 0 || beyond != 0 {
+		w.t.Errorf("%d deliveries wait, and %d beyond fair shares, want none", counted, beyond)
 	}
 	for _, l := range w.d.Lanes(nil) {
 		if l.InFlight != 0 || l.Queued != 0 {

@@ -15,8 +15,8 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"fanout/dispatcher/egress"
 	"fanout/dispatcher/post"
+	"fanout/egress"
 )
 
 // receiver is an nginx that answers 204, in its own process so that its work does not count, or where there is none a
@@ -116,8 +116,7 @@ func BenchmarkKeepAlive(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c := post.New(post.Config{Egress: rules})
-		defer c.Close()
+		c := client(b, post.Config{Egress: rules})
 		ap := netip.MustParseAddrPort(addr)
 		t := egress.Target{Host: ap.Addr().String(), Addr: ap.Addr(), Port: ap.Port(), Path: "/hook"}
 		head := fmt.Appendf(nil, "POST /hook HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nUser-Agent: fanout/dev\r\n"+

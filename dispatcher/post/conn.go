@@ -5,9 +5,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
+
+	"fanout/dispatcher/resolve"
 )
 
 // blockSize is the memory an exchange holds while it sends or reads, and not while it waits.
@@ -21,12 +25,22 @@ var blocks = sync.Pool{New: func() any { return new(block) }}
 // errStale is a kept connection that the server closed, or on which it sent what nobody asked for; nothing was sent.
 var errStale = errors.New("the kept connection is stale")
 
+// errEarly is an answer that came before the request was sent, and so is none to it. What refuses whatever might come
+// (a 503 of a server that is full) is taken.
+var errEarly = failure(Connection, "the server answered before it was asked")
+
 // conn is one connection. At any time one exchange, or the idle pool, owns it.
 type conn struct {
 	sock
-	key  key
-	tls  *tls.Conn // over sock; nil without TLS
-	used bool      // an exchange was completed on it
+	key     key
+	tls     *tls.Conn       // over sock; nil without TLS
+	asked   bool            // the server has asked for a client certificate
+	addr    netip.Addr      // of the destination; not valid where a proxy looks it up
+	via     absolute        // how a request is rewritten for a proxy; zero: it is not
+	listed  *resolve.Answer // the look-up that addr is from; nil: none
+	expires time.Time       // it is not used again after that
+	used    bool            // an exchange was completed on it
+	early   bool            // the response began before the request was sent
 
 	in       reader
 	bodyTime bool // the next read is the first one of the body: bodyLimit applies
@@ -37,12 +51,17 @@ type conn struct {
 	since        time.Time
 }
 
-func newConn(nc *net.TCPConn) (*conn, error) {
-	raw, err := nc.SyscallConn()
-	if err != nil {
-		return nil, err
+// newConn makes a conn of nc. Where nc is no socket, it is used as a stream and nothing more: whether a kept one has been
+// closed is then found out by using it.
+func newConn(nc net.Conn) (*conn, error) {
+	c := &conn{sock: sock{Conn: nc}}
+	if s, ok := nc.(syscall.Conn); ok {
+		raw, err := s.SyscallConn()
+		if err != nil {
+			return nil, err
+		}
+		c.raw = raw
 	}
-	c := &conn{sock: sock{Conn: nc, raw: raw}}
 	c.in.src = c
 	c.pass.step = c.step
 	return c, nil
@@ -64,34 +83,51 @@ func (c *conn) exchange(head, body []byte, resp *Response) (again bool, err erro
 		}
 		return false, err
 	}
-	resp.Status, resp.RetryAfter = h.status, h.retryAfter
+	switch {
+	case c.early && h.status < 400:
+		return false, errEarly
+	case c.via.origin != "" && h.status == http.StatusProxyAuthRequired:
+		return false, proxyError(h.status) // the receiver has not seen the request
+	}
+	resp.Status, resp.RetryAfter, resp.Location, resp.Date = h.status, h.retryAfter, h.location, h.date
 	c.bodyTime = true
 	whole := c.in.body(&h, resp)
 	c.bodyTime = false
 	c.used = true
-	return whole && h.keep && sendErr == nil && c.in.empty(), nil
+	return whole && h.keep && sendErr == nil && c.in.empty() && !c.early, nil
 }
 
 // send writes the request in one piece and waits for the first byte of the response.
 func (c *conn) send(head, body []byte) error {
 	b, _ := blocks.Get().(*block)
-	request := append(append(b[:0], head...), body...) // allocates where a block is too small
-	if c.tls == nil {
+	request := append(c.via.appendHead(b[:0], head), body...) // allocates where a block is too small
+	if c.tls == nil && c.raw != nil {
 		return c.sendPlain(request, b)
 	}
-	if c.used {
+	var stream io.ReadWriter = &c.sock
+	if c.tls != nil {
+		stream = c.tls
 		// Not a peek at the socket: what is there may be a session ticket, which is fine, and what is not may be in tls.Conn.
-		if _, err := c.glance(); !isTimeout(err) {
+		switch n, err := c.glance(); {
+		case c.used && !isTimeout(err):
 			blocks.Put(b)
 			return errStale
+		case n > 0:
+			c.first()
 		}
 	}
-	_, err := c.tls.Write(request)
+	_, err := stream.Write(request)
 	blocks.Put(b)
-	if err != nil {
+	if err != nil || c.early {
 		return err
 	}
-	return c.awaitFirst(c.tls)
+	return c.awaitFirst(stream)
+}
+
+// first takes in c.one, the beginning of a response that came before the request was sent.
+func (c *conn) first() {
+	c.in.first(c.one[0])
+	c.early = true
 }
 
 // glance reads from the TLS connection without waiting: a time-out means that there is nothing.
@@ -143,7 +179,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // before, and is then told the right one when that has passed.
 type sock struct {
 	net.Conn
-	raw      syscall.RawConn
+	raw      syscall.RawConn // nil: it is no socket
 	deadline time.Time
 	armed    time.Time // what the poller was told; never after deadline
 	brief    bool      // Read must not wait
@@ -152,7 +188,7 @@ type sock struct {
 // until sets the deadline.
 func (s *sock) until(now, deadline time.Time) {
 	s.deadline = deadline
-	if s.armed.After(deadline) || s.armed.Before(now) || deadline.Sub(s.armed) > time.Second {
+	if s.raw == nil || s.armed.After(deadline) || s.armed.Before(now) || deadline.Sub(s.armed) > time.Second {
 		s.arm()
 	}
 }
@@ -162,8 +198,8 @@ func (s *sock) arm() {
 	s.SetDeadline(s.armed) //nolint:errcheck // fails only on a closed connection, as the next call will
 }
 
-// early says that a deadline passed that is not the exchange's own, and sets that one right.
-func (s *sock) early(err error) bool {
+// premature reports that a deadline passed that is not the exchange's own, and sets that one right.
+func (s *sock) premature(err error) bool {
 	if err == nil || !isTimeout(err) || !s.armed.Before(s.deadline) {
 		return false
 	}
@@ -178,7 +214,7 @@ func (s *sock) Read(p []byte) (int, error) {
 	}
 	for {
 		n, err := s.Conn.Read(p)
-		if n > 0 || !s.early(err) {
+		if n > 0 || !s.premature(err) {
 			return n, err
 		}
 	}
@@ -189,7 +225,7 @@ func (s *sock) Write(p []byte) (int, error) {
 	for n := 0; ; {
 		m, err := s.Conn.Write(p[n:])
 		n += m
-		if !s.early(err) {
+		if !s.premature(err) {
 			return n, err
 		}
 	}

@@ -2,16 +2,17 @@ package post
 
 import (
 	"context"
-	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"time"
 
-	"fanout/dispatcher/egress"
+	"fanout/dispatcher/resolve"
+	"fanout/egress"
 )
 
 // dial opens a connection to t, ready for a request, within the connect time-out and the deadline.
-func (c *Client) dial(t *egress.Target, now, deadline time.Time) (*conn, error) {
+func (c *Client) dial(t *egress.Target, now, deadline time.Time, resp *Response) (*conn, error) {
 	by := now.Add(c.cfg.ConnectTimeout)
 	if deadline.Before(by) {
 		by = deadline
@@ -20,130 +21,131 @@ func (c *Client) dial(t *egress.Target, now, deadline time.Time) (*conn, error) 
 	defer cancel()
 	limit := by.Sub(now)
 
-	addrs, err := c.addresses(ctx, t, limit)
+	addrs, listed, err := c.addresses(ctx, t, limit)
 	if err != nil {
 		return nil, err
 	}
-	cn, err := c.connect(ctx, addrs, t.Port, limit)
-	if err != nil || !t.TLS {
-		return c.ready(cn, t), err
+	resp.Resolved = listed != nil && !listed.At.Before(now)
+	cn, err := c.race(ctx, addrs, t.Port, func(ctx context.Context, addr netip.Addr) (*conn, error) { return c.open(ctx, t, addr, limit) })
+	if err != nil {
+		return nil, err
 	}
-	cfg := c.tls.Clone()
-	cfg.ServerName = t.Host
-	cn.tls = tls.Client(&cn.sock, cfg)
-	if err := cn.tls.Handshake(); err != nil { //nolint:noctx // the socket's deadline and Close end it
-		c.drop(cn)
-		return nil, handshakeError(err, limit)
+	resp.Proxied = c.proxy != nil
+	cn.key, cn.listed = keyOf(t), listed
+	cn.expires = now.Add(c.cfg.MaxAge - time.Duration(c.cfg.Rand()*float64(c.cfg.MaxAge/5)))
+	if listed != nil {
+		c.idle.list(cn.key, listed, now)
 	}
-	return c.ready(cn, t), nil
+	return cn, nil
 }
 
-func (c *Client) ready(cn *conn, t *egress.Target) *conn {
-	if cn != nil {
-		cn.key = key{t.Host, t.Port, t.TLS}
-	}
-	return cn
-}
-
-// addresses is the addresses of t that the rules let through. They are what is dialled, so that a name which resolves
-// otherwise a moment later gains nothing.
-func (c *Client) addresses(ctx context.Context, t *egress.Target, limit time.Duration) ([]netip.Addr, error) {
+// addresses is the addresses of t that the rules let through, and the look-up that they are from. They are what is
+// dialled, so that a name which resolves otherwise a moment later gains nothing. An address that is not valid stands for
+// a name that the proxy is to look up.
+func (c *Client) addresses(ctx context.Context, t *egress.Target, limit time.Duration) ([]netip.Addr, *resolve.Answer, error) {
 	if t.Addr.IsValid() {
 		if err := c.cfg.Egress.CheckAddr(t.Addr); err != nil {
-			return nil, blocked(err)
+			return nil, nil, blocked(err)
 		}
-		return []netip.Addr{t.Addr}, nil
+		return []netip.Addr{t.Addr.Unmap()}, nil, nil
 	}
-	all, err := c.lookup.find(ctx, t.Host)
+	if c.proxy != nil && c.proxy.Names {
+		return []netip.Addr{{}}, nil, nil
+	}
+	listed, err := c.cfg.Resolver.Lookup(ctx, c.name(t.Host, t.Rooted))
 	if err != nil {
-		return nil, lookupError(err, limit)
+		return nil, nil, lookupError(err, limit)
 	}
-	var open []netip.Addr
-	for _, a := range all {
+	open := make([]netip.Addr, 0, len(listed.Addrs))
+	for _, a := range listed.Addrs {
 		if err = c.cfg.Egress.CheckAddr(a); err == nil {
 			open = append(open, a)
 		}
 	}
-	switch {
-	case len(open) > 0:
-		return open, nil
-	case err != nil:
-		return nil, blocked(err)
+	if len(open) == 0 {
+		return nil, nil, blocked(err)
 	}
-	return nil, &Error{DNS, "name has no address"}
+	return open, listed, nil
 }
 
-// connect tries the addresses in turn, each with a fair share of what time is left, so that one that does not answer
-// leaves the next a chance (RFC 8305, without the race).
-func (c *Client) connect(ctx context.Context, addrs []netip.Addr, port uint16, limit time.Duration) (cn *conn, err error) {
-	by, _ := ctx.Deadline()
-	for i, a := range addrs {
-		share := time.Until(by) / time.Duration(len(addrs)-i)
-		cn, err = c.connectTo(ctx, netip.AddrPortFrom(a.Unmap(), port), time.Now().Add(share), limit)
-		if err == nil {
-			cn.until(time.Now(), by)
-			return cn, nil
-		}
-		if ctx.Err() != nil {
-			break
-		}
+// name is what the resolver is asked for: an absolute name, unless the search list applies.
+func (c *Client) name(host string, rooted bool) string {
+	if c.cfg.Egress.Search() && !rooted {
+		return host
 	}
-	return nil, err
+	return host + "."
 }
 
-func (c *Client) connectTo(ctx context.Context, to netip.AddrPort, by time.Time, limit time.Duration) (*conn, error) {
-	ctx, cancel := context.WithDeadline(ctx, by)
-	defer cancel()
-	p := c.cfg.Egress.Proxy()
-	if p == nil {
-		return c.tcp(ctx, to, limit)
+// open makes one try: a connection to the address, through the proxy where there is one, and the TLS handshake.
+func (c *Client) open(ctx context.Context, t *egress.Target, addr netip.Addr, limit time.Duration) (*conn, error) {
+	var cn *conn
+	var err error
+	if c.proxy != nil {
+		cn, err = c.throughProxy(ctx, t, addr, limit)
+	} else {
+		cn, err = c.connect(ctx, netip.AddrPortFrom(addr, t.Port), limit)
 	}
-	cn, err := c.toProxy(ctx, p, limit)
 	if err != nil {
 		return nil, err
 	}
-	cn.until(time.Now(), by)
-	if err := cn.tunnel(to.String(), p.Authorization); err != nil {
+	cn.addr = addr
+	if !t.TLS {
+		return cn, nil
+	}
+	if err := c.handshake(ctx, cn, t.Host, limit); err != nil {
 		c.drop(cn)
-		if isTimeout(err) {
-			err = dialError(err, limit)
-		}
 		return nil, err
 	}
 	return cn, nil
 }
 
-func (c *Client) toProxy(ctx context.Context, p *egress.Proxy, limit time.Duration) (*conn, error) {
-	addrs := []netip.Addr{{}}
-	var err error
-	if addrs[0], err = netip.ParseAddr(p.Host); err != nil {
-		if addrs, err = c.lookup.find(ctx, p.Host); err != nil {
-			return nil, &Error{Connect, "the egress proxy's name cannot be looked up"}
-		}
+// connect opens a TCP connection.
+func (c *Client) connect(ctx context.Context, to netip.AddrPort, limit time.Duration) (*conn, error) {
+	nc, err := c.socket(ctx, to, limit)
+	if err != nil {
+		return nil, err
 	}
-	for _, a := range addrs {
-		var cn *conn
-		if cn, err = c.tcp(ctx, netip.AddrPortFrom(a, p.Port), limit); err == nil {
-			return cn, nil
-		}
-	}
-	return nil, &Error{Connect, "the egress proxy cannot be reached"}
+	return c.adopt(ctx, nc, limit)
 }
 
-func (c *Client) tcp(ctx context.Context, to netip.AddrPort, limit time.Duration) (*conn, error) {
-	// No keep-alive probes: every exchange has its deadline, and what is idle is closed soon.
-	d := net.Dialer{KeepAlive: -1}
-	nc, err := d.DialTCP(ctx, "tcp", netip.AddrPort{}, to)
+func (c *Client) socket(ctx context.Context, to netip.AddrPort, limit time.Duration) (net.Conn, error) {
+	nc, err := c.cfg.Network.Dial(ctx, "tcp", to.String())
 	if err != nil {
-		return nil, dialError(err, limit)
+		return nil, dialError(err, to.Addr().Is4(), limit)
 	}
+	return nc, nil
+}
+
+// adopt makes a conn of nc, which has the time that ctx has.
+func (c *Client) adopt(ctx context.Context, nc net.Conn, limit time.Duration) (*conn, error) {
 	cn, err := newConn(nc)
 	if err != nil {
 		nc.Close()
-		return nil, dialError(err, limit)
+		return nil, dialError(err, false, limit)
 	}
 	if !c.keep(cn) {
 		return nil, net.ErrClosed
 	}
+	by, _ := ctx.Deadline()
+	cn.until(time.Now(), by)
 	return cn, nil
 }
+
+// recheck looks up again which addresses a host has, for the sake of the connections that are kept: those to others are
+// closed. It returns at once.
+func (c *Client) recheck(k key) {
+	c.spawn(func() {
+		ctx, cancel := context.WithTimeout(c.base, recheckTime)
+		defer cancel()
+		listed, err := c.cfg.Resolver.Lookup(ctx, c.name(k.host, k.rooted))
+		if e, ok := errors.AsType[*resolve.Error](err); ok && e.NotFound {
+			listed = &resolve.Answer{} // the name is gone, and with it all addresses
+		} else if err != nil {
+			return
+		}
+		c.idle.list(k, listed, time.Now())
+	})
+}
+
+// recheckTime bounds a look-up that nobody waits for.
+const recheckTime = 5 * time.Second

@@ -2,95 +2,46 @@ package post_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"fanout/dispatcher/egress"
 	"fanout/dispatcher/post"
+	"fanout/dispatcher/resolve"
+	"fanout/dispatcher/resolve/dnstest"
+	"fanout/egress"
 )
 
-// names is a DNS server for a few names; a name with no entry does not exist, and "silent.test." gets no answer.
+// names is a name server, and a resolver that asks it. "silent.test." gets no answer.
 type names struct {
-	mu      sync.Mutex // guards zone
-	zone    map[string][]string
-	asked   atomic.Int32
-	resolve *net.Resolver
+	*dnstest.Server
+
+	resolver *resolve.Resolver
 }
 
-func newNames(t *testing.T, zone map[string][]string) *names {
+func newNames(t testing.TB, zone map[string][]string) *names {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	n := &names{Server: dnstest.New(zone)}
+	n.Behave(func(q dnstest.Question) dnstest.Behaviour { return dnstest.Behaviour{Silent: q.Name == "silent.test."} })
+	addr, stop, err := n.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &names{zone: zone}
-	n.resolve = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "udp", pc.LocalAddr().String())
-	}}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for buf := make([]byte, 1500); ; {
-			size, from, err := pc.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			if reply := n.reply(buf[:size]); reply != nil {
-				pc.WriteTo(reply, from)
-			}
-		}
-	}()
-	t.Cleanup(func() { pc.Close(); <-done })
+	t.Cleanup(stop)
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(file, fmt.Appendf(nil, "nameserver [127.0.0.1]:%d\n", addr.Port()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.resolver = resolve.New(resolve.Config{ResolvConf: file})
+	t.Cleanup(n.resolver.Close)
 	return n
-}
-
-func (n *names) set(name string, addrs ...string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.zone[name] = addrs
-}
-
-func (n *names) reply(query []byte) []byte {
-	var m dnsmessage.Message
-	if m.Unpack(query) != nil || len(m.Questions) != 1 || m.Questions[0].Name.String() == "silent.test." {
-		return nil
-	}
-	q := m.Questions[0]
-	n.mu.Lock()
-	addrs, known := n.zone[q.Name.String()]
-	n.mu.Unlock()
-	m.Header = dnsmessage.Header{ID: m.ID, Response: true, RecursionAvailable: true}
-	m.Additionals = nil
-	if !known {
-		m.RCode = dnsmessage.RCodeNameError
-	}
-	header := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 60}
-	for _, s := range addrs {
-		a := netip.MustParseAddr(s)
-		switch {
-		case a.Is4() && q.Type == dnsmessage.TypeA:
-			n.asked.Add(1)
-			m.Answers = append(m.Answers, dnsmessage.Resource{Header: header, Body: &dnsmessage.AResource{A: a.As4()}})
-		case a.Is6() && q.Type == dnsmessage.TypeAAAA:
-			m.Answers = append(m.Answers, dnsmessage.Resource{Header: header, Body: &dnsmessage.AAAAResource{AAAA: a.As16()}})
-		}
-	}
-	reply, err := m.Pack()
-	if err != nil {
-		return nil
-	}
-	return reply
 }
 
 func named(host string, port uint16) *egress.Target {
@@ -132,12 +83,12 @@ func TestDial(t *testing.T) {
 		{"mapped.test", s.addr.Port(), post.Blocked, "not public"},
 		{"nat64.test", s.addr.Port(), post.Blocked, "not public"},
 		{"missing.test", s.addr.Port(), post.DNS, "name does not exist"},
-		{"empty.test", s.addr.Port(), post.DNS, "name does not exist"},
+		{"empty.test", s.addr.Port(), post.DNS, "name has no address"},
 		{"silent.test", s.addr.Port(), post.DNS, "no answer to the name lookup within 400ms"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.host, func(t *testing.T) {
-			c := client(t, post.Config{Resolver: dns.resolve, ConnectTimeout: 400 * time.Millisecond})
+			c := client(t, post.Config{Resolver: dns.resolver, ConnectTimeout: 400 * time.Millisecond})
 			resp, err := do(c, named(tt.host, tt.port))
 			if tt.detail == "" {
 				if err != nil || resp.Status != 200 {
@@ -174,12 +125,14 @@ func TestDialLiteral(t *testing.T) {
 func TestRebinding(t *testing.T) {
 	s := serve(t, answers("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
 	dns := newNames(t, map[string][]string{"bind.test.": {"127.0.0.1"}})
-	c := client(t, post.Config{Resolver: dns.resolve})
+	c := client(t, post.Config{Resolver: dns.resolver})
 	if _, err := do(c, named("bind.test", s.addr.Port())); err != nil {
 		t.Fatal(err)
 	}
-	dns.set("bind.test.", "10.1.2.3")
-	c.ForgetNames()
+	dns.Set("bind.test.", "10.1.2.3")
+	if err := dns.resolver.Refresh(t.Context(), "bind.test."); err != nil {
+		t.Fatal(err)
+	}
 	_, err := do(c, named("bind.test", s.addr.Port()))
 	wantKind(t, err, post.Blocked, "not public")
 }
@@ -188,7 +141,7 @@ func TestRebinding(t *testing.T) {
 func TestLookupOnce(t *testing.T) {
 	s := serve(t, answers("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
 	dns := newNames(t, map[string][]string{"one.test.": {"127.0.0.1"}})
-	c := client(t, post.Config{Resolver: dns.resolve})
+	c := client(t, post.Config{Resolver: dns.resolver})
 	done := make(chan error)
 	for range 20 {
 		go func() { _, err := do(c, named("one.test", s.addr.Port())); done <- err }()
@@ -198,72 +151,8 @@ func TestLookupOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := dns.asked.Load(); n != 1 {
+	if n := dns.Count("one.test.", dnsmessage.TypeA); n != 1 {
 		t.Errorf("asked %d times", n)
-	}
-}
-
-// TestProxy says what a proxy is asked for, that names are judged before it is asked, and that it is exempt itself.
-func TestProxy(t *testing.T) {
-	ca := newAuthority(t)
-	dns := newNames(t, map[string][]string{"hook.test.": {"192.0.2.7"}, "private.test.": {"10.1.2.3"}})
-	rules := func(proxy *server) *egress.Rules {
-		r, err := egress.New(egress.Config{AllowHTTP: true, AllowCIDRs: []string{"192.0.2.0/24"}, Proxy: "http://user:pass@" + proxy.addr.String()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-	asked := make(chan string, 1)
-	tunnel := func(reply string, then script) script {
-		return func(c net.Conn, n int) {
-			var head strings.Builder
-			for one := make([]byte, 1); !strings.HasSuffix(head.String(), "\r\n\r\n"); {
-				if _, err := c.Read(one); err != nil {
-					return
-				}
-				head.Write(one)
-			}
-			asked <- head.String()
-			io.WriteString(c, reply)
-			then(c, n)
-		}
-	}
-	hang := func(c net.Conn, _ int) { io.Copy(io.Discard, c) }
-	const established = "HTTP/1.1 200 Connection established\r\n\r\n"
-	tests := []struct {
-		name   string
-		proxy  script
-		target *egress.Target
-		asked  string
-		kind   post.Kind
-		detail string
-	}{
-		{name: "http", proxy: tunnel(established, answers(ok2)), target: named("hook.test", 8080), asked: "CONNECT 192.0.2.7:8080 HTTP/1.1\r\nHost: 192.0.2.7:8080\r\nProxy-Authorization: Basic dXNlcjpwYXNz\r\n\r\n"},
-		{name: "https", proxy: tunnel(established, over(certFor(t, ca, "hook.test"), answers(ok2))), target: &egress.Target{TLS: true, Host: "hook.test", Port: 443, Path: "/", HostHeader: "hook.test"}, asked: "CONNECT 192.0.2.7:443 "},
-		{name: "refuses", proxy: tunnel("HTTP/1.1 403 No\r\n\r\n", hang), target: named("hook.test", 8080), asked: "CONNECT ", kind: post.Connect, detail: "the egress proxy answered 403"},
-		{name: "never answers", proxy: tunnel("", hang), target: named("hook.test", 8080), asked: "CONNECT ", kind: post.Timeout, detail: "no connection within 400ms"},
-		{name: "says too much", proxy: tunnel(established+"HTTP/1.1 200 Poison\r\n\r\n", hang), target: named("hook.test", 8080), asked: "CONNECT ", kind: post.Connect, detail: "not asked for"},
-		{name: "private", proxy: tunnel(established, hang), target: named("private.test", 8080), kind: post.Blocked, detail: "not public"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			p := serve(t, tt.proxy)
-			c := client(t, post.Config{Egress: rules(p), Resolver: dns.resolve, RootCAs: ca.pool, ConnectTimeout: 400 * time.Millisecond})
-			resp, err := do(c, tt.target)
-			if tt.detail != "" {
-				wantKind(t, err, tt.kind, tt.detail)
-			} else if err != nil || resp.Status != 200 {
-				t.Errorf("got %d, %v", resp.Status, err)
-			}
-			if tt.asked == "" {
-				if n := p.accepted.Load(); n != 0 {
-					t.Errorf("the proxy was asked")
-				}
-			} else if got := <-asked; !strings.HasPrefix(got, tt.asked) {
-				t.Errorf("asked for %q", got)
-			}
-		})
 	}
 }
 

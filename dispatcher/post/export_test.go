@@ -3,6 +3,7 @@ package post
 import (
 	"bufio"
 	"io"
+	"time"
 )
 
 // Idle is how many connections are kept, and of how many hosts anything is.
@@ -24,9 +25,12 @@ func Parse(r *bufio.Reader, resp *Response) (keep bool, err error) {
 	return whole && h.keep && in.empty(), nil
 }
 
-// ForgetNames makes the next dial ask DNS again, as it would some seconds later.
-func (c *Client) ForgetNames() {
-	c.lookup.mu.Lock()
-	defer c.lookup.mu.Unlock()
-	clear(c.lookup.known)
+// RereadFiles has the files of TLS looked at by the next handshake.
+func (c *Client) RereadFiles() {
+	c.trust.mu.Lock()
+	defer c.trust.mu.Unlock()
+	c.trust.checked, c.trust.stamps = time.Time{}, [3]stamp{}
 }
+
+// LateRoots reports whether roots are found where crypto/x509 found none.
+func LateRoots() bool { return lateRoots() != nil }

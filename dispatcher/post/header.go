@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"math"
-	"strconv"
 	"strings"
 )
 
 const (
-	maxHeader  = 32 << 10 // bytes of header fields, line ends included (DESIGN.md section 3)
-	maxInterim = 10       // 1xx responses before the real one
+	maxHeader   = 32 << 10 // bytes of header fields, line ends included
+	maxInterim  = 10       // 1xx responses before the real one
+	maxLocation = 2 << 10  // bytes of a Location that are kept
 )
 
 // header is what matters of a response's status line and header fields.
@@ -24,6 +24,8 @@ type header struct {
 	keepAlive  bool // Connection: keep-alive
 	opaque     bool // a transfer coding that is not understood
 	retryAfter string
+	location   string // of a 3xx
+	date       string // of a 4xx or 5xx
 }
 
 // header reads the header of the final response. It is lenient about what does not matter, since a status that came is
@@ -44,23 +46,23 @@ func (in *reader) header(h *header) error {
 			return nil
 		}
 	}
-	return &Error{Connection, "more than 10 interim responses"}
+	return failure(Connection, "more than 10 interim responses")
 }
 
 func (in *reader) statusLine(h *header) error {
 	line, _, cut, err := in.line(blockSize)
 	if errors.Is(err, errLong) || cut {
-		return &Error{Connection, "no HTTP response"}
+		return failure(Connection, "no HTTP response")
 	}
 	if err != nil {
 		return err
 	}
 	// HTTP/1.x SP 3DIGIT, and the end or a space (RFC 9112 section 4).
 	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[8] != ' ' || !isDigit(line[7]) || len(line) > 12 && line[12] != ' ' {
-		return &Error{Connection, "no HTTP/1 response"}
+		return failure(Connection, "no HTTP/1 response")
 	}
 	if line[9] == '0' || !isDigit(line[9]) || !isDigit(line[10]) || !isDigit(line[11]) {
-		return &Error{Connection, "a status that is no number from 100 to 999"}
+		return failure(Connection, "a status that is no number from 100 to 999")
 	}
 	h.http10 = line[7] == '0'
 	h.status = int(line[9]-'0')*100 + int(line[10]-'0')*10 + int(line[11]-'0')
@@ -71,7 +73,7 @@ func (in *reader) fields(h *header) error {
 	for left := maxHeader + len("\r\n"); ; {
 		line, size, cut, err := in.line(left)
 		if errors.Is(err, errLong) {
-			return &Error{Connection, "response headers over 32 KiB"}
+			return failure(Connection, "response headers over 32 KiB")
 		}
 		if err != nil {
 			return err
@@ -101,6 +103,11 @@ func (h *header) field(line []byte, cut bool) {
 		h.connection(value)
 	case is(name, "retry-after") && h.retryAfter == "" && len(value) <= 64:
 		h.retryAfter = string(value)
+	case h.status < 300: // a 2xx has nothing more to say
+	case h.status < 400 && is(name, "location") && len(value) <= maxLocation:
+		h.location = string(value)
+	case h.status >= 400 && is(name, "date") && len(value) <= 64:
+		h.date = string(value)
 	}
 }
 
@@ -190,26 +197,3 @@ var token = func() (t [256]bool) {
 	}
 	return t
 }()
-
-// tunnel asks a proxy for a connection to that address (RFC 9110 section 9.3.6).
-func (c *conn) tunnel(to, authorization string) error {
-	request := "CONNECT " + to + " HTTP/1.1\r\nHost: " + to + "\r\n"
-	if authorization != "" {
-		request += "Proxy-Authorization: " + authorization + "\r\n"
-	}
-	if _, err := c.Write([]byte(request + "\r\n")); err != nil {
-		return err
-	}
-	defer c.release()
-	var h header
-	if err := c.in.header(&h); err != nil {
-		return err
-	}
-	if h.status < 200 || h.status > 299 {
-		return &Error{Connect, "the egress proxy answered " + strconv.Itoa(h.status)}
-	}
-	if !c.in.empty() {
-		return &Error{Connect, "the egress proxy sent what was not asked for"}
-	}
-	return nil
-}

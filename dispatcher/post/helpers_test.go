@@ -15,8 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"fanout/dispatcher/egress"
 	"fanout/dispatcher/post"
+	"fanout/dispatcher/reach"
+	"fanout/egress"
 )
 
 const payload = `{"eventType":"OPEN","trackingId":"abc123","notificationId":"welcome-email","channel":"EMAIL","userId":"user-123"}`
@@ -91,7 +92,10 @@ func client(t testing.TB, cfg post.Config) *post.Client {
 	if cfg.Egress == nil {
 		cfg.Egress = open(t)
 	}
-	c := post.New(cfg)
+	c, err := post.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(c.Close)
 	return c
 }
@@ -197,5 +201,23 @@ func wantKind(t *testing.T, err error, kind post.Kind, detail string) {
 	e, ok := errors.AsType[*post.Error](err)
 	if !ok || e.Kind != kind || !strings.Contains(e.Detail, detail) {
 		t.Fatalf("got %v; want %v: …%s…", err, kind, detail)
+	}
+}
+
+// asError is err as an *Error.
+func asError(t *testing.T, err error) *post.Error {
+	t.Helper()
+	e, ok := errors.AsType[*post.Error](err)
+	if !ok {
+		t.Fatalf("got %v", err)
+	}
+	return e
+}
+
+// wantCause says what beside the receiver may be at fault.
+func wantCause(t *testing.T, err error, cause reach.Cause) {
+	t.Helper()
+	if e, ok := errors.AsType[*post.Error](err); !ok || e.Cause != cause {
+		t.Errorf("%v: cause %v, want %v", err, e.Cause, cause)
 	}
 }

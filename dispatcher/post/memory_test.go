@@ -112,7 +112,7 @@ func TestMemory(t *testing.T) {
 			target.TLS = tt.tls
 			head := requestHead(target, len(payload))
 
-			c := post.New(post.Config{Egress: open(t), RootCAs: ca.pool, ConnectTimeout: time.Minute})
+			c := client(t, post.Config{RootCAs: ca.pool, ConnectTimeout: time.Minute})
 			before := inUse()
 			var wg sync.WaitGroup
 			var canceled atomic.Int32

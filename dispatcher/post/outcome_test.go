@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"fanout/dispatcher"
-	"fanout/dispatcher/egress"
 	"fanout/dispatcher/post"
+	"fanout/egress"
 	"fanout/event"
 	"fanout/subscriptions"
 )
@@ -24,7 +24,7 @@ import (
 // directory is one subscription.
 type directory struct{ sub *subscriptions.Subscription }
 
-func (d directory) Match(dst []*subscriptions.Subscription, _ string, _ event.Name) []*subscriptions.Subscription {
+func (d directory) Match(dst []*subscriptions.Subscription, _ string, _ event.Name, _ string) []*subscriptions.Subscription {
 	return append(dst, d.sub)
 }
 
@@ -48,7 +48,7 @@ func deliver(t *testing.T, url string, body []byte, cfg post.Config, times int) 
 		Delivery: dispatcher.DeliveryConfig{Timeout: hostileTime, Schedule: []time.Duration{time.Second}, MaxAge: time.Hour, PermanentStatuses: []int{410}, MaxInFlight: 4},
 		Lanes:    dispatcher.LanesConfig{MaxInFlight: 4, Queue: 10, QueueAge: 5 * time.Second, ParkAfter: 10, ParkMin: time.Second, ParkMax: time.Second},
 		Egress:   egress.Config{AllowHTTP: true, AllowCIDRs: []string{"127.0.0.0/8"}},
-	}, directory{sub}, nil, nil, dispatcher.WithClient(client(t, cfg)))
+	}, directory{sub}, nil, nil, dispatcher.WithExchange(client(t, cfg)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func deliver(t *testing.T, url string, body []byte, cfg post.Config, times int) 
 	t.Cleanup(stop.Wait)
 	to := make(settled, 1)
 	for range times {
-		name, _ := event.ParseName("EMAIL_OPEN")
+		name, _ := event.BuiltIn().Parse("EMAIL_OPEN")
 		d.Submit(&dispatcher.Delivery{ID: "msg_abcdefghijklmnopqrstuvwxyz", Account: "acme", Subscription: "a", Event: name, Body: body, FirstSeen: time.Now(), Settler: to})
 		select {
 		case out := <-to:
@@ -147,7 +147,7 @@ func TestHostileOutcomes(t *testing.T) {
 			if r.body == nil {
 				r.body = []byte(payload)
 			}
-			outs := deliver(t, r.url(s.addr), r.body, post.Config{RootCAs: authority.pool, Resolver: dns.resolve, ConnectTimeout: 400 * time.Millisecond}, len(r.want))
+			outs := deliver(t, r.url(s.addr), r.body, post.Config{RootCAs: authority.pool, Resolver: dns.resolver, ConnectTimeout: 400 * time.Millisecond}, len(r.want))
 			for i, out := range outs {
 				if got := line(&out); got != r.want[i] {
 					t.Errorf("outcome %d is %s (%s), want %s", i, got, out.Detail, r.want[i])

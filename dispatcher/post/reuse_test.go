@@ -249,7 +249,7 @@ func TestClose(t *testing.T) {
 		reading <- struct{}{}
 		io.Copy(io.Discard, c)
 	})
-	c := post.New(post.Config{Egress: open(t)})
+	c := client(t, post.Config{})
 	done := make(chan error, 1)
 	go func() { _, err := do(c, s.target()); done <- err }()
 	<-reading

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"fanout/dispatcher/egress"
 	"fanout/dispatcher/post"
+	"fanout/egress"
 )
 
 // authority issues certificates.

@@ -24,7 +24,7 @@ func (c *conn) sendPlain(request []byte, b *block) error {
 	c.pass.request, c.pass.block, c.pass.err = request, b, nil
 	for {
 		err := c.raw.Read(c.pass.step)
-		if c.early(err) {
+		if c.premature(err) {
 			continue
 		}
 		if c.pass.request != nil {
@@ -47,8 +47,8 @@ func (c *conn) step(fd uintptr) bool {
 			c.sent()
 			c.pass.err = errStale
 			return true
-		case n > 0: // a server that speaks first: an early refusal, or no HTTP
-			c.in.first(c.one[0])
+		case n > 0: // a server that speaks first
+			c.first()
 		}
 		_, c.pass.err = c.Write(c.pass.request)
 		c.sent()
@@ -70,8 +70,11 @@ func (c *conn) sent() {
 	c.pass.request, c.pass.block = nil, nil
 }
 
-// readNow reads what is there, or says os.ErrDeadlineExceeded.
+// readNow reads what is there, or says os.ErrDeadlineExceeded; so it does where it cannot tell.
 func (s *sock) readNow(p []byte) (n int, err error) {
+	if s.raw == nil {
+		return 0, os.ErrDeadlineExceeded
+	}
 	again := true
 	waited := s.raw.Read(func(fd uintptr) bool {
 		n, again, err = read(fd, p)

@@ -1,0 +1,105 @@
+package dispatcher
+
+import (
+	"time"
+
+	"fanout/subscriptions"
+)
+
+// whyChanged is why a lane is open that follows another configuration.
+const whyChanged = "configuration changed"
+
+// adopt lets the lane, which is locked, follow a changed configuration. A stop for 410, a cool-down and a Retry-After
+// belonged to the old one: they end.
+func (d *Dispatcher) adopt(l *lane, sub *subscriptions.Subscription, now time.Time) {
+	first := l.sub == nil
+	was := l.gate
+	l.sub = sub.Clone() // what lies beside it in the directory must not be kept
+	l.req = d.renderer.request(l.sub)
+	l.shrunk = sizeCap{}
+	l.gate = newGate(l.maximum(&d.cfg.Lanes), was.rate)
+	l.gate.rate.perSecond = sub.MaxPerSecond()
+	d.refreshShare(l, now)
+	if first {
+		return
+	}
+	l.gate.limit.lowered = now // attempts in flight tell nothing of the new configuration
+	if was.breaker.state == breakerOpen && was.breaker.failures == 0 {
+		l.gate.limit.value = min(was.limit.value, float64(l.maximum(&d.cfg.Lanes)))
+	}
+	if was.breaker.state != breakerOpen {
+		d.laneLog.opened(l, now, whyChanged)
+		d.tell(l, LaneUnparked, whyChanged)
+	}
+	l.opened = whyChanged
+}
+
+// refreshShare asks for the share of its rate that the lane, which is locked, has.
+func (d *Dispatcher) refreshShare(l *lane, now time.Time) {
+	if d.share != nil && l.gate.rate.perSecond > 0 {
+		l.gate.rate.setShare(now, d.share(l.key.account, l.key.subscription))
+	}
+}
+
+// admit decides what becomes of the next delivery of the lane, which is locked. One that arrives has been found wanted;
+// what has waited follows the directory as it is now.
+func (d *Dispatcher) admit(l *lane, del *Delivery, arrives bool, now time.Time) (admission, *subscriptions.Subscription) {
+	sub := l.sub
+	switch {
+	case del.Claimed(): // given up on while it waited
+		return admission{kind: admitDrop}, sub
+	case d.stopping.Load():
+		return admission{kind: admitSettle, reason: d.stopReason()}, sub
+	case arrives || del.Stage == stageTest:
+	default:
+		version := d.dir.Version()
+		if l.version != version {
+			sub = d.dir.Lookup(l.key.account, l.key.subscription)
+		}
+		if reason := unwanted(del, sub, now, &d.cfg.Delivery); reason != NoReason {
+			return admission{kind: admitSettle, reason: reason}, sub
+		}
+		if l.version = version; !l.sub.Same(sub) {
+			d.adopt(l, sub, now)
+		}
+	}
+	if d.suspended.Load() != nil {
+		return admission{kind: admitWait, reason: Network}, sub
+	}
+	adm := l.admit(del, now, &d.cfg.Lanes)
+	if adm.kind == admitWait && del.Stage != stageTest && (d.full(l) || d.waited(l, del, arrives, now) > d.cfg.Lanes.QueueAge) {
+		adm.kind = admitSettle
+		if adm.reason != RetryAfter { // it was when to ask again, not how long the cause lasts
+			adm.until = time.Time{}
+		}
+	}
+	return adm, sub
+}
+
+// withoutPermit decides the same where the lane would let the delivery go and there is no permit. Nobody is to blame for that
+// while the account has no more than its fair share: it waits, and reading with it.
+func (d *Dispatcher) withoutPermit(l *lane, del *Delivery, arrives bool, now time.Time) admission {
+	crowds := d.backlog.exceedsFairShare(l) && d.waited(l, del, arrives, now) > d.cfg.Lanes.QueueAge
+	if del.Stage != stageTest && (crowds || d.full(l)) {
+		return admission{kind: admitSettle, reason: QueueFull, until: l.estimatedDrain(now, true)}
+	}
+	return admission{kind: admitWait, reason: QueueFull}
+}
+
+// full says whether more waits in the lane, which is locked, or in its account, than is kept.
+func (d *Dispatcher) full(l *lane) bool {
+	most := d.cfg.Lanes.Queue
+	if l.batches() { // what a request takes out must come in meanwhile
+		most += 4 * l.together()
+	}
+	return l.queue.length > most || d.backlog.crowded(l) || l.queue.length > 1 && l.queue.bytes > maxLaneBytes || d.backlog.full(l.account)
+}
+
+// waited is for how long the delivery has waited, the time not counted for which everything was suspended, or for which it may
+// wait for others to go out with.
+func (d *Dispatcher) waited(l *lane, del *Delivery, arrives bool, now time.Time) time.Duration {
+	if arrives {
+		return 0
+	}
+	return min(now.Sub(del.queued), now.Sub(time.Unix(0, d.resumed.Load()))) - l.req.batch.Wait
+}

@@ -1,0 +1,158 @@
+package dispatcher
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"fanout/subscriptions"
+	"fanout/webhook"
+)
+
+// A subscription may ask for several deliveries in one POST (docs/contract.md#batches). They wait in the lane's queue until
+// a batch is due, and go out together: one request has one permit, one place in the lane and one token of the rate. Each of
+// them is settled for itself.
+
+// keepShrunk is for how long a 413 keeps the size of a lane's batches down.
+const keepShrunk = time.Hour
+
+// sizeCap is what a 413 has left of the size of a lane's batches.
+type sizeCap struct {
+	most  int // deliveries
+	until time.Time
+}
+
+// shrink notes that a batch of so many was too large. What is in force may be smaller.
+func (s *sizeCap) shrink(n int, now time.Time) {
+	half := max(1, n/2)
+	if now.Before(s.until) {
+		half = min(half, s.most)
+	}
+	*s = sizeCap{half, now.Add(keepShrunk)}
+}
+
+// batches says whether the lane's deliveries go out in batches.
+func (l *lane) batches() bool { return l.req != nil && l.req.batch.Max > 0 }
+
+// together is how many deliveries the lane sends in one request, where there are enough.
+func (l *lane) together() int {
+	if !l.batches() {
+		return 1
+	}
+	if l.shrunk.most > 0 {
+		return min(l.shrunk.most, l.req.batch.Max)
+	}
+	return l.req.batch.Max
+}
+
+// batchSize is how many deliveries the lane's next batch may have. A parked lane is probed with one.
+func (l *lane) batchSize(now time.Time) int {
+	switch {
+	case !l.batches() || l.gate.breaker.state != breakerOpen:
+		return 1
+	case now.Before(l.shrunk.until):
+		return min(l.shrunk.most, l.req.batch.Max)
+	default:
+		return l.req.batch.Max
+	}
+}
+
+// mostTogether is how many deliveries a batch may have that the delivery is in.
+func (c *DeliveryConfig) mostTogether(del *Delivery) int {
+	switch {
+	case del.alone, del.BatchRefused && del.Attempts >= len(c.Schedule): // its last attempt: it does not die with others
+		return 1
+	case del.BatchMax > 0:
+		return del.BatchMax
+	default:
+		return subscriptions.MaxBatch
+	}
+}
+
+// isStrange says whether the body of a delivery cannot be an element of an array with others: a stranger may have written it
+// into a retry topic.
+func isStrange(del *Delivery) bool {
+	return del.Stage != StageFirst && (len(del.Body) == 0 || del.Body[0] != '{' || !json.Valid(del.Body))
+}
+
+// batchDue is when the lane, which is locked, sends its next batch: at once where it is full or what has been read needs
+// room, else when its oldest delivery has waited for long enough. Where it is due, its first delivery is next in the queue.
+func (d *Dispatcher) batchDue(l *lane, now time.Time) (at time.Time) {
+	q := &l.queue
+	if first := q.head(); first == nil || first.Stage == stageTest {
+		return now
+	}
+	size, waiting := l.batchSize(now), q.length-q.tests
+	full := q.bytes+waiting*webhook.ElementOverhead >= d.cfg.Delivery.MaxBatchBytes || d.backlog.presses()
+	for _, kind := range [...]queueKind{q.turn, queueFirst, queueAgain} {
+		del := q.waiting[kind].head
+		if del == nil || kind == queueTest {
+			continue
+		}
+		due := del.queued.Add(l.req.batch.Wait)
+		if full || !due.After(now) || waiting >= min(size, d.cfg.Delivery.mostTogether(del)) {
+			q.turn = kind
+			return now
+		}
+		if at.IsZero() || due.Before(at) {
+			at = due
+		}
+	}
+	if q.tests > 0 { // it does not wait for those that wait for others
+		q.turn = queueTest
+		return now
+	}
+	return at
+}
+
+// fill takes from the queue of the lane, which is locked, what goes out together with the delivery of the run: what follows
+// it, as far as it fits. What is not wanted any more is added to over.
+func (d *Dispatcher) fill(l *lane, r *run, now time.Time, over *[]settled) {
+	r.members = []*Delivery{r.del}
+	if r.del.Stage == stageTest {
+		return
+	}
+	cfg := &d.cfg.Delivery
+	size := min(l.batchSize(now), cfg.mostTogether(r.del))
+	bytes := len("[]") + len(r.del.Body) + webhook.ElementOverhead
+	fits := func(del *Delivery) bool {
+		return len(r.members) < min(size, cfg.mostTogether(del)) && bytes+len(del.Body)+webhook.ElementOverhead <= cfg.MaxBatchBytes
+	}
+	for del := l.queue.take(fits); del != nil; del = l.queue.take(fits) {
+		d.backlog.remove(l, del)
+		if del.Claimed() {
+			continue
+		}
+		if reason := unwanted(del, l.sub, now, cfg); reason != NoReason {
+			*over = append(*over, settled{del, d.outcome(l, l.sub, del, admission{kind: admitSettle, reason: reason}, now)})
+			continue
+		}
+		r.members = append(r.members, del)
+		size = min(size, cfg.mostTogether(del))
+		bytes += len(del.Body) + webhook.ElementOverhead
+	}
+	slices.SortStableFunc(r.members, func(a, b *Delivery) int { return cmp.Compare(a.queued.UnixNano(), b.queued.UnixNano()) })
+	r.del = r.members[0]
+}
+
+// appendBatch appends the body of a batch.
+func appendBatch(b []byte, members []*Delivery) []byte {
+	b = append(b, '[')
+	for i, del := range members {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = webhook.AppendElement(b, del.ID, del.Body)
+	}
+	return append(b, ']')
+}
+
+// batchID is the webhook-id of a batch.
+func batchID(members []*Delivery) string {
+	ids := make([]string, len(members))
+	for i, del := range members {
+		ids[i] = del.ID
+	}
+	return webhook.BatchID(ids)
+}

@@ -1,0 +1,49 @@
+package dispatcher
+
+import (
+	"testing"
+	"time"
+)
+
+// play lets a tuner adjust the limit for a receiver side whose pace depends on it, and returns the limit at the end.
+func play(tr *tuner, room int64, ticks int, pace func(room int64) float64) int64 {
+	now, ended := time.Unix(0, 0), uint64(0)
+	for range ticks {
+		ended += uint64(pace(room) * tuneEvery.Seconds())
+		now = now.Add(tuneEvery)
+		room = tr.tuneConcurrency(now, room, 2048, ended, true)
+	}
+	return room
+}
+
+func TestTuneConcurrency(t *testing.T) {
+	fresh := func() *tuner { return &tuner{least: 96, pace: 16_000} }
+	// Processors bound the pace: any room is as good as all of it.
+	if room := play(fresh(), 2048, 20, func(int64) float64 { return 40_000 }); room > 200 {
+		t.Errorf("with processors as the bottleneck %d attempts are left under way", room)
+	}
+	// Time bounds the pace, at a high one: 40 ms an attempt. All the room is needed.
+	if room := play(fresh(), 2048, 200, func(room int64) float64 { return float64(room) / 0.040 }); room < 1400 {
+		t.Errorf("with time as the bottleneck only %d attempts may be under way", room)
+	}
+	// Slow receivers, a second an attempt: from the start on all the room is had within two seconds.
+	if room := play(fresh(), tuneStart, 10, func(room int64) float64 { return float64(room) }); room != 2048 {
+		t.Errorf("for slow receivers only %d attempts may be under way", room)
+	}
+	// Receivers that were fast become slow: what was taken away comes back.
+	tr := fresh()
+	room := play(tr, 2048, 20, func(int64) float64 { return 40_000 })
+	tr.ended = 0
+	if room = play(tr, room, 10, func(room int64) float64 { return float64(room) }); room != 2048 {
+		t.Errorf("after receivers became slow only %d attempts may be under way", room)
+	}
+	// At first the connections are made. That is no reason for more of them.
+	tr, now, ended, cold := fresh(), time.Unix(0, 0), uint64(0), int64(tuneStart)
+	for _, pace := range []float64{0, 3000, 8000, 14_000, 40_000} {
+		ended += uint64(pace * tuneEvery.Seconds())
+		now = now.Add(tuneEvery)
+		if cold = tr.tuneConcurrency(now, cold, 2048, ended, true); cold > tuneStart {
+			t.Errorf("%d attempts may be under way while the first connections are made", cold)
+		}
+	}
+}

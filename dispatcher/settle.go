@@ -1,0 +1,95 @@
+package dispatcher
+
+import (
+	"net/http"
+	"time"
+
+	"fanout/subscriptions"
+)
+
+// settlement is the outcome of a delivery that is settled without an attempt of its own. detail is for people.
+func settlement(del *Delivery, reason Reason, detail string) Outcome {
+	out := Outcome{Result: reason.Of(), Reason: reason, Detail: Detail(detail)}
+	if out.Result == Deferred || reason == Expired {
+		out.Status = del.Last.Status
+	}
+	return out
+}
+
+// unwantedOutcome is the outcome of a delivery that is unwanted for the reason.
+func unwantedOutcome(del *Delivery, sub *subscriptions.Subscription, reason Reason, cfg *DeliveryConfig) Outcome {
+	detail := ""
+	switch reason { //nolint:exhaustive // the others say it all
+	case InvalidSubscription:
+		detail = sub.Invalid()
+	case Expired:
+		detail = "older than " + cfg.maxAge(del.Event).String() + " since it was first planned"
+	}
+	return settlement(del, reason, detail)
+}
+
+// settle is the outcome of a delivery that the lane has decided to settle for the reason; until is when its cause ends, if
+// that is known.
+func (l *lane) settle(del *Delivery, reason Reason, until, now time.Time, cfg *LanesConfig) Outcome {
+	detail := ""
+	switch reason { //nolint:exhaustive // the others say it all
+	case BlockedDestination:
+		detail = l.req.blocked
+	case Gone:
+		detail = "the receiver answered 410 Gone before; nothing is sent until its configuration changes"
+	case Parked:
+		detail = "parked: " + l.gate.breaker.why()
+		if !until.After(now) { // a probe is in flight: should it fail, this is when the next one goes
+			until = now.Add(max(l.gate.breaker.cooldown, cfg.ParkMin))
+		}
+	case QueueFull, Rate:
+		if until.IsZero() {
+			until = l.estimatedDrain(now, false)
+		}
+	}
+	out := settlement(del, reason, detail)
+	if reason == Gone {
+		out.Status = http.StatusGone
+	}
+	if out.Result == Deferred {
+		out.NotBefore = until
+		l.owes, l.opened = reason, ""
+	}
+	return out
+}
+
+// settled is a delivery with its outcome, kept until the lane is unlocked.
+type settled struct {
+	del *Delivery
+	out Outcome
+}
+
+// settle tells everybody who wants to know, and then the submitter.
+func (d *Dispatcher) settle(del *Delivery, out *Outcome) {
+	if del.Stage == stageTest { // whoever asked for it is told, and nobody else
+		if out.Attempted {
+			d.testEnded(del, out)
+		}
+		del.Settler.Settle(del, *out)
+		return
+	}
+	if d.watchers.list.Load() != nil {
+		seen := *out // only then does it have to be on the heap
+		d.watchers.tell(del, &seen)
+	}
+	del.Settler.Settle(del, *out)
+}
+
+// settleWithout settles what was decided without an attempt.
+func (d *Dispatcher) settleWithout(del *Delivery, out *Outcome) {
+	if out.Result != Discarded && del.Stage != stageTest {
+		d.recent.add(del, out, time.Now())
+	}
+	d.settle(del, out)
+}
+
+func (d *Dispatcher) settleAll(over []settled) {
+	for i := range over {
+		d.settleWithout(over[i].del, &over[i].out)
+	}
+}
