@@ -18,18 +18,31 @@ const batch = 256
 type stored struct {
 	account string
 	fields  []string
-	broken  bool // its key holds no hash: nothing is known about it
-	stale   bool // a later reading has been applied already
+	broken  bool   // its key holds no hash: nothing is known about it
+	stale   bool   // a later reading has been applied already
+	by      string // who has announced it; empty: nobody said
+	told    bool   // of what is changed, whoever changed it tells
 }
 
-// Refresh reads the accounts again, now. When it returns nil, what was in Redis before the call is in force.
+// Refresh reads the accounts again, now. When it returns nil, what was in Redis before the call is in force. An observer is not
+// told of it: whoever asks for it has changed them.
 func (d *Directory) Refresh(ctx context.Context, accounts ...string) error {
-	return d.refresh(ctx, accounts, func(s stored) { d.apply(s, func(string) bool { return true }) })
+	return d.refresh(ctx, accounts, nil, func(s stored) {
+		s.told = true
+		d.apply(s, func(string) bool { return true })
+	})
 }
 
-func (d *Directory) refresh(ctx context.Context, accounts []string, apply func(stored)) error {
+// reading says why accounts are read.
+type reading struct {
+	announced bool                       // they were said to have changed
+	at        func(account string) int64 // when, in Unix ms; nil, or 0: nobody said
+	witnesses []string                   // accounts that exist: what is missing has been asked for before
+}
+
+func (d *Directory) refresh(ctx context.Context, accounts []string, at func(account string) int64, apply func(stored)) error {
 	for chunk := range slices.Chunk(accounts, batch) {
-		err := d.readApply(ctx, chunk, nil, true, func(s stored) bool {
+		err := d.readApply(ctx, chunk, reading{announced: true, at: at}, func(s stored) bool {
 			apply(s)
 			return true
 		})
@@ -40,14 +53,20 @@ func (d *Directory) refresh(ctx context.Context, accounts []string, apply func(s
 	return nil
 }
 
-// readApply reads accounts and hands each to take, under the lock; take says whether it applied what it got. A failed read hands over nothing. Where witnesses are named and none of their accounts exists any more, Redis has
-// been emptied: errEmptied. announced says that this is the reading of a change.
-func (d *Directory) readApply(ctx context.Context, accounts, witnesses []string, announced bool, take func(stored) (applied bool)) error {
-	start := d.writing.begin(announced)
-	list, err := d.read(ctx, accounts, witnesses)
+// readApply reads accounts and hands each to take, under the lock; take says whether it applied what it got. A failed
+// read hands over nothing. Where witnesses are named and none of their accounts exists any more, Redis has been emptied: errEmptied.
+func (d *Directory) readApply(ctx context.Context, accounts []string, r reading, take func(stored) (applied bool)) error {
+	start := d.writing.begin(r.announced)
+	list, err := d.read(ctx, accounts, r.witnesses)
+	if err == nil {
+		err = d.recordChanged(ctx, list, r)
+	}
+	if err != nil {
+		list = nil
+	}
 	d.writing.mu.Lock()
 	defer d.writing.mu.Unlock()
-	defer d.writing.end(announced)
+	defer d.writing.end(r.announced)
 	for _, s := range list {
 		s.stale = d.writing.applied[s.account] > start
 		if take(s) && !s.stale {
@@ -159,6 +178,7 @@ func (d *Directory) apply(s stored, drop func(id string) bool) (missing []string
 		return nil
 	}
 	before := d.tally(s.account)
+	was := d.invalid(s.account)
 	d.settle(s.account, "")
 	next := make([]*Subscription, 0, len(s.fields)/2)
 	for i := 0; i < len(s.fields); i += 2 {
@@ -178,15 +198,32 @@ func (d *Directory) apply(s stored, drop func(id string) bool) (missing []string
 			next = slices.Insert(next, at, old)
 		}
 	}
+	d.observe(s, known, next, was)
 	if !slices.EqualFunc(known, next, func(a Subscription, b *Subscription) bool { return a.Same(b) }) {
+		changed := changes(known, next)
 		d.table.replace(s.account, next)
 		d.askWrite()
+		if d.lanes.Changed != nil {
+			for _, id := range changed {
+				d.lanes.Changed(s.account, id)
+			}
+		}
 	}
 	after := d.tally(s.account)
 	for i := range after {
 		d.counts[i].Add(after[i] - before[i])
 	}
 	return missing
+}
+
+// changes are the ids of those that are in both lists, in another version.
+func changes(before []Subscription, after []*Subscription) (ids []string) {
+	for _, s := range after {
+		if old := byID(before, s.ID()); old != nil && !old.Same(s) {
+			ids = append(ids, s.ID())
+		}
+	}
+	return ids
 }
 
 // version picks what is in force for a stored JSON: the known version where it is the same, else the new one, else the
@@ -204,8 +241,11 @@ func (d *Directory) version(account, id, data string, old *Subscription) *Subscr
 	if old != nil && was != nil && was.hash == hash {
 		return old
 	}
-	sub, err := parse(account, id, data)
+	sub, err := d.cfg.Reader().parse(account, id, data)
 	if err == nil {
+		if sub.NamesUnknown() {
+			d.log.Warn("subscription names unknown events", zap.String("account", account), zap.String("subscription", id))
+		}
 		d.settle(account, id)
 		return sub
 	}

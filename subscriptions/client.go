@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// The keys of DESIGN.md section 5.
+// The keys in Redis (docs/contract.md#redis-keys).
 const (
 	accountPrefix = "fanout:account:"
 	changesKey    = "fanout:changes"

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"fanout/event"
 )
 
 // Config is the section `redis` of the configuration.
@@ -30,6 +32,8 @@ type Config struct {
 	TLS                  TLSConfig `mapstructure:"tls"`                    // for rediss://
 	SnapshotFile         string    `mapstructure:"snapshot_file"`          // default <group>.subscriptions in the user's cache folder; "off" disables it
 	Group                string    `mapstructure:"-"`                      // the consumer group, for the default of SnapshotFile
+
+	Catalogue *event.Catalogue `mapstructure:"-"` // the event names that subscriptions may select; nil: the eight
 }
 
 // TLSConfig says how Redis is spoken to over TLS.

@@ -32,9 +32,13 @@ type Directory struct {
 	full      chan struct{} // asks for a full load, capacity 1
 	dirty     chan struct{} // asks for the snapshot file to be written, capacity 1
 	accepted  atomic.Bool   // the next full load is taken whatever it holds
+	lanes     LaneObserver
 	counts    [states]atomic.Int64
 
 	state state
+
+	changed func(Changed) // nil: nobody observes
+	record  *recorder     // nil: what changes is not written down
 }
 
 // writing guards the table's writing side, and keeps what was read earlier from being applied over what was read
@@ -69,6 +73,7 @@ type state struct {
 	doubts    int // how often Redis may have lost something
 	confirmed int // of them, those that a full load begun later and ended well has seen
 	source    string
+	foreign   bool   // what the file of another version held, and Redis has not been read since
 	position  string // of the change stream: what came up to here is in the table
 	contact   time.Time
 	shrink    *Shrink
@@ -118,11 +123,20 @@ func New(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Directory, er
 	return d, nil
 }
 
-// Match appends to dst the account's subscriptions that an event of that name makes a delivery for: enabled, and the
-// name is selected. Paused and invalid ones are among them; what becomes of the delivery is the dispatcher's to say.
+// LaneObserver is told, on every instance, what opens the lane of a subscription. Its functions may be nil; they must not block.
+type LaneObserver struct {
+	Changed  func(account, id string)     // another version of a subscription that was known is in force, whoever changed it
+	Released func(account, id, by string) // somebody has released it: see [Store.Release]; by is the actor that said so, or empty
+}
+
+// ObserveLanes sets who is told. It is set before Run.
+func (d *Directory) ObserveLanes(o LaneObserver) { d.lanes = o }
+
+// Match appends to dst the account's subscriptions that an event of that name makes a delivery for: enabled, the name is
+// selected, and the notification is, where they name any. Paused and invalid ones are among them; what becomes of the delivery is the dispatcher's to say.
 // It allocates nothing where dst has room.
-func (d *Directory) Match(dst []*Subscription, account string, name event.Name) []*Subscription {
-	return d.table.match(dst, account, name)
+func (d *Directory) Match(dst []*Subscription, account string, name event.Name, notificationID string) []*Subscription {
+	return d.table.match(dst, account, name, notificationID)
 }
 
 // Lookup returns a subscription, enabled or not; nil where there is none.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,7 +49,7 @@ func TestMatchAndLookup(t *testing.T) {
 	m.HSet(key+"other", "a", hook(4))
 	d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"})
 	ready(t, d)
-	got := d.Match(nil, "acme", event.EmailOpen)
+	got := d.Match(nil, "acme", event.EmailOpen, "")
 	if fmt.Sprint(got) != "[acme/a acme/broken acme/paused]" {
 		t.Errorf("match %v", got)
 	}
@@ -62,7 +63,7 @@ func TestMatchAndLookup(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	dst := make([]*subscriptions.Subscription, 0, 8)
-	if n := testing.AllocsPerRun(100, func() { dst = d.Match(dst[:0], "acme", event.EmailOpen) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { dst = d.Match(dst[:0], "acme", event.EmailOpen, "") }); n != 0 {
 		t.Errorf("%v allocations a match", n)
 	}
 }
@@ -98,6 +99,54 @@ func TestChangesAreFollowed(t *testing.T) {
 	}
 	if s := d.Status(); s.Enabled != 2 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A change, and a release, are told once each: not what is announced without being one, and not what lay in the stream before.
+func TestChangesAndReleasesAreTold(t *testing.T) {
+	m := miniredis.RunT(t)
+	for i := range 3 {
+		m.HSet(fmt.Sprint(key, "acc", i), "hook", hook(i))
+	}
+	cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}
+	st, err := subscriptions.NewStore(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if err := st.Release(t.Context(), "acc0", "long-ago"); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var told []string
+	tell := func(what string) func(account, id string) {
+		return func(account, id string) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, what+" "+account+"/"+id)
+		}
+	}
+	d, _ := start(t, cfg, func(d *subscriptions.Directory) {
+		d.ObserveLanes(subscriptions.LaneObserver{
+			Changed: tell("changed"), Released: func(account, id, by string) { tell("released by "+by)(account, id) },
+		})
+	})
+	ready(t, d)
+	put(t, st, "acc1", "hook", hook(1)) // the same again
+	put(t, st, "acc1", "new", hook(5))
+	put(t, st, "acc1", "hook", hook(9))
+	if err := st.As("ada").Release(t.Context(), "acc2", "hook"); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 5*time.Second, "told", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(told) >= 2
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	if got := strings.Join(told, ", "); got != "changed acc1/hook, released by ada acc2/hook" {
+		t.Errorf("told: %s", got)
 	}
 }
 
@@ -318,7 +367,7 @@ func TestInvalidKeepsLastGood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	change(`{"url":"https://example.com/","events":["EMAIL_OPNE"]}`)
+	change(`{"url":"https://example.com/","events":["EMAIL_OPEN"],"maxInFlight":0}`)
 	within(t, time.Second, "problem", func() bool { return len(d.Problems("acc0")) == 1 })
 	if d.Lookup("acc0", "hook") != good || !d.Problems("")[0].LastGood || d.Status().Invalid != 1 || d.Status().Enabled != 0 {
 		t.Errorf("%+v %+v", d.Problems(""), d.Status())
@@ -465,10 +514,13 @@ func TestStaleSnapshotFile(t *testing.T) {
 		}
 		return m
 	}
-	for _, name := range []string{"trimmed", "trimmed from its beginning", "of another redis", "slow"} {
+	for _, name := range []string{"trimmed", "trimmed from its beginning", "of another redis", "of another catalogue", "slow"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := fill(t)
+			if name == "of another catalogue" {
+				m = fill(t, "late")
+			}
 			cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
 			st := store(t, cfg.URL)
 			if name != "trimmed from its beginning" {
@@ -486,6 +538,10 @@ func TestStaleSnapshotFile(t *testing.T) {
 				put(t, st, "acc0", "hook", hook(1))
 			case "of another redis":
 				cfg.URL = redisURL(fill(t, "late"))
+			case "of another catalogue":
+				if err := d.WriteSnapshotOf(cfg.SnapshotFile, lastChange(t, m), event.SMSFailed); err != nil {
+					t.Fatal(err)
+				}
 			case "slow":
 				put(t, st, "late", "hook", hook(0))
 				p := newProxy(t, m.Addr())

@@ -1,6 +1,6 @@
 // Package subscriptions knows who wants which event. It speaks to Redis, and nobody else of fanout's does.
 //
-// It promises (DESIGN.md section 5):
+// It promises (docs/contract.md#redis):
 //
 //   - [Directory.Match] and [Directory.Lookup] answer from an immutable snapshot in memory: no lock, no Redis, no
 //     allocation of their own. Once [Directory.Ready] is closed, what is not there is known to be absent.

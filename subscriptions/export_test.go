@@ -1,6 +1,12 @@
 package subscriptions
 
-import "time"
+import (
+	"context"
+	"os"
+	"time"
+
+	"fanout/event"
+)
 
 // Quicken shortens what a test would else wait for.
 func (d *Directory) Quicken(reconcile, ask, write time.Duration) {
@@ -9,3 +15,31 @@ func (d *Directory) Quicken(reconcile, ask, write time.Duration) {
 
 // Take lets a test be Redis: all is what fanout:instances holds.
 func (p *Peers) Take(own Demand, all map[string]string) []string { return p.take(own, all) }
+
+// WriteSnapshotOf writes the snapshot file as a version with other event names would, which had read the stream of changes up
+// to position. Each subscription in it selects only
+// the names that are left of its own, so that whoever believes the file is found out.
+func (d *Directory) WriteSnapshotOf(path, position string, names ...event.Name) error {
+	head := d.snapshotHead()
+	head.fingerprint, head.position, head.names = "another", position, nil
+	for _, name := range names {
+		head.names = append(head.names, name.String())
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return d.encode(file, head)
+}
+
+// The shapes that tell a secret.
+var (
+	LooksSecret = looksSecret
+	Shown       = shown
+)
+
+// TakeAnnounced reads an account as one that was announced at that time, in Unix ms.
+func (d *Directory) TakeAnnounced(ctx context.Context, account string, ms int64) error {
+	return d.refresh(ctx, []string{account}, func(string) int64 { return ms }, func(s stored) { d.apply(s, keep) })
+}

@@ -145,9 +145,19 @@ func (f *follower) read(ctx context.Context) ([]redis.XMessage, error) {
 func (f *follower) take(ctx context.Context, entries []redis.XMessage) error {
 	var accounts []string
 	seen := make(map[string]bool)
+	by := make(map[string]string)
+	at := make(map[string]int64)
 	accept := false
 	for _, entry := range entries {
 		account, ok := entry.Values["account"].(string)
+		if ok {
+			actor, _ := entry.Values["by"].(string)
+			if seen[account] && by[account] != actor {
+				actor = "" // several have changed it: which of them changed what cannot be told
+			}
+			by[account] = actor
+			at[account] = millis(entry.ID)
+		}
 		if ok && !seen[account] {
 			seen[account] = true
 			accounts = append(accounts, account)
@@ -156,15 +166,31 @@ func (f *follower) take(ctx context.Context, entries []redis.XMessage) error {
 			accept = true
 		}
 	}
-	if err := f.refresh(ctx, accounts); err != nil {
+	if err := f.refresh(ctx, accounts, by, at); err != nil {
 		return err
 	}
+	f.release(entries)
 	f.horizon = max(f.horizon, millis(entries[len(entries)-1].ID))
 	if accept {
 		f.d.log.Info("operator confirmed what redis holds")
 		f.d.AcceptShrink()
 	}
 	return nil
+}
+
+// release tells which subscriptions were released since the youngest entry that was read before: where the stream is read anew, what lies in
+// it is history.
+func (f *follower) release(entries []redis.XMessage) {
+	if f.d.lanes.Released == nil {
+		return
+	}
+	for _, entry := range entries {
+		account, _ := entry.Values["account"].(string)
+		if id, ok := entry.Values["release"].(string); ok && account != "" && millis(entry.ID) >= f.horizon {
+			by, _ := entry.Values["by"].(string)
+			f.d.lanes.Released(account, id, by)
+		}
+	}
 }
 
 // millis is the time in a stream entry's id.

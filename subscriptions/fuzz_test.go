@@ -3,8 +3,10 @@ package subscriptions_test
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"fanout/subscriptions"
@@ -24,6 +26,8 @@ func addSubscriptions(f *testing.F) {
 		`{"\u0073ecrets":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw","whsk_too-short-to-be-a-key"],"x":1e999}`,
 		`{"secrets":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw","headers":["authorization: Bearer abcdefgh"]}`,
 		`{"secrets":["whpk_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",["whsec_in_an_array_of_its_own"]],"headers":{"a":{"b":"secret-in-an-object"}}}`,
+		`{"url":"https://x","events":["*"],"secrets":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],"secretExpiry":{"c0ffee0123456789":"2026-01-02T03:04:05Z","x":1},"batch":{}}`,
+		`{"url":"https://x","events":["*"],"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw","a":[{"b":"Bearer abc"},["https://u:p@x/"]],"headers":{"via":"a","x_forwarded_for":"b"}}`,
 		`{"url":"https://x","events":["EMAIL_OPEN"],"team":"billing","tags":[1,{"a":null}],"maxPerSecond":1e-400}`,
 	} {
 		f.Add(seed)
@@ -46,6 +50,18 @@ func FuzzParse(f *testing.F) {
 			_ = json.Unmarshal(keys["url"], &url)
 			if s.URL() != url {
 				t.Fatalf("url %q, want %q", s.URL(), url)
+			}
+		}
+		for _, r := range []subscriptions.Review{subscriptions.ReviewStored("acme", "a", []byte(data), never), subscriptions.ReviewSent("acme", "a", []byte(data), never)} {
+			if r.Invalid == nil && bad != nil {
+				t.Fatalf("a review takes what is not valid: %v", bad)
+			}
+			for _, w := range r.Warnings {
+				if slices.ContainsFunc(secrets(keys), func(s string) bool {
+					return len(s) >= 12 && strings.Count(data, s) == 1 && strings.Contains(w.String(), s)
+				}) {
+					t.Fatalf("a warning shows a secret: %s", w)
+				}
 			}
 		}
 		masked := subscriptions.Masked([]byte(data))
@@ -71,8 +87,16 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// never is a time at which nothing has expired.
+var never time.Time
+
 // secrets are the texts in what a subscription's secrets and headers hold, whatever shape they have.
-func secrets(keys map[string]json.RawMessage) (all []string) {
+func secrets(keys map[string]json.RawMessage) []string {
+	return append(texts(keys["secrets"]), texts(keys["headers"])...)
+}
+
+// texts are all strings in a value, but for an object's keys.
+func texts(raw json.RawMessage) (all []string) {
 	var walk func(v any)
 	walk = func(v any) {
 		switch v := v.(type) {
@@ -88,11 +112,9 @@ func secrets(keys map[string]json.RawMessage) (all []string) {
 			}
 		}
 	}
-	for _, key := range []string{"secrets", "headers"} {
-		var v any
-		if json.Unmarshal(keys[key], &v) == nil {
-			walk(v)
-		}
+	var v any
+	if json.Unmarshal(raw, &v) == nil {
+		walk(v)
 	}
 	return all
 }
@@ -100,7 +122,7 @@ func secrets(keys map[string]json.RawMessage) (all []string) {
 // keepsUnknown says that what a PUT leaves out, and fanout does not know, stays as it was written.
 func keepsUnknown(t *testing.T, data string, keys map[string]json.RawMessage, masked []byte) {
 	t.Helper()
-	merged, err := subscriptions.Merge([]byte(data), []byte(`{"url":"https://x","events":["*"],"secrets":[],"headers":{}}`))
+	merged, err := subscriptions.Merge([]byte(data), []byte(`{"url":"https://x","events":["*"],"secrets":[],"headers":{}}`), never)
 	if err != nil {
 		t.Fatalf("merged: %v", err)
 	}
@@ -110,8 +132,11 @@ func keepsUnknown(t *testing.T, data string, keys map[string]json.RawMessage, ma
 	}
 	for key, raw := range keys {
 		switch key {
-		case "url", "events", "enabled", "secrets", "headers", "description", "maxInFlight", "maxPerSecond", "paused":
+		case "url", "events", "enabled", "secrets", "headers", "description", "maxInFlight", "maxPerSecond", "paused", "secretExpiry", "notificationIds", "batch":
 			continue
+		}
+		if slices.ContainsFunc(texts(raw), subscriptions.LooksSecret) {
+			shown[key] = raw // it must not be shown
 		}
 		if strings.ContainsRune(key, utf8.RuneError) || distinct(data) != len(keys) {
 			continue // a key given twice, or two that cannot be told apart
@@ -144,12 +169,12 @@ func FuzzMerge(f *testing.F) {
 		shown := subscriptions.Masked([]byte(data))
 		s, bad := subscriptions.Parse("acme", "a", []byte(data))
 		if bad != nil {
-			if merged, err := subscriptions.Merge([]byte(data), []byte(data)); err == nil && !json.Valid(merged) {
+			if merged, err := subscriptions.Merge([]byte(data), []byte(data), never); err == nil && !json.Valid(merged) {
 				t.Fatalf("merged %q", merged)
 			}
 			return
 		}
-		merged, err := subscriptions.Merge([]byte(data), shown)
+		merged, err := subscriptions.Merge([]byte(data), shown, never)
 		if err != nil {
 			t.Fatalf("%s sent back to %s: %v", shown, data, err)
 		}

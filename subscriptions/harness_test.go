@@ -12,6 +12,7 @@ import (
 
 	"fanout/event"
 	"fanout/subscriptions"
+	"fanout/webhook"
 )
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -102,12 +103,14 @@ func put(t *testing.T, s *subscriptions.Store, account, id, json string) {
 	}
 }
 
+func fingerprint(secret string) string { return webhook.Fingerprint(secret) }
+
 func hook(n int) string {
 	return fmt.Sprintf(`{"url":"https://example.com/hooks/%d","events":["EMAIL_OPEN"],"secrets":[%q]}`, n, secret)
 }
 
 func matches(d *subscriptions.Directory, account string) int {
-	return len(d.Match(nil, account, event.EmailOpen))
+	return len(d.Match(nil, account, event.EmailOpen, ""))
 }
 
 func quick(d *subscriptions.Directory) {

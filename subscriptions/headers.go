@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// readHeaders takes the headers that DESIGN.md section 3 allows.
+// readHeaders takes the subscription's own headers, but for those that it may not set.
 func (p *parser) readHeaders(raw string) {
 	if kindOf(raw) != '{' {
 		p.bad("headers", "want an object of strings")
@@ -14,21 +14,9 @@ func (p *parser) readHeaders(raw string) {
 	total := 0
 	for name, rawValue := range members(raw) {
 		value, ok := unquote(rawValue)
-		field := "headers." + cut(name, 64)
 		total += len(name) + len(value)
-		switch {
-		case !ok:
-			p.bad(field, "want a string")
-		case !isToken(name):
-			p.bad(field, "is no header name")
-		case refused(strings.ToLower(name)):
-			p.bad(field, "is fanout's own or hop-by-hop")
-		case badValue(value):
-			p.bad(field, "its value holds a line end or another control character")
-		case slices.ContainsFunc(p.headers, func(h Header) bool { return strings.EqualFold(h.Name, name) }):
-			p.bad(field, "given twice")
-		default:
-			p.headers = append(p.headers, Header{name, strings.Trim(value, " \t")})
+		if h, ok := p.header(name, value, ok); ok {
+			p.headers = append(p.headers, h)
 		}
 		if total > maxHeaders {
 			p.bad("headers", "are longer than %d bytes", maxHeaders)
@@ -40,28 +28,35 @@ func (p *parser) readHeaders(raw string) {
 	})
 }
 
+// header judges one header; false where it is not to be sent.
+func (p *parser) header(name, value string, isText bool) (Header, bool) {
+	since := first
+	added, refused := refusedSince(name)
+	var problem string
+	switch {
+	case !isText:
+		problem = "want a string"
+	case refused:
+		since, problem = added, "a subscription may not set this header"
+	case !isToken(name):
+		problem = "is no header name"
+	case badValue(value):
+		problem = "its value holds a line end or another control character"
+	case slices.ContainsFunc(p.headers, func(h Header) bool { return strings.EqualFold(h.Name, name) }):
+		problem = "given twice"
+	default:
+		return Header{name, strings.Trim(value, " \t")}, true
+	}
+	p.breaks(since, "headers."+shown(name, 64), "%s", problem)
+	return Header{}, false
+}
+
 // isToken follows RFC 9110 section 5.6.2.
 func isToken(name string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
 		alnum := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
 		return !alnum && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 	})
-}
-
-// refused names what a subscription may not set: what frames the message, what is the connection's own, and what
-// fanout says itself. The name is in lower case.
-func refused(name string) bool {
-	switch name {
-	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "user-agent",
-		"accept-encoding", "traceparent", "tracestate":
-		return true
-	}
-	for _, prefix := range []string{"content-", "proxy-", "webhook-"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
 }
 
 // badValue follows RFC 9110 section 5.5: visible characters, spaces and tabs.

@@ -1,38 +1,52 @@
 package subscriptions
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
+
+	"fanout/webhook"
 )
 
-// mask stands for a secret or a header value: the whole of it, or what follows the secret's prefix.
+// mask stands for a value that is not shown: the whole of it, or what follows a secret's prefix.
 const mask = "…"
 
-// Masked is a subscription's JSON with its secrets and header values masked, for showing. Other keys, and their order,
-// stay as they are. Of what cannot be read nothing is shown.
+// maxMaskDepth is how deep arrays and objects are looked into. What nests deeper is masked as a whole, so that no JSON costs
+// more than its size allows.
+const maxMaskDepth = 16
+
+// Masked is a subscription's JSON for showing: secrets, header values and whatever else looks like a secret are masked,
+// below keys that are not known too. url and events never are, so that the JSON may be sent back; [Merge] puts what is
+// stored where a mask comes back. All that is not masked stays as it is written. Of what cannot be read nothing is shown.
 func Masked(data []byte) []byte {
-	members, err := readObject(data)
+	list, err := readObject(data)
 	if err != nil {
 		return []byte("null")
 	}
-	for i, m := range members {
-		switch m.key {
-		case "secrets":
-			members[i].raw = maskElements(m.raw)
-		case "headers":
-			members[i].raw = maskMembers(m.raw)
-		}
+	for i, m := range list {
+		list[i].raw = maskedKey(m.key, m.raw)
 	}
-	return writeObject(members)
+	return writeObject(list)
 }
 
-// Merge is what a PUT stores (DESIGN.md section 7): the sent JSON, with what it leaves out of secrets and headers, or
-// sends masked, as it is stored, and with the stored keys that fanout does not know. An empty array or object, or null, removes.
-// Nothing stored is nil. A masked value with nothing behind it is an error.
-func Merge(stored, sent []byte) ([]byte, error) {
+func maskedKey(key, raw string) string {
+	switch key {
+	case "url", "events":
+		return raw
+	case "secrets":
+		return maskSecrets(raw)
+	case "headers":
+		return maskHeaders(raw)
+	}
+	return maskShape(raw, maxMaskDepth)
+}
+
+// Merge is what a write stores: the sent JSON, with what is stored in place of each mask; with the stored secrets, headers
+// and secretExpiry where it leaves them out; and with the stored keys that fanout does not know. An empty array or object,
+// or null, removes. What has expired by now is left out. Nothing stored is nil. A mask that nothing stored stands behind is
+// an error.
+func Merge(stored, sent []byte, now time.Time) ([]byte, error) {
 	next, err := readObject(sent)
 	if err != nil {
 		return nil, &ValidationError{[]FieldProblem{{"", err.Error()}}}
@@ -41,87 +55,50 @@ func Merge(stored, sent []byte) ([]byte, error) {
 	if err != nil {
 		old = nil // it is replaced as a whole
 	}
-	var problems []FieldProblem
+	var u unmasker
+	left := slices.Clone(old)
 	for i, m := range next {
-		was := old.get(m.key)
-		switch m.key {
-		case "secrets":
-			next[i].raw, err = unmaskElements(m.raw, was)
-		case "headers":
-			next[i].raw, err = unmaskMembers(m.raw, was)
-		default:
-			continue
-		}
-		if err != nil {
-			problems = append(problems, FieldProblem{m.key, err.Error()})
+		if m.key != "url" && m.key != "events" {
+			var was string
+			was, left = left.take(m.key, false)
+			next[i].raw = u.value(place{shown(m.key, 64), maxMaskDepth}, m.raw, was)
 		}
 	}
-	if len(problems) > 0 {
-		return nil, &ValidationError{problems}
+	if len(u.problems) > 0 {
+		return nil, &ValidationError{u.problems}
 	}
-	for _, m := range old {
-		known := (&parser{}).field(m.key) != nil
-		if next.get(m.key) == "" && (!known || m.key == "secrets" || m.key == "headers") {
+	for _, m := range old.withoutStrayTimes(next) {
+		if next.get(m.key) == "" && staysWhenLeftOut(m.key) {
 			next = append(next, m)
 		}
 	}
-	return writeObject(next), nil
+	return writeObject(next.pruned(now)), nil
 }
 
-// member is a key of an object, and its value as it was written.
-type member struct{ key, raw string }
-
-type object []member
-
-// get is a key's value; empty where there is none.
-func (o object) get(key string) string {
-	for _, m := range o {
-		if m.key == key {
-			return m.raw
-		}
+// staysWhenLeftOut says whether a stored key outlasts a write that does not name it.
+func staysWhenLeftOut(name string) bool {
+	switch name {
+	case "secrets", "headers", "secretExpiry":
+		return true
 	}
-	return ""
+	return keyNamed(name) == nil
 }
 
-func readObject(data []byte) (object, error) {
-	if !json.Valid(data) {
-		return nil, errors.New("not JSON")
+// withoutStrayTimes is what is stored, without the expiries of secrets that the next version does not have.
+func (o object) withoutStrayTimes(next object) object {
+	raw := next.get("secrets")
+	if raw == "" {
+		return o // the secrets stay
 	}
-	text := string(data)
-	if kindOf(text) != '{' {
-		return nil, errors.New("not a JSON object")
-	}
-	list := object{}
-	for key, raw := range members(text) {
-		list = append(list, member{key, raw})
-	}
-	return list, nil
+	texts, _ := secretsIn(raw)
+	return o.withoutMembers("secretExpiry", func(name, _ string) bool {
+		return !slices.ContainsFunc(texts, func(text string) bool { return webhook.Fingerprint(text) == strings.ToLower(name) })
+	})
 }
 
-func writeObject(list object) []byte {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, m := range list {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(quote(m.key) + ":" + m.raw)
-	}
-	b.WriteByte('}')
-	return b.Bytes()
-}
-
-func quote(text string) string {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(text) //nolint:errchkjson // a string always encodes
-	return strings.TrimSuffix(b.String(), "\n")
-}
-
-// hidden masks a secret: its prefix tells its kind and nothing else.
-func hidden(secret string) string {
-	prefix, _, ok := strings.Cut(secret, "_")
+// hidden masks a text: its prefix tells a secret's kind and nothing else.
+func hidden(text string) string {
+	prefix, _, ok := strings.Cut(text, "_")
 	if !ok || prefix != "whsec" && prefix != "whsk" {
 		return mask
 	}
@@ -130,7 +107,8 @@ func hidden(secret string) string {
 
 func isMasked(text string) bool { return text == hidden(text) }
 
-func maskElements(raw string) string {
+// maskSecrets hides each element, whatever it is.
+func maskSecrets(raw string) string {
 	if kindOf(raw) != '[' {
 		return quote(mask)
 	}
@@ -139,71 +117,163 @@ func maskElements(raw string) string {
 		text, _ := unquote(element)
 		list = append(list, quote(hidden(text)))
 	}
-	return "[" + strings.Join(list, ",") + "]"
+	return writeArray(list)
 }
 
-func maskMembers(raw string) string {
+// maskHeaders hides each value: any of them may be a credential.
+func maskHeaders(raw string) string {
 	if kindOf(raw) != '{' {
 		return quote(mask)
 	}
 	list := object{}
-	for key := range members(raw) {
-		list = append(list, member{key, quote(mask)})
+	for name := range members(raw) {
+		list = append(list, member{name, quote(mask)})
 	}
 	return string(writeObject(list))
 }
 
-// unmaskElements puts stored secrets where masked ones were sent: the masks stand for the stored secrets in their order.
-// As many masks as there are secrets keep all; fewer cannot say which one goes.
-func unmaskElements(raw, stored string) (string, error) {
-	if kindOf(raw) != '[' {
-		return raw, nil
+// maskShape hides the texts in a value that look like secrets, and what nests deeper than depth.
+func maskShape(raw string, depth int) string {
+	if depth == 0 && strings.IndexByte("[{", kindOf(raw)) >= 0 {
+		return quote(mask)
 	}
-	var was []string
-	if kindOf(stored) == '[' {
-		for element := range elements(stored) {
-			was = append(was, element)
+	changed := false
+	again := func(inner string) string {
+		out := maskShape(inner, depth-1)
+		changed = changed || out != inner
+		return out
+	}
+	switch kindOf(raw) {
+	case '"':
+		if text, _ := unquote(raw); looksSecret(text) {
+			return quote(hidden(text))
+		}
+	case '[':
+		var list []string
+		for element := range elements(raw) {
+			list = append(list, again(element))
+		}
+		if changed {
+			return writeArray(list)
+		}
+	case '{':
+		list := object{}
+		for name, value := range members(raw) {
+			list = append(list, member{name, again(value)})
+		}
+		if changed {
+			return string(writeObject(list))
 		}
 	}
-	var list []string
-	masks := 0
-	for element := range elements(raw) {
-		if text, ok := unquote(element); ok && isMasked(text) {
-			if masks < len(was) {
-				element = was[masks]
-			}
-			masks++
-		}
-		list = append(list, element)
-	}
-	if masks > 0 && masks != len(was) {
-		return "", fmt.Errorf("%d masked, but %d are stored: send all masks, or the secrets themselves", masks, len(was))
-	}
-	return "[" + strings.Join(list, ",") + "]", nil
+	return raw
 }
 
-func unmaskMembers(raw, stored string) (string, error) {
-	if kindOf(raw) != '{' {
-		return raw, nil
+// unmasker puts what is stored where masks were sent, and collects the masks that nothing stands behind.
+type unmasker struct{ problems []FieldProblem }
+
+// place is where a value stands in the JSON.
+type place struct {
+	path  string
+	depth int // how much deeper masks are looked for
+}
+
+func (p place) key(name string) place { return place{p.path + "." + shown(name, 64), p.depth - 1} }
+func (p place) index(i int) place     { return place{fmt.Sprintf("%s[%d]", p.path, i), p.depth - 1} }
+
+func (u *unmasker) bad(at place, format string, args ...any) {
+	u.problems = append(u.problems, FieldProblem{at.path, fmt.Sprintf(format, args...)})
+}
+
+// value is a sent value with its masks replaced. stored is what stands at the same place, empty where nothing does.
+func (u *unmasker) value(at place, sent, stored string) string {
+	switch kind := kindOf(sent); {
+	case isMaskedRaw(sent):
+		if stored == "" {
+			u.bad(at, "is masked, and nothing is stored behind the mask: send the value itself")
+		}
+		return stored
+	case kind == '[' && at.depth > 0:
+		return u.array(at, sent, stored)
+	case kind == '{' && at.depth > 0:
+		return u.object(at, sent, stored)
 	}
+	return sent
+}
+
+func (u *unmasker) object(at place, sent, stored string) string {
 	was := object{}
 	if kindOf(stored) == '{' {
 		was, _ = readObject([]byte(stored)) // it is part of valid JSON
 	}
-	list := object{}
-	for key, value := range members(raw) {
-		if text, ok := unquote(value); ok && isMasked(text) {
-			value = ""
-			for _, m := range was {
-				if strings.EqualFold(m.key, key) {
-					value = m.raw
-				}
-			}
-			if value == "" {
-				return "", fmt.Errorf("%s is masked, but none is stored", cut(key, 64))
-			}
-		}
-		list = append(list, member{key, value})
+	list, changed := object{}, false
+	for name, value := range members(sent) {
+		var old string
+		old, was = was.take(name, at.path == "headers") // the case of a header's name says nothing
+		next := u.value(at.key(name), value, old)
+		changed = changed || next != value
+		list = append(list, member{name, next})
 	}
-	return string(writeObject(list)), nil
+	if !changed {
+		return sent
+	}
+	return string(writeObject(list))
+}
+
+// array takes the masks for the stored elements that are shown masked, in their order. As many masks as there are of those
+// keep all; fewer cannot say which one goes. What is masked inside an element is looked for in the stored element of the
+// same index, where there are as many elements as before.
+func (u *unmasker) array(at place, sent, stored string) string {
+	var was []string
+	if kindOf(stored) == '[' {
+		was = slices.Collect(elements(stored))
+	}
+	list := slices.Collect(elements(sent))
+	behind, ok := u.behind(at, list, was)
+	if !ok {
+		return sent
+	}
+	next := make([]string, len(list))
+	for i, e := range list {
+		switch {
+		case isMaskedRaw(e):
+			next[i], behind = behind[0], behind[1:]
+		case len(was) == len(list):
+			next[i] = u.value(at.index(i), e, was[i])
+		default:
+			next[i] = u.value(at.index(i), e, "")
+		}
+	}
+	if slices.Equal(next, list) {
+		return sent
+	}
+	return writeArray(next)
+}
+
+// behind are the stored elements that the sent masks stand for, one for each; false where there are not as many.
+func (u *unmasker) behind(at place, sent, stored []string) ([]string, bool) {
+	masks := 0
+	for _, e := range sent {
+		if isMaskedRaw(e) {
+			masks++
+		}
+	}
+	if masks == 0 {
+		return nil, true
+	}
+	var hiding []string
+	for _, e := range stored {
+		if at.path == "secrets" || isMaskedRaw(maskShape(e, at.depth-1)) {
+			hiding = append(hiding, e)
+		}
+	}
+	if len(hiding) != masks {
+		u.bad(at, "%d masked, but %d are stored: send all masks, or the values themselves", masks, len(hiding))
+		return nil, false
+	}
+	return hiding, true
+}
+
+func isMaskedRaw(raw string) bool {
+	text, ok := unquote(raw)
+	return ok && isMasked(text)
 }

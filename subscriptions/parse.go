@@ -8,29 +8,38 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
-	"fanout/dispatcher/webhook"
 	"fanout/event"
+	"fanout/spelling"
+	"fanout/webhook"
 )
 
-// The bounds of a subscription. DESIGN.md section 5 leaves them to us, but for the id's and the account's.
+// The bounds of a subscription, in bytes where nothing else is said. Those of the account and the id are promised
+// (docs/contract.md#identity); the others are ours to choose.
 const (
 	maxAccount     = 256
 	maxID          = 64
 	maxURL         = 2048
-	maxSecrets     = 10
-	maxHeaders     = 8 << 10 // bytes, names and values together
+	maxSecrets     = 10      // secrets
+	maxHeaders     = 8 << 10 // names and values together
 	maxDescription = 1024
-	maxInvalid     = 1024 // of the text kept with an invalid subscription
-	maxIdentity    = 1024 // of an account or id that is kept though it is bad
+	maxFilter      = 8 << 10 // of notificationIds, together
+	maxFilters     = 100     // entries of notificationIds
+	maxWarnings    = 50      // of one subscription
+	maxInvalid     = 1024    // of the text kept with an invalid subscription
+	maxIdentity    = 1024    // of an account or id that is kept though it is bad
 )
 
-// FieldProblem is one thing that is wrong with a subscription.
+// FieldProblem is one thing that is wrong or odd with a subscription.
 type FieldProblem struct {
-	Field   string // account, id, url, events, …; empty where it is the whole JSON
-	Problem string // quotes no secret and no header value
+	Field   string // account, id, url, events, headers.x-tenant, …; empty where it is the whole JSON
+	Problem string // quotes no header value, and nothing that looks like a secret
 }
+
+// String is the problem in one line.
+func (f FieldProblem) String() string { return strings.TrimPrefix(f.Field+": "+f.Problem, ": ") }
 
 // ValidationError lists every bad field of a subscription.
 type ValidationError struct {
@@ -41,17 +50,38 @@ type ValidationError struct {
 func (e *ValidationError) Error() string {
 	texts := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
-		texts[i] = strings.TrimPrefix(p.Field+": "+p.Problem, ": ")
+		texts[i] = p.String()
 	}
 	return "invalid subscription: " + strings.Join(texts, "; ")
 }
 
-// Parse reads a subscription's JSON (DESIGN.md section 5). Unknown keys are ignored, null counts as absent.
+// Parse reads a subscription's JSON as Redis holds it. Unknown keys are ignored, null counts as absent, and what breaks a
+// rule that a later edition of the contract has added is left out: [ReviewStored] names it, and [ReviewSent] refuses it.
 //
 // It returns a subscription in any case. Where the error is not nil, it is the one whose deliveries are dead: Invalid
 // says why, and Events are the ones it names, or all.
+//
+// It knows the built-in events alone; where there are others, a [Reader] has the same method.
 func Parse(account, id string, data []byte) (*Subscription, *ValidationError) {
-	return parse(account, id, string(data))
+	return Reader{}.Parse(account, id, data)
+}
+
+// Reader reads subscriptions that may select what the Catalogue holds. The zero Reader knows the built-in events.
+type Reader struct {
+	Catalogue *event.Catalogue
+}
+
+// Reader reads subscriptions as this configuration has it.
+func (c *Config) Reader() Reader { return Reader{c.Catalogue} }
+
+// Parse is what the function of that name does.
+func (r Reader) Parse(account, id string, data []byte) (*Subscription, *ValidationError) {
+	return r.parse(account, id, string(data))
+}
+
+func (r Reader) parse(account, id, data string) (*Subscription, *ValidationError) {
+	p := parser{catalogue: r.Catalogue}
+	return p.parse(account, id, data)
 }
 
 // CheckIdentity says what is wrong with an account or a subscription id; nil when they are good.
@@ -61,28 +91,41 @@ func CheckIdentity(account, id string) *ValidationError {
 	return p.result()
 }
 
+// parser reads one subscription.
 type parser struct {
+	catalogue *event.Catalogue
+
+	strict  bool        // rules of every edition are held, not only those of the first
+	reviews bool        // warnings are wanted
+	now     time.Time   // for warnings
+	since   edition     // of the key that is being read
+	expiry  secretTimes // of secretExpiry
+
 	problems []FieldProblem
-	account  string
-	id       string
-	url      string
-	secrets  []string
-	headers  []Header
-	about    string
-	sub      Subscription
+	warnings []FieldProblem
+	unsigned bool // as far as it is reviewed
+
+	url     string
+	secrets []string
+	headers []Header
+	about   string
+	filter  string // one notification a line
+	sub     Subscription
 }
 
-func parse(account, id, data string) (*Subscription, *ValidationError) {
-	p := parser{account: account, id: id, sub: Subscription{serial: serials.Add(1), hash: hashOf(data), events: event.AllNames}}
+func (p *parser) parse(account, id, data string) (*Subscription, *ValidationError) {
+	// All events, until it names some.
+	p.sub = Subscription{serial: serials.Add(1), hash: hashOf(data), events: event.AllNames, flags: flagEvery}
 	p.identity(account, id)
 	p.document(data)
 	err := p.result()
 	if err != nil {
 		p.sub.flags |= flagInvalid
-		p.url, p.secrets, p.headers, p.about = "", nil, nil, cut(err.Error(), maxInvalid)
+		p.sub.flags &^= flagFilters
+		p.url, p.secrets, p.headers, p.filter, p.about = "", nil, nil, "", cut(err.Error(), maxInvalid)
 	}
 	sub := new(p.sub) // a copy: the parser would live on with it
-	sub.store(cut(account, maxIdentity), cut(id, maxIdentity), p.url, lines(p.secrets), headerLines(p.headers), p.about)
+	sub.store(cut(account, maxIdentity), cut(id, maxIdentity), p.url, p.secretLines(), headerLines(p.headers), p.about, p.filter)
 	return sub, err
 }
 
@@ -100,11 +143,17 @@ func (s *Subscription) store(text ...string) {
 	s.text = strings.Join(text, "")
 }
 
-func lines(texts []string) string {
-	if len(texts) == 0 {
-		return ""
+// secretLines has one secret a line, followed by the Unix time from which on it signs nothing, where it has one.
+func (p *parser) secretLines() string {
+	var b strings.Builder
+	for _, secret := range p.secrets {
+		b.WriteString(secret)
+		if until, ok := p.expiry.of(secret); ok {
+			fmt.Fprintf(&b, " %d", until.Unix())
+		}
+		b.WriteByte('\n')
 	}
-	return strings.Join(texts, "\n") + "\n"
+	return b.String()
 }
 
 func headerLines(headers []Header) string {
@@ -126,8 +175,25 @@ func cut(text string, n int) string {
 	return text[:n]
 }
 
-func (p *parser) bad(field, format string, args ...any) {
-	p.problems = append(p.problems, FieldProblem{field, fmt.Sprintf(format, args...)})
+// bad notes that the key which is being read breaks a rule.
+func (p *parser) bad(field, format string, args ...any) { p.breaks(p.since, field, format, args...) }
+
+// breaks notes that a rule is broken. One that a later edition has added makes no stored subscription invalid: the caller
+// leaves out what breaks it.
+func (p *parser) breaks(since edition, field, format string, args ...any) {
+	switch {
+	case since == first || p.strict:
+		p.problems = append(p.problems, FieldProblem{field, fmt.Sprintf(format, args...)})
+	case p.reviews:
+		p.warn(field, format+"; it is left out, and refused in what is written from now on", args...)
+	}
+}
+
+func (p *parser) warn(field, format string, args ...any) {
+	if len(p.warnings) == maxWarnings {
+		return
+	}
+	p.warnings = append(p.warnings, FieldProblem{field, fmt.Sprintf(format, args...)})
 }
 
 func (p *parser) result() *ValidationError {
@@ -171,51 +237,30 @@ func (p *parser) document(data string) {
 		return
 	}
 	seen := make([]string, 0, 16)
-	for key, raw := range members(data) {
-		read := p.field(key)
-		if read == nil {
+	for name, raw := range members(data) {
+		k := keyNamed(name)
+		if k == nil {
+			p.unknown(name)
 			continue
 		}
-		if slices.Contains(seen, key) {
-			p.bad(key, "given twice")
+		p.since = k.since
+		if slices.Contains(seen, name) {
+			p.bad(name, "given twice")
 			continue
 		}
 		if kindOf(raw) == 'n' {
 			continue // null is absent; it does not count as seen, for url and events are still missing then
 		}
-		seen = append(seen, key)
-		read(raw)
+		seen = append(seen, name)
+		k.read(p, raw)
 	}
-	for _, key := range []string{"url", "events"} {
-		if !slices.Contains(seen, key) {
-			p.bad(key, "is required")
+	p.since = first
+	for _, name := range []string{"url", "events"} {
+		if !slices.Contains(seen, name) {
+			p.bad(name, "is required")
 		}
 	}
-}
-
-// field is how a known key is read; nil for an unknown one.
-func (p *parser) field(key string) func(raw string) {
-	switch key {
-	case "url":
-		return p.readURL
-	case "events":
-		return p.readEvents
-	case "enabled":
-		return func(raw string) { p.readFlag(key, raw, flagDisabled, "false") }
-	case "paused":
-		return func(raw string) { p.readFlag(key, raw, flagPaused, "true") }
-	case "secrets":
-		return p.readSecrets
-	case "headers":
-		return p.readHeaders
-	case "description":
-		return p.readDescription
-	case "maxInFlight":
-		return p.readMaxInFlight
-	case "maxPerSecond":
-		return p.readMaxPerSecond
-	}
-	return nil
+	p.signing()
 }
 
 func (p *parser) readURL(raw string) {
@@ -240,18 +285,19 @@ func (p *parser) readEvents(raw string) {
 		return
 	}
 	var set event.Set
-	count, star := 0, false
+	count, unknown, star := 0, 0, false
 	for element := range elements(raw) {
 		count++
 		text, ok := unquote(element)
-		name, known := event.ParseName(text)
+		name, known := p.catalogue.Parse(text)
 		switch {
 		case !ok:
 			p.bad("events", "want an array of strings")
 		case text == "*":
 			star = true
 		case !known:
-			p.bad("events", "unknown event name %q", cut(text, 64))
+			unknown++
+			p.breaks(second, "events", "unknown event name %q%s", shown(text, 64), p.nearestEvent(text))
 		default:
 			set = set.With(name)
 		}
@@ -261,8 +307,55 @@ func (p *parser) readEvents(raw string) {
 		p.bad("events", "is empty")
 	case star && count > 1:
 		p.bad("events", `"*" stands alone`)
-	case !star && set != 0:
-		p.sub.events = set // else all: they are selected, or nothing could be read
+	case set != 0 || unknown > 0:
+		p.sub.events = set
+		p.sub.flags &^= flagEvery
+	}
+	if unknown > 0 {
+		p.sub.flags |= flagUnknown
+	}
+}
+
+// nearestEvent is a hint at the event name that was perhaps meant.
+func (p *parser) nearestEvent(text string) string {
+	if !p.strict && !p.reviews {
+		return ""
+	}
+	if nearest := spelling.Nearest(cut(text, maxID), p.catalogue.Texts()); nearest != "" {
+		return " (did you mean " + nearest + "?)"
+	}
+	return ""
+}
+
+// readFilter takes the notifications that are wanted.
+func (p *parser) readFilter(raw string) {
+	if kindOf(raw) != '[' {
+		p.bad("notificationIds", "want an array of notification ids")
+		return
+	}
+	var b strings.Builder
+	count := 0
+	for element := range elements(raw) {
+		count++
+		text, ok := unquote(element)
+		switch {
+		case !ok || text == "":
+			p.bad("notificationIds", "want an array of strings that are not empty")
+			return
+		case hasControl(text):
+			p.bad("notificationIds", "an id holds a control character")
+			return
+		}
+		b.WriteString(text + "\n")
+	}
+	switch {
+	case count == 0 || count > maxFilters:
+		p.bad("notificationIds", "want 1 to %d entries; leave the key out to want every notification", maxFilters)
+	case b.Len() > maxFilter:
+		p.bad("notificationIds", "longer than %d bytes together", maxFilter)
+	default:
+		p.filter = b.String()
+		p.sub.flags |= flagFilters
 	}
 }
 

@@ -27,7 +27,7 @@ type Demand map[string]float64
 // DemandKey names a subscription in a Demand.
 func DemandKey(account, id string) string { return account + "/" + id }
 
-// Peers shares what maxPerSecond allows among the running instances, by demand (DESIGN.md section 3). Each one says
+// Peers shares what maxPerSecond allows among the running instances, by demand (docs/contract.md#rate). Each one says
 // every second under fanout:instances what waits in it. Silence is counted in answers of Redis, not in time: while
 // Redis is away, hangs or has been emptied, the last known shares hold.
 type Peers struct {

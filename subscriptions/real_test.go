@@ -154,7 +154,7 @@ func TestRealAbsentAtStart(t *testing.T) {
 	t.Logf("ready %v after redis came", time.Since(begin))
 }
 
-// TestRealMillion holds a million subscriptions against the targets of DESIGN.md section 9.
+// TestRealMillion holds a million subscriptions against its targets (docs/contract.md#targets).
 func TestRealMillion(t *testing.T) {
 	const total = 1_000_000
 	for _, perAccount := range []int{1, 10} {

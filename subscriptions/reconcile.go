@@ -42,6 +42,9 @@ type load struct {
 func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 	l := &load{d: d, guarded: guarded, known: d.Len()}
 	doubts := d.doubts()
+	if err := d.recordUnseen(ctx); err != nil {
+		return fmt.Errorf("load subscriptions: %w", err)
+	}
 	if err := l.scan(ctx); err != nil {
 		return fmt.Errorf("load subscriptions: %w", err)
 	}
@@ -61,10 +64,11 @@ func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 	if !l.unsure {
 		d.confirm(doubts)
 	}
-	return nil
+	return d.trimChanged(ctx)
 }
 
-// looksLikeLoss is the guard of DESIGN.md section 5.
+// looksLikeLoss is the loss guard (docs/contract.md#loss-guard): a full load that is empty, or below half of what is known,
+// is refused until an operator confirms it.
 func (l *load) looksLikeLoss() bool { return l.guarded && loss(l.known, l.found) }
 
 // loss says whether going from known to left subscriptions wants an operator's word.
@@ -81,7 +85,7 @@ func (l *load) scan(ctx context.Context) error {
 	for range readers {
 		group.Go(func() {
 			for accounts := range work {
-				if err := l.d.readApply(ctx, accounts, nil, false, l.one); err != nil {
+				if err := l.d.readApply(ctx, accounts, reading{}, l.one); err != nil {
 					cancel(err)
 				}
 			}
@@ -178,7 +182,7 @@ func keep(string) bool { return false }
 // release reads again what was held back: it may have changed, and been announced, since.
 func (l *load) release(ctx context.Context) error {
 	for accounts := range slices.Chunk(l.held, l.batch()) {
-		if err := l.d.readApply(ctx, accounts, nil, false, l.take); err != nil {
+		if err := l.d.readApply(ctx, accounts, reading{}, l.take); err != nil {
 			return err
 		}
 	}
@@ -202,7 +206,7 @@ func (l *load) drop(ctx context.Context, accounts []string) error {
 	missing := make(map[string][]string)
 	count := 0
 	for chunk := range slices.Chunk(accounts, l.batch()) {
-		err := l.d.readApply(ctx, chunk, nil, false, func(s stored) bool {
+		err := l.d.readApply(ctx, chunk, reading{}, func(s stored) bool {
 			if ids := l.d.apply(s, keep); len(ids) > 0 {
 				missing[s.account] = ids
 				count += len(ids)
@@ -230,7 +234,7 @@ func (l *load) drop(ctx context.Context, accounts []string) error {
 	sleep(ctx, l.d.pace.ask)
 	gone := 0
 	for chunk := range slices.Chunk(accounts, l.batch()) {
-		err := l.d.readApply(ctx, chunk, l.witnesses, false, func(s stored) bool {
+		err := l.d.readApply(ctx, chunk, reading{witnesses: l.witnesses}, func(s stored) bool {
 			l.d.apply(s, func(id string) bool {
 				if !slices.Contains(missing[s.account], id) {
 					return false
@@ -297,7 +301,7 @@ func (d *Directory) loaded(found int) {
 	d.state.mu.Lock()
 	d.state.shrink = nil
 	first := d.state.source != "redis"
-	d.state.source, d.state.loadErr = "redis", ""
+	d.state.source, d.state.foreign, d.state.loadErr = "redis", false, ""
 	d.state.contact = time.Now()
 	d.state.mu.Unlock()
 	if first && found == 0 {

@@ -17,9 +17,11 @@ type doubt struct {
 
 // refresh puts announced accounts in force. What one of them lacks goes at once, unless Redis was emptied, nothing has
 // confirmed since what it holds, and it holds something of the account: then what is still missing goes after pace.ask.
-func (f *follower) refresh(ctx context.Context, accounts []string) error {
+func (f *follower) refresh(ctx context.Context, accounts []string, by map[string]string, at map[string]int64) error {
 	lacking := make(map[string][]string)
-	err := f.d.refresh(ctx, accounts, func(s stored) {
+	when := func(account string) int64 { return at[account] }
+	err := f.d.refresh(ctx, accounts, when, func(s stored) {
+		s.by = by[s.account]
 		removed := len(s.fields) == 0 // a job that fills the account announces it after it has written something
 		if ids := f.d.apply(s, func(string) bool { return removed }); len(ids) > 0 {
 			lacking[s.account] = ids
@@ -65,7 +67,7 @@ func (f *follower) resolve(ctx context.Context) error {
 			accounts = append(accounts, account)
 		}
 	}
-	err := f.d.refresh(ctx, accounts, func(s stored) {
+	err := f.d.refresh(ctx, accounts, nil, func(s stored) {
 		f.d.apply(s, func(id string) bool { return slices.Contains(f.doubts[s.account].ids, id) })
 	})
 	if err != nil {

@@ -18,11 +18,11 @@ import (
 // is ready once everything is loaded; and where Redis fails, with the file as it is.
 func (d *Directory) Run(ctx context.Context) error {
 	f := &follower{d: d, doubts: make(doubts)}
-	if position, ok := d.readSnapshot(); ok {
-		f.position, f.horizon, f.verify = position, millis(position), position != ""
-		f.gap = position == streamStart // how much has come and been trimmed since, nothing tells
+	if file, ok := d.readSnapshot(); ok {
+		f.position, f.horizon, f.verify = file.position, millis(file.position), file.position != ""
+		f.gap = file.foreign || file.position == streamStart // how much has come and been trimmed since, nothing tells
 		d.state.began = time.Now()
-		if position != "" {
+		if file.position != "" {
 			d.askFull()
 		}
 	}

@@ -84,7 +84,7 @@ func (d *Directory) Problems(account string) []Problem {
 	return list
 }
 
-// collector makes the metrics of DESIGN.md section 8 when they are asked for.
+// collector makes the subscriptions' metrics (docs/contract.md#metrics) at each scrape.
 type collector struct{ d *Directory }
 
 //nolint:gochecknoglobals // descriptions are constants

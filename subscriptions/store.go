@@ -18,6 +18,21 @@ import (
 // goroutine and take as long as ctx and the socket's time-outs let them.
 type Store struct {
 	client redis.UniversalClient
+	reader Reader
+
+	by string // who writes; empty: not said
+
+	// writing is held from reading a subscription to writing it, so that the writers of this process do not undo each
+	// other's changes where Redis may not be asked for a transaction.
+	writing *sync.Mutex
+}
+
+// As is the same Store, whose changes are announced as the actor's (docs/contract.md#admin-changes). Only the Store that it
+// was made of is closed.
+func (s *Store) As(actor string) *Store {
+	own := *s
+	own.by = actor
+	return &own
 }
 
 // Stored is a subscription as Redis holds it, valid or not. Its JSON holds secrets: show [Masked] of it.
@@ -35,14 +50,23 @@ func NewStore(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{client}, nil
+	return &Store{client: client, reader: cfg.Reader(), writing: new(sync.Mutex)}, nil
 }
+
+// Reader reads subscriptions as the Store's configuration has it.
+func (s *Store) Reader() Reader { return s.reader }
 
 // Close closes the connections.
 func (s *Store) Close() error { return s.client.Close() }
 
 // Ping says whether Redis answers. The error names no address.
 func (s *Store) Ping(ctx context.Context) error { return plain("ping", s.client.Ping(ctx).Err()) }
+
+// Clock is the time on Redis's machine. The error names no address.
+func (s *Store) Clock(ctx context.Context) (time.Time, error) {
+	now, err := s.client.Time(ctx).Result()
+	return now, plain("time", err)
+}
 
 // StoreError is what went wrong with Redis. It names no address and no credential.
 type StoreError struct {
@@ -85,11 +109,21 @@ func (s *Store) List(ctx context.Context, account string) ([]Stored, error) {
 	return list, nil
 }
 
+// Count is how many subscriptions an account has.
+func (s *Store) Count(ctx context.Context, account string) (int, error) {
+	n, err := s.client.HLen(ctx, accountPrefix+account).Result()
+	if err != nil { // an older line of the user's rights does not have the command
+		all, listErr := s.client.HGetAll(ctx, accountPrefix+account).Result()
+		n, err = int64(len(all)), listErr
+	}
+	return int(n), plain("count subscriptions", err)
+}
+
 // ListAll yields every subscription, account by account, in no order of accounts. An error ends it. What is written
 // meanwhile may be seen or not; an account may come twice while Redis resizes its table.
 func (s *Store) ListAll(ctx context.Context) iter.Seq2[Stored, error] {
 	return func(yield func(Stored, error) bool) {
-		for account, err := range s.accounts(ctx) {
+		for account, err := range s.accounts(ctx, "*") {
 			var list []Stored
 			if err == nil {
 				list, err = s.List(ctx, account)
@@ -107,8 +141,8 @@ func (s *Store) ListAll(ctx context.Context) iter.Seq2[Stored, error] {
 	}
 }
 
-// accounts yields the names of the accounts that have subscriptions.
-func (s *Store) accounts(ctx context.Context) iter.Seq2[string, error] {
+// accounts yields the names of the accounts that have subscriptions and match the pattern (as Redis does it), in no order.
+func (s *Store) accounts(ctx context.Context, pattern string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		masters, err := s.masters(ctx)
 		if err != nil {
@@ -117,7 +151,7 @@ func (s *Store) accounts(ctx context.Context) iter.Seq2[string, error] {
 		}
 		for _, node := range masters {
 			for cursor := uint64(0); ; {
-				keys, next, err := node.Scan(ctx, cursor, accountPrefix+"*", scanCount).Result()
+				keys, next, err := node.Scan(ctx, cursor, accountPrefix+pattern, scanCount).Result()
 				if err != nil {
 					yield("", plain("scan subscriptions", err))
 					return
@@ -152,10 +186,10 @@ func (s *Store) masters(ctx context.Context) ([]redis.Cmdable, error) {
 	return list, err
 }
 
-// Put validates a subscription, stores it and announces it (DESIGN.md section 5). What is not valid is refused with a
-// [*ValidationError] and changes nothing. created says whether it is new.
+// Put stores a subscription and announces it. What breaks a rule of any edition is refused with a [*ValidationError] and
+// changes nothing. created says whether it is new. What is stored is replaced: see [Store.Update] for what depends on it.
 func (s *Store) Put(ctx context.Context, account, id string, data []byte) (created bool, err error) {
-	if _, bad := Parse(account, id, data); bad != nil {
+	if bad := ReviewSent(account, id, data, time.Now()).Invalid; bad != nil {
 		return false, bad
 	}
 	added, err := s.client.HSet(ctx, accountPrefix+account, id, data).Result()
@@ -179,7 +213,7 @@ func (s *Store) Changed(ctx context.Context, accounts ...string) error {
 	for chunk := range slices.Chunk(accounts, scanCount) {
 		pipe := s.client.Pipeline()
 		for _, account := range chunk {
-			announce(ctx, pipe, "account", account)
+			s.announce(ctx, pipe, "account", account)
 		}
 		if _, err := pipe.Exec(ctx); err != nil {
 			return plain("announce change", err)
@@ -191,10 +225,19 @@ func (s *Store) Changed(ctx context.Context, accounts ...string) error {
 // AcceptShrink makes every instance take what Redis holds, however little it is: it adds `accept <Unix ms>` to the
 // stream of changes. An instance that is down takes note when it is back, as long as the stream remembers.
 func (s *Store) AcceptShrink(ctx context.Context) error {
-	_, err := announce(ctx, s.client, "accept", strconv.FormatInt(time.Now().UnixMilli(), 10)).Result()
+	_, err := s.announce(ctx, s.client, "accept", strconv.FormatInt(time.Now().UnixMilli(), 10)).Result()
 	return plain("accept subscriptions", err)
 }
 
-func announce(ctx context.Context, to redis.Cmdable, key, value string) *redis.StringCmd {
-	return to.XAdd(ctx, &redis.XAddArgs{Stream: changesKey, MaxLen: changesLength, Approx: true, Values: []string{key, value}})
+// Release has every instance open the subscription's lane and fetch what waits for it (docs/contract.md#release-entry).
+func (s *Store) Release(ctx context.Context, account, id string) error {
+	_, err := s.announce(ctx, s.client, "account", account, "release", id).Result()
+	return plain("release subscription", err)
+}
+
+func (s *Store) announce(ctx context.Context, to redis.Cmdable, values ...string) *redis.StringCmd {
+	if s.by != "" {
+		values = append(values, "by", s.by)
+	}
+	return to.XAdd(ctx, &redis.XAddArgs{Stream: changesKey, MaxLen: changesLength, Approx: true, Values: values})
 }

@@ -1,13 +1,16 @@
 package subscriptions
 
 import (
+	"cmp"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap/zapcore"
 
-	"fanout/dispatcher/webhook"
 	"fanout/event"
+	"fanout/webhook"
 )
 
 // Subscription is an account's webhook. It never changes once published: another JSON makes another Subscription, and
@@ -21,8 +24,11 @@ type Subscription struct {
 	serial uint32 // of its making in this process
 	perSec float32
 	flight int32
-	length [pieces]uint16
+
+	batchMax, batchWait uint16 // see Batch; the wait is in milliseconds
+
 	events event.Set
+	length [pieces]uint16
 	flags  uint8
 	packed bool // the text is part of its shard's
 }
@@ -51,9 +57,10 @@ const (
 	pieceAccount = iota
 	pieceID
 	pieceURL
-	pieceSecrets // one a line
+	pieceSecrets // one a line: the secret, and the Unix seconds of its expiry where it has one
 	pieceHeaders // name:value, one a line
 	pieceNote    // the description; of an invalid one, what is wrong with it
+	pieceFilter  // the notifications, one a line
 	pieces
 )
 
@@ -61,6 +68,10 @@ const (
 	flagDisabled = 1 << iota
 	flagPaused
 	flagInvalid
+	flagEvery   // it selects "*", or what it selects cannot be read
+	flagFilters // it names notifications
+	flagUnknown // it names events that the catalogue does not hold
+	flagBatch   // of the snapshot file: the numbers of a batch follow
 )
 
 // Header is a header of the subscription's own. It prints its name only.
@@ -95,6 +106,47 @@ func (s *Subscription) URL() string { return s.piece(pieceURL) }
 // be read.
 func (s *Subscription) Events() event.Set { return s.events }
 
+// SelectsEvery says whether it selects "*", whatever event names there are. An invalid subscription does so where the events
+// that it names cannot be read.
+func (s *Subscription) SelectsEvery() bool { return s.flags&flagEvery != 0 }
+
+// NamesUnknown says whether it names events, too, that the catalogue does not hold. They select nothing.
+func (s *Subscription) NamesUnknown() bool { return s.flags&flagUnknown != 0 }
+
+// Filters says whether only some notifications are wanted.
+func (s *Subscription) Filters() bool { return s.flags&flagFilters != 0 }
+
+// WantsNotification says whether events of that notification are wanted.
+func (s *Subscription) WantsNotification(id string) bool {
+	if !s.Filters() {
+		return true
+	}
+	for line := range strings.Lines(s.piece(pieceFilter)) {
+		wanted := strings.TrimSuffix(line, "\n")
+		if prefix, open := strings.CutSuffix(wanted, "*"); wanted == id || open && strings.HasPrefix(id, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// SampleNotification is a notification that is wanted, for samples: the fallback, where every one is.
+func (s *Subscription) SampleNotification(fallback string) string {
+	ids := s.NotificationIDs()
+	if len(ids) == 0 || s.WantsNotification(fallback) {
+		return fallback
+	}
+	return cmp.Or(strings.TrimSuffix(ids[0], "*"), fallback)
+}
+
+// NotificationIDs are the notifications that are wanted, where only some are. The slice is built anew.
+func (s *Subscription) NotificationIDs() []string {
+	if !s.Filters() {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(s.piece(pieceFilter), "\n"), "\n")
+}
+
 // Enabled is false where the subscription is off: it gets no deliveries.
 func (s *Subscription) Enabled() bool { return s.flags&flagDisabled == 0 }
 
@@ -107,14 +159,20 @@ func (s *Subscription) MaxInFlight() int { return int(s.flight) }
 // MaxPerSecond bounds the attempts of all instances together; 0 where it asks for no bound.
 func (s *Subscription) MaxPerSecond() float64 { return float64(s.perSec) }
 
-// Secrets are what its deliveries are signed with, the first one first. The slice is built anew: keep it.
+// Secrets are what its deliveries are signed with, the first one first, each until its expiry: one that has expired is
+// among them, and signs nothing. The slice is built anew: keep it.
 func (s *Subscription) Secrets() []webhook.Secret {
 	var list []webhook.Secret
-	for text := range strings.Lines(s.piece(pieceSecrets)) {
-		// Only what parsed has been kept, so an error cannot come.
-		if secret, err := webhook.ParseSecret(strings.TrimSuffix(text, "\n")); err == nil {
-			list = append(list, secret)
+	for line := range strings.Lines(s.piece(pieceSecrets)) {
+		text, until, expires := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		secret, err := webhook.ParseSecret(text)
+		if err != nil {
+			continue // only what parsed has been kept
 		}
+		if unix, err := strconv.ParseInt(until, 10, 64); expires && err == nil {
+			secret = secret.Until(time.Unix(unix, 0))
+		}
+		list = append(list, secret)
 	}
 	return list
 }

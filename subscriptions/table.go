@@ -162,10 +162,10 @@ func (t *table) accounts() iter.Seq2[string, []Subscription] {
 }
 
 // match appends what wants the event.
-func (t *table) match(dst []*Subscription, account string, name event.Name) []*Subscription {
-	subs := t.account(account)
+func (t *table) match(dst []*Subscription, account string, name event.Name, notificationID string) []*Subscription {
+	subs, wanted := t.account(account), event.Set(0).With(name)
 	for i := range subs {
-		if s := &subs[i]; s.Enabled() && s.events.Has(name) {
+		if s := &subs[i]; s.Enabled() && s.events&wanted != 0 && (!s.Filters() || s.WantsNotification(notificationID)) {
 			dst = append(dst, s)
 		}
 	}

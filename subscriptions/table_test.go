@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"unsafe"
+
+	"fanout/event"
 )
 
 func newTable() *table {
@@ -213,7 +215,7 @@ func BenchmarkMatch(b *testing.B) {
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := range b.N {
-				dst = table.match(dst[:0], accounts[i%1000], 1)
+				dst = table.match(dst[:0], accounts[i%1000], event.EmailOpen, "")
 			}
 			runtime.KeepAlive(table)
 		})
