@@ -14,9 +14,10 @@ import (
 
 	"fanout/consumer"
 	"fanout/dispatcher"
-	"fanout/dispatcher/egress"
+	"fanout/egress"
 	"fanout/event"
 	"fanout/subscriptions"
+	"fanout/topic"
 )
 
 const (
@@ -54,7 +55,7 @@ func TestAllocations(t *testing.T) {
 	}
 	// A collection empties pools, and goroutines that meet in another order take a little more of them.
 	const slackAllocations, slackBytes = 0.5, 1.1
-	if raceDetector {
+	if consumer.RaceDetector {
 		return
 	}
 	if allocations > wantAllocations+slackAllocations || bytes > wantBytes*slackBytes {
@@ -102,17 +103,14 @@ func newHotPath(tb testing.TB) *hotPath {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	running.Go(func() { _ = d.Run(ctx) })
 	tb.Cleanup(func() { cancel(); running.Wait() })
-	c, err := consumer.New(consumer.Config{
-		Kafka: consumer.KafkaConfig{Brokers: []string{"127.0.0.1:1"}}, TopicPrefix: "fanout", Schedule: []time.Duration{time.Second},
+	c, err := consumer.New(consumer.Config{Config: topic.Config{
+		Kafka: topic.KafkaConfig{Brokers: []string{"127.0.0.1:1"}}, Prefix: "fanout", Schedule: []time.Duration{time.Second},
 		ParkMin: time.Second, ParkMax: time.Second, MaxAge: time.Hour, MaxEventBytes: 1 << 18,
-	}, d, nil, nil)
+	}}, d, nil, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	source, err := consumer.NewSource(c, "channel.email", 0)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	source := consumer.NewSource(c, "channel.email", 0)
 	return &hotPath{
 		dispatcher: d, source: source,
 		value: []byte(`{"accountId":"acme","channel":"EMAIL","type":"OPEN","trackingId":"abc123","notificationId":"welcome-email","userId":"user-123"}`),
@@ -122,7 +120,7 @@ func newHotPath(tb testing.TB) *hotPath {
 // only is a directory of one subscription.
 type only struct{ sub *subscriptions.Subscription }
 
-func (o only) Match(dst []*subscriptions.Subscription, _ string, _ event.Name) []*subscriptions.Subscription {
+func (o only) Match(dst []*subscriptions.Subscription, _ string, _ event.Name, _ string) []*subscriptions.Subscription {
 	return append(dst, o.sub)
 }
 
@@ -134,7 +132,7 @@ func (o only) Version() uint64 { return 1 }
 func (w *hotPath) deliver(tb testing.TB, n int) {
 	tb.Helper()
 	for range n {
-		if err := w.dispatcher.Room(tb.Context()); err != nil {
+		if err := w.dispatcher.WaitForCapacity(tb.Context()); err != nil {
 			tb.Fatal(err)
 		}
 		w.source.Handle(w.value)

@@ -10,12 +10,13 @@ import (
 	"fanout/dispatcher"
 	"fanout/event"
 	"fanout/subscriptions"
+	"fanout/topic"
 )
 
 // refuser has one subscription that is planned for and then discarded: all of the way but the POST.
 type refuser struct{ sub *subscriptions.Subscription }
 
-func (d refuser) Match(dst []*subscriptions.Subscription, _ string, _ event.Name) []*subscriptions.Subscription {
+func (d refuser) Match(dst []*subscriptions.Subscription, _ string, _ event.Name, _ string) []*subscriptions.Subscription {
 	return append(dst, d.sub)
 }
 
@@ -34,10 +35,10 @@ func BenchmarkHandle(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	c, err := consumer.New(consumer.Config{
-		Kafka: consumer.KafkaConfig{Brokers: []string{"127.0.0.1:1"}}, TopicPrefix: "fanout", Schedule: []time.Duration{time.Second},
+	c, err := consumer.New(consumer.Config{Config: topic.Config{
+		Kafka: topic.KafkaConfig{Brokers: []string{"127.0.0.1:1"}}, Prefix: "fanout", Schedule: []time.Duration{time.Second},
 		ParkMin: time.Second, ParkMax: time.Second, MaxAge: time.Hour, MaxEventBytes: 1 << 18,
-	}, d, nil, nil)
+	}}, d, nil, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -47,10 +48,7 @@ func BenchmarkHandle(b *testing.B) {
 			b.ReportAllocs()
 			var partitions atomic.Int32
 			run := func(more func() bool) {
-				s, err := consumer.NewSource(c, "channel.email", int(partitions.Add(1)))
-				if err != nil {
-					b.Fatal(err)
-				}
+				s := consumer.NewSource(c, "channel.email", int(partitions.Add(1)))
 				var n int64
 				for more() {
 					s.Handle(value)

@@ -2,23 +2,17 @@ package consumer
 
 import (
 	"context"
+	"errors"
+	"iter"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/segmentio/kafka-go"
 	"go.uber.org/zap"
 
-	"fanout/consumer/registry"
 	"fanout/dispatcher"
 	"fanout/event"
-)
-
-// Bounds of what is read and not settled.
-const (
-	maxUnsettled      = 50_000
-	maxUnsettledBytes = 64 << 20
-	maxReplays        = 256 // of them, from the replay topic
+	"fanout/topic"
 )
 
 // Consumer reads the source, retry and replay topics, has each delivery brought to its outcome, and settles it.
@@ -27,36 +21,30 @@ type Consumer struct {
 	log        *zap.Logger
 	dispatcher *dispatcher.Dispatcher
 	metrics    *metrics
-	ladder     ladder
-	names      names
-	window     *window
+	cluster    *topic.Cluster
+	sources    *topic.Sources
+	retries    topic.RetryTopics
+	names      topic.Names
+	owned      *ownedTopics
+	strangers  *strangers
 
-	replays *window            // of the replay topic alone: a replay leaves most of the room to others
-	schemas *registry.Registry // nil where no source needs it
-
-	// Set by Run before anything reads.
-	dialer     *kafka.Dialer
-	writer     *writer
-	admin      *Admin
-	decoders   map[string]*event.Decoder
-	framed     map[string]bool // source topics whose values carry a schema's id
-	background context.Context //nolint:containedctx // outlives Run's ctx until everything has drained
+	background context.Context //nolint:containedctx // outlives Run's ctx until everything has drained; set by Run before anything reads
 	end        context.CancelFunc
+	writer     *writer
+	attempts   *attemptsLog // nil: none are recorded
+	large      *largeEvents
+	opened     *openedLanes
+	died       func(account, subscription, reason string) // nil: nobody asks
 
-	mu       sync.Mutex // guards all below
-	state    string     // why it is not ready, before any group
-	groups   map[*group]*membership
-	deadline time.Time // of the drain
-}
+	warnedOfOptional bool // prepare's own
 
-// membership is what is known of this process's part in a group.
-type membership struct {
-	partitions []*partition
-	joined     bool
-	problem    string
-	committed  time.Time
-	beat       time.Time // when its session last looked after itself
-	wedged     error     // until it gets on again
+	mu    sync.Mutex // guards all below
+	state string     // why it is not ready, before the groups run and after
+	first *group     // the sources; nil until Run has made it
+	retry *group     // the retry topics and the replay topic; likewise
+
+	begun  map[string]bool              // sources of which the group had an offset when this process looked first
+	unread map[string]topic.SourceStart // sources that hold history which nobody has decided about
 }
 
 // New makes a Consumer. Run it once. A nil log or reg is fine.
@@ -65,115 +53,290 @@ func New(cfg Config, d *dispatcher.Dispatcher, log *zap.Logger, reg prometheus.R
 		log = zap.NewNop()
 	}
 	c := &Consumer{
-		cfg: cfg, log: log, dispatcher: d,
-		ladder: newLadder(cfg.TopicPrefix, cfg.Schedule, cfg.ParkMin, cfg.ParkMax),
-		names:  newNames(cfg.TopicPrefix),
-		window: newWindow(maxUnsettled, maxUnsettledBytes), replays: newWindow(maxReplays, maxUnsettledBytes),
-		groups: make(map[*group]*membership),
-		state:  "starting",
+		cfg: cfg, log: log, dispatcher: d, retries: cfg.RetryTopics(), names: cfg.Names(), state: "starting",
+		begun: make(map[string]bool), unread: make(map[string]topic.SourceStart), opened: newOpenedLanes(d.Room),
 	}
 	var err error
-	if c.admin, err = NewAdmin(cfg); err != nil {
+	if c.cluster, err = topic.NewCluster(cfg.Config); err != nil {
 		return nil, err
 	}
-	if c.dialer, err = newDialer(&c.cfg); err != nil {
-		return nil, err
-	}
-	if c.schemas, err = newSchemas(&c.cfg, log, reg); err != nil {
+	if c.sources, err = cfg.NewSources(log, reg); err != nil {
 		return nil, err
 	}
 	c.metrics = newMetrics(reg, c)
+	c.owned = newOwnedTopics(c.cluster, log, reg)
+	c.strangers = newStrangers(c.cluster, log, reg, cfg.lookInterval())
 	return c, nil
 }
 
+// OnDeath has died called for each delivery that has become a dead letter, from any goroutine. It must not block. It is set before Run.
+func (c *Consumer) OnDeath(died func(account, subscription, reason string)) { c.died = died }
+
+// Owns says whether this instance reads the partition of a retry topic or of the replay topic now.
+func (c *Consumer) Owns(p topic.Partition) bool {
+	for _, g := range c.groups() {
+		if g.holdsNow(p) {
+			return true
+		}
+	}
+	return false
+}
+
 // Run reads until ctx is done, then drains within the shutdown time-out and returns nil. While Kafka cannot be reached
-// it waits. It returns a *MissingTopicsError where a source topic is missing. The dispatcher must run for longer.
+// it waits. It returns a *topic.MissingTopicsError where a source topic is missing, and a *topic.UndecidedError where a first run would send
+// history that nobody has decided about. The dispatcher must run for longer.
 func (c *Consumer) Run(ctx context.Context) error {
 	c.background, c.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer c.end()
-	defer c.admin.Close()
-	defer c.closeSchemas()
-	sources, existing, err := c.prepare(ctx)
+	defer c.cluster.Close()
+	defer c.sources.Close()
+	sizes, err := c.prepare(ctx)
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
-	groups := c.layGroups(sources, existing)
-	if c.decoders, err = decoders(sources); err != nil {
-		return err
-	}
-	c.framed = framed(sources)
-	topics := []string{c.names.deadLetter}
-	if c.cfg.AttemptsTopic {
-		topics = append(topics, c.names.attempts)
-	}
-	for _, g := range groups {
-		topics = append(topics, g.topics...)
-		for _, t := range g.topics {
-			c.metrics.source(t)
-		}
-	}
-	transport, err := newTransport(&c.cfg, topics)
-	if err != nil {
-		return err
-	}
-	defer transport.CloseIdleConnections()
-	for _, g := range groups {
-		g.connect(&c.cfg, transport)
-	}
-	c.writer = newWriter(c.background, groups[0].client, c.log, c.mend)
+	c.owned.look(ctx)
+	c.owned.warnOfThin(ctx)
+	c.writer = newWriter(c.background, guardedCluster{c.cluster, c.owned}, c.log, c.repair)
+	recording := c.record()
+	c.newGroups()
+	c.show(sizes)
+	c.logMappings()
+	c.setState("")
 
-	reading, stop := context.WithCancel(c.background)
+	stopping, stop := context.WithCancel(c.background)
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
-		c.mu.Lock()
-		c.deadline = time.Now().Add(c.cfg.ShutdownTimeout - c.stopMargin())
-		c.mu.Unlock()
+		by := time.Now().Add(c.cfg.ShutdownTimeout - c.cfg.stopMargin())
+		for _, g := range c.groups() {
+			g.setDeadline(by)
+		}
 		stop() // only now, so that whoever is stopped finds the deadline
 	})()
-	c.setState("")
 	var running sync.WaitGroup
-	for _, g := range groups {
-		running.Go(func() { g.run(reading) })
+	for _, g := range c.groups() {
+		running.Go(func() { g.run(stopping) })
 	}
-	running.Go(func() { c.findTiers(reading, &running) })
+	running.Go(func() { c.lookAtTopics(stopping) })
+	running.Go(func() { c.lookAhead(stopping) })
+	running.Go(func() { c.owned.watch(stopping, c.cfg.lookInterval()) })
+	running.Go(func() { c.watchIgnored(stopping, ignoredFor) })
+	running.Go(func() { c.boundStop(stopping) })
 	running.Wait()
+	c.large.wait()
 	c.setState("stopped")
 	c.end()
 	c.writer.wait()
+	recording()
 	return nil
 }
 
-// stopMargin is what of the shutdown time-out is left for leaving the groups, and for what ends after the consumer.
-func (c *Consumer) stopMargin() time.Duration { return min(2*time.Second, c.cfg.ShutdownTimeout/4) }
-
-// findTiers looks now and then for retry topics that were not there before: an instance with another schedule may have
-// written to them, and be gone.
-func (c *Consumer) findTiers(ctx context.Context, running *sync.WaitGroup) {
-	for sleep(ctx, c.cfg.tierInterval()) {
-		asking, cancel := context.WithTimeout(ctx, commitTimeout)
-		existing, err := c.admin.Partitions(asking)
-		cancel()
-		if err != nil {
-			continue
-		}
-		for _, g := range c.layTiers(existing) {
-			transport, err := newTransport(&c.cfg, g.topics)
-			if err != nil {
-				c.log.Error("a retry topic cannot be read", zap.Strings("topics", g.topics), zap.Error(err))
-				c.forget(g)
-				continue
-			}
-			c.log.Info("a retry topic of another schedule is read too", zap.Strings("topics", g.topics))
-			g.connect(&c.cfg, transport)
-			running.Go(func() {
-				defer transport.CloseIdleConnections()
-				g.run(ctx)
-			})
-		}
+// record begins to write attempts records, where they are wanted. What it returns waits for the end of that.
+func (c *Consumer) record() (wait func()) {
+	if !c.cfg.AttemptsTopic {
+		return func() {}
+	}
+	encode := topic.AttemptWriter{Instance: c.cfg.Instance, Response: c.cfg.AttemptsResponse}
+	c.attempts = newAttemptsLog(c.cluster, c.names.Attempts, encode, c.log, c.metrics.unwritten, c.repair)
+	var running sync.WaitGroup
+	running.Go(func() { c.attempts.run(c.background) })
+	return func() {
+		running.Wait()
+		c.attempts.close(context.WithoutCancel(c.background))
 	}
 }
 
-func (g *group) connect(cfg *Config, transport *kafka.Transport) {
-	g.client = &kafka.Client{Addr: kafka.TCP(cfg.Kafka.Brokers...), Transport: transport}
-	g.fetcher = &fetcher{transport: transport, addr: g.client.Addr}
+// stopPatience is how long a stop waits for the group's other members to be ready to take over.
+const stopPatience = 2 * time.Second
+
+// boundStop sees to it that a stop ends in time, whatever Kafka does.
+func (c *Consumer) boundStop(stopping context.Context) {
+	<-stopping.Done()
+	gone := func() bool { return c.first.membership.isGone() && c.retry.membership.isGone() }
+	deadline := c.first.stopBy()
+	if deadline.IsZero() {
+		return
+	}
+	hurry := time.Now().Add(min(stopPatience, time.Until(deadline)/3))
+	hurried := false
+	for !gone() {
+		now := time.Now()
+		if !hurried && now.After(hurry) {
+			hurried = true
+			c.first.membership.hurry()
+			c.retry.membership.hurry()
+		}
+		if now.After(deadline.Add(c.cfg.stopMargin() / 2)) {
+			c.end() // what is open is abandoned
+			return
+		}
+		sleep(c.background, 10*time.Millisecond)
+	}
+}
+
+// groups are the two groups, once Run has made them.
+func (c *Consumer) groups() []*group {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.first == nil {
+		return nil
+	}
+	return []*group{c.first, c.retry}
+}
+
+// newIntakes makes what records go through on their way to settled, by the stage that they belong to.
+func (c *Consumer) newIntakes(out outbox) map[dispatcher.Stage]*intake {
+	all, replays := newBudget(maxUnsettled, maxUnsettledBytes), newBudget(maxReplays, maxUnsettledBytes)
+	s := &settler{out: out, retries: c.retries, names: c.names, group: c.cfg.Kafka.Group, attempts: c.attempts, died: c.died, maxAge: c.cfg.MaxAgeOf, metrics: c.metrics}
+	intakes := make(map[dispatcher.Stage]*intake)
+	for stage, budgets := range map[dispatcher.Stage][]*budget{
+		dispatcher.StageFirst: {all}, dispatcher.StageRetry: {all}, dispatcher.StageReplay: {all, replays},
+	} {
+		intakes[stage] = &intake{
+			flow: &flow{stage: stage, settler: s, budgets: budgets}, sources: c.sources, dispatcher: c.dispatcher, metrics: c.metrics,
+			maxAge: c.cfg.MaxAgeOf, catalogue: c.cfg.Catalogue, largestBody: c.cfg.LargestBody(), strangers: c.strangers,
+		}
+	}
+	first := intakes[dispatcher.StageFirst]
+	c.large = &largeEvents{
+		waiting: make(map[string][]*largeEvent), submit: first.submit, accountsTurn: c.dispatcher.WaitForAccount,
+		portions: func(ev *event.Event, metadata *dispatcher.Record) iter.Seq[[]dispatcher.Delivery] {
+			return c.dispatcher.Planner().Portions(ev, metadata, time.Now(), portionSize)
+		},
+		capacity: func(ctx context.Context) error { return c.waitForCapacity(ctx, first.flow) },
+	}
+	first.large = c.large
+	return intakes
+}
+
+// waitForCapacity returns when another record of the flow may be taken: records can be written, and neither the budgets nor the
+// dispatcher are full.
+func (c *Consumer) waitForCapacity(ctx context.Context, f *flow) error {
+	for c.writer.failing() {
+		if !sleep(ctx, capacityPause) {
+			return context.Cause(ctx)
+		}
+	}
+	for _, b := range f.budgets {
+		if err := b.WaitForCapacity(ctx); err != nil {
+			return err
+		}
+	}
+	return c.dispatcher.WaitForCapacity(ctx)
+}
+
+// newGroups makes the two groups.
+func (c *Consumer) newGroups() {
+	intakes := c.newIntakes(c.writer)
+	base := groupConfig{
+		cluster:  c.cluster,
+		writable: func() bool { return !c.writer.failing() }, sending: func() bool { return !c.dispatcher.Suspended() }, stalledAfter: c.cfg.stalledAfter(), background: c.background,
+	}
+	base.capacity = func(ctx context.Context, name string) error {
+		return c.waitForCapacity(ctx, intakes[c.stageOf(name)].flow)
+	}
+	base.flow = func(name string) *intake { return intakes[c.stageOf(name)] }
+	base.delay = func(name string) time.Duration {
+		delay, _ := c.retries.Delay(name)
+		return delay
+	}
+	first, retry := base, base
+	first.id, first.start = c.cfg.Kafka.Group, func(name string) (int64, error) { return topic.StartTime(c.cfg.StartOf(name)) }
+	retry.id, retry.opened, retry.waits = c.cfg.RetryGroup(), c.opened, c.cfg.WaitsFor
+	retry.strangers = c.strangers
+	sources, retries := c.newGroup(first, "sources", c.begunTopics()), c.newGroup(retry, "retry", make(map[string]bool))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.first, c.retry = sources, retries
+}
+
+func (c *Consumer) newGroup(cfg groupConfig, label string, begun map[string]bool) *group {
+	log := c.log.With(zap.String("group", cfg.id))
+	g := newGroup(cfg, begun, log, c.metrics, label)
+	g.membership = newMembership(membershipConfig{
+		group: c.cluster.Group(cfg.id), holdings: g, topics: g.topics, log: log, instance: c.cfg.Kafka.InstanceID, session: c.cfg.sessionTimeout(), heartbeat: heartbeatInterval,
+		sizes: func(ctx context.Context, names []string) (map[string]int, error) {
+			return c.cluster.SizesOf(ctx, names, true)
+		},
+		explain: func(err error) error {
+			return topic.Needs("Read and Describe on groups with the prefix of kafka.group", c.cluster.Explain(err))
+		},
+		observe: g.observe,
+	})
+	return g
+}
+
+// stageOf is where the deliveries of a topic's records come from.
+func (c *Consumer) stageOf(name string) dispatcher.Stage {
+	if name == c.names.Replay {
+		return dispatcher.StageReplay
+	}
+	if _, tier := c.retries.Delay(name); tier {
+		return dispatcher.StageRetry
+	}
+	return dispatcher.StageFirst
+}
+
+func (c *Consumer) setState(s string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = s
+}
+
+// Ready says why the consumer does not read: nil once both groups are joined and records can be written.
+func (c *Consumer) Ready() error {
+	c.mu.Lock()
+	state := c.state
+	c.mu.Unlock()
+	if state != "" {
+		return errors.New(state)
+	}
+	var waiting []error
+	for _, g := range c.groups() {
+		waiting = append(waiting, g.ready())
+	}
+	if err := joinErrors(waiting); err != nil {
+		return err
+	}
+	if problem := c.owned.problem(); problem != "" {
+		return errors.New(problem)
+	}
+	if c.writer.failing() {
+		return errors.New("records cannot be written to Kafka; reading has stopped until they can")
+	}
+	return nil
+}
+
+// SchemasReady says why records wait for the schema registry; nil where none does.
+func (c *Consumer) SchemasReady() error { return c.sources.Problem() }
+
+// Healthy says whether the consumer makes progress, for /healthz: nil unless records wait and none has been settled for
+// Config.StalledAfter although nothing outside is waited for. Waiting for Kafka, for a record that cannot be written, or for a due time is
+// healthy: Ready tells of it.
+func (c *Consumer) Healthy() error {
+	c.mu.Lock()
+	running := c.state == ""
+	c.mu.Unlock()
+	if !running {
+		return nil
+	}
+	var stalled []error
+	for _, g := range c.groups() {
+		stalled = append(stalled, g.healthy(time.Now()))
+	}
+	return joinErrors(stalled)
+}
+
+// sleep waits; false means that ctx was done before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -1,156 +1,173 @@
 package consumer
 
 import (
+	"context"
+	"strconv"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"go.uber.org/zap"
 
 	"fanout/dispatcher"
+	"fanout/event"
+	"fanout/topic"
+	"fanout/topic/wire"
 )
 
 // Kill ends a running Consumer as kill -9 would, as far as Kafka can tell: nothing more is written or committed.
 func (c *Consumer) Kill() { c.end() }
 
-// Groups is how many consumer groups it is, or wants to be, a member of.
-func (c *Consumer) Groups() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.groups)
-}
-
-// Ledger is a ledger whose entries are named by their offsets.
-type Ledger struct {
-	l       *ledger
+// Tracker is a tracker whose entries are named by their offsets.
+type Tracker struct {
+	t       tracker
 	entries map[int64]*entry
-	ahead   []span
 }
 
-func NewLedger(committed int64) *Ledger {
-	return &Ledger{l: newLedger(committed), entries: make(map[int64]*entry)}
+// NewTracker begins at what was committed, as a member does that a partition is assigned to.
+func NewTracker(committed int64, metadata string) *Tracker {
+	return &Tracker{t: newTracker(committed, new(topic.ReadMetadata(committed, metadata))), entries: make(map[int64]*entry)}
 }
 
-func (l *Ledger) Track(offset int64) {
+// Track receives a record; one that was taken ahead keeps its entry.
+func (t *Tracker) Track(offset int64) {
+	if taken := t.t.receive(offset); taken != nil {
+		t.t.track(taken, 0)
+		return
+	}
 	e := &entry{offset: offset}
-	e.record.Store(&record{})
-	l.entries[offset] = e
-	l.l.track(e)
+	if !t.t.settledBefore(offset) {
+		e.record.Store(&unsettledRecord{})
+	}
+	t.entries[offset] = e
+	t.t.track(e, 0)
 }
 
-func (l *Ledger) Settle(offset int64) { l.entries[offset].record.Store(nil) }
+// Take takes a record ahead; false where that must not be.
+func (t *Tracker) Take(offset int64) bool {
+	e := &entry{offset: offset}
+	e.record.Store(&unsettledRecord{})
+	if !t.t.take(e) {
+		return false
+	}
+	t.entries[offset] = e
+	return true
+}
 
-func (l *Ledger) Pass(next int64) { l.l.pass(next) }
+// Marks is how many more may be taken ahead.
+func (t *Tracker) Marks() int {
+	_, metadata := t.Commitment()
+	return t.t.marks(len(metadata))
+}
 
-func (l *Ledger) Open() int { return l.l.open() }
+// Unsettled counts the records that were received or taken and are not settled.
+func (t *Tracker) Unsettled() int { return len(t.t.unsettled()) }
+
+func (t *Tracker) Settle(offset int64) { t.entries[offset].record.Store(nil) }
+
+func (t *Tracker) Pass(next int64) { t.t.pass(next) }
+
+func (t *Tracker) Open() int { return t.t.open() }
 
 // Commitment is what would be committed now.
-func (l *Ledger) Commitment() (int64, string) { return l.l.committable(), l.l.metadata(l.ahead) }
-
-// Resume makes a ledger of what was committed, as a member does that a partition is assigned to.
-func Resume(committed int64, metadata string) *Ledger {
-	l := NewLedger(committed)
-	l.ahead = settledAbove(committed, metadata)
-	return l
+func (t *Tracker) Commitment() (int64, string) {
+	return t.t.committable(), t.t.metadata(&topic.Metadata{Epoch: wire.NoEpoch})
 }
 
-// SettledAbove reads a commit's metadata.
-func SettledAbove(committed int64, metadata string) (spans [][2]int64) {
-	for _, s := range settledAbove(committed, metadata) {
-		spans = append(spans, [2]int64{s.from, s.to})
-	}
-	return spans
-}
-
-// Skipped says, for each offset in turn, whether a partition with that commit leaves it out.
+// Skipped says, for each offset in turn, whether a member with that commit leaves it out.
 func Skipped(committed int64, metadata string, offsets ...int64) (skipped []bool) {
-	p := &partition{skip: settledAbove(committed, metadata)}
+	t := newTracker(committed, new(topic.ReadMetadata(committed, metadata)))
 	for _, offset := range offsets {
-		skipped = append(skipped, p.skipped(offset))
+		skipped = append(skipped, t.settledBefore(offset))
 	}
 	return skipped
-}
-
-// DecodeDelivery reads a retry record, EncodeDelivery writes its headers.
-func DecodeDelivery(headers []kafka.Header, value []byte, at time.Time) (dispatcher.Delivery, error) {
-	return decodeDelivery(&message{headers: headers, value: value, time: at}, dispatcher.StageRetry)
-}
-
-func EncodeDelivery(d *dispatcher.Delivery, out *dispatcher.Outcome, notBefore time.Time) []kafka.Header {
-	return deliveryHeaders(d, out, notBefore)
-}
-
-// ReadDeadLetter reads a record of the dead-letter topic. replay is the headers of the record that a replay makes of it;
-// nil where it is not usable.
-func ReadDeadLetter(m *Message, name string) (d DeadLetter, replay []kafka.Header) {
-	readDeadLetter(m, &d)
-	if !usable(&d) {
-		return d, nil
-	}
-	r := Replay{cfg: ReplayConfig{Name: name}}
-	return d, r.record(&d, time.UnixMilli(1_700_000_000_000)).Headers
-}
-
-// Ladder is the retry topics of a schedule.
-type Ladder struct{ l ladder }
-
-func NewLadder(schedule []time.Duration, parkMin, parkMax time.Duration) Ladder {
-	return Ladder{newLadder("fanout", schedule, parkMin, parkMax)}
-}
-
-func (l Ladder) Topics() []string                             { return l.l.topics() }
-func (l Ladder) Within(d time.Duration) string                { return l.l.topic(l.l.within(d)) }
-func (l Ladder) Covering(d time.Duration) string              { return l.l.topic(l.l.covering(d)) }
-func (l Ladder) TierDelay(topic string) (time.Duration, bool) { return l.l.tierDelay(topic) }
-
-// ReadBatches reads one answer of a broker, with the aborted transactions it lists as producer and first offset.
-func ReadBatches(from int64, aborted map[int64][]int64, batches ...protocol.RecordReader) (offsets []int64, next int64, err error) {
-	out := fetched{next: from}
-	r := batchReader{topic: "t", from: from, aborted: aborted}
-	err = r.readAll(&out, &protocol.RecordStream{Records: batches})
-	for i := range out.messages {
-		offsets = append(offsets, out.messages[i].offset)
-	}
-	return offsets, out.next, err
 }
 
 // Source is a source partition that is fed by hand.
 type Source struct {
 	p       *partition
+	in      *intake
 	entries []entry
 }
 
 // NewSource makes a partition of a Consumer that does not run. What its records lead to must need no write.
-func NewSource(c *Consumer, topic string, id int) (*Source, error) {
-	decoders, err := decoders([]SourceConfig{{Topic: topic}})
-	if err != nil {
-		return nil, err
-	}
-	return &Source{p: &partition{c: c, topic: topic, id: id, decoder: decoders[topic], ledger: newLedger(0)}}, nil
+func NewSource(c *Consumer, name string, id int) *Source {
+	p := newPartition(topic.Partition{Topic: name, ID: id}, dispatcher.StageFirst, 0, wire.Offset{At: 0}, 0, time.Now())
+	return &Source{p: p, in: c.newIntakes(nil)[dispatcher.StageFirst]}
 }
 
 // Handle takes the next record from fetched to planned and submitted.
 func (s *Source) Handle(value []byte) {
 	if len(s.entries) == 0 {
-		s.entries = make([]entry, 1000)
-		s.p.commitment(false)
+		s.entries = make([]entry, entriesAtOnce)
+		s.p.commitment(time.Now(), true, false)
 	}
-	m := message{topic: s.p.topic, partition: s.p.id, offset: s.p.ledger.next, time: time.Now(), value: value}
-	s.p.handle(&m, &s.entries[0])
+	next, _, _ := s.p.position(time.Now())
+	record := topic.Record{Partition: s.p.Partition, Offset: next, Time: time.Now(), Value: value}
+	d, _ := s.in.decode(nil, &record) //nolint:staticcheck // JSON needs no registry, so nothing is waited for
+	u := s.p.track(&record, &s.entries[0], s.in.flow)
 	s.entries = s.entries[1:]
+	s.in.take(context.Background(), s.p, u, &record, &d) //nolint:forbidigo // a benchmark's, which has no other
 }
 
 // Committable is the offset that would be committed now.
 func (s *Source) Committable() int64 {
-	c, _ := s.p.commitment(true)
-	return c.Offset
+	c, _ := s.p.commitment(time.Now(), true, false)
+	return c.At
 }
 
-// LatestWaiting is where a trace says that a delivery waits which both records are about, in this order.
-func LatestWaiting(first, then *Message, delay time.Duration) *Waiting {
-	var tr Trace
-	t := &tracer{cfg: TraceConfig{Want: func(string) *Trace { return &tr }}}
-	for _, m := range []*Message{first, then} {
-		_ = t.waiting(m, delay, nil) // it has no error of its own
+// AttemptsLog is an attemptsLog whose records are made by hand.
+type AttemptsLog struct {
+	l       *attemptsLog
+	records []*unsettledRecord
+	lost    prometheus.Counter
+}
+
+// NewAttemptsLog makes one for a topic of that many partitions, and runs it until ctx is done.
+func NewAttemptsLog(ctx context.Context, log attemptsProducer, partitions int) *AttemptsLog {
+	a := &AttemptsLog{lost: prometheus.NewCounter(prometheus.CounterOpts{Name: "lost_total", Help: "Attempts that were given up."})}
+	a.l = newAttemptsLog(log, "attempts", topic.AttemptWriter{Instance: "here"}, zap.NewNop(), a.lost, func(context.Context, string) {})
+	a.l.resize(partitions)
+	go a.l.run(ctx)
+	return a
+}
+
+// Add takes an attempt of an account's delivery from that source offset.
+func (a *AttemptsLog) Add(account string, offset int64, detail string) {
+	r := newUnsettled(&entry{}, &flow{}, 0, time.Now())
+	a.records = append(a.records, r)
+	d := dispatcher.Delivery{ID: "msg_" + strconv.FormatInt(offset, 10), Account: account, Event: event.SMSFailed, Origin: dispatcher.Origin{Topic: "email", Partition: 3, Offset: offset}}
+	a.l.add(r, &d, &dispatcher.Outcome{Detail: detail}, time.Now())
+}
+
+// Held is how many of them hold back a commit.
+func (a *AttemptsLog) Held() (n int) {
+	for _, r := range a.records {
+		if r.pending.Load() > 1 { // one is the reader's
+			n++
+		}
 	}
-	return tr.Waiting
+	return n
+}
+
+// Lost is how many were given up.
+func (a *AttemptsLog) Lost() int {
+	var m dto.Metric
+	_ = a.lost.Write(&m)
+	return int(m.GetCounter().GetValue())
+}
+
+// WatchIgnored is what Run does with a longer interval.
+func (c *Consumer) WatchIgnored(ctx context.Context, every time.Duration) { c.watchIgnored(ctx, every) }
+
+// IgnoredWatch looks at sources one after the other.
+type IgnoredWatch struct{ w ignoredWatch }
+
+func NewIgnoredWatch() *IgnoredWatch {
+	return &IgnoredWatch{ignoredWatch{seen: make(map[string][recordResults]uint64), warned: make(map[string]bool)}}
+}
+
+// Look is told how many records of the source were events, ignored and unmatched in all.
+func (w *IgnoredWatch) Look(source string, events, ignored, unmatched uint64) uint64 {
+	return w.w.look(source, [recordResults]uint64{recordEvent: events, recordIgnored: ignored, recordUnmatched: unmatched})
 }

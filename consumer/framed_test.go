@@ -15,9 +15,9 @@ import (
 	"github.com/twmb/franz-go/pkg/sr"
 	"github.com/twmb/franz-go/pkg/sr/srfake"
 
-	"fanout/consumer"
-	"fanout/consumer/registry"
 	"fanout/event"
+	"fanout/topic"
+	"fanout/topic/registry"
 )
 
 const (
@@ -56,7 +56,7 @@ func newFramedWorld(t *testing.T) *framedWorld {
 	seed("json-value", 14, sr.TypeJSON, `{"type":"object"}`)
 	w.cfg.SchemaRegistry = registry.Config{URL: w.stub.URL(), Timeout: time.Second}
 	types := map[string]string{"bounced": "FAILED", "opened": "OPEN", "KIND_BOUNCED": "FAILED", "KIND_OPENED": "OPEN"}
-	w.cfg.Sources = []consumer.SourceConfig{
+	w.cfg.Sources = []topic.SourceConfig{
 		{Topic: "avro", Format: "confluent", Mapping: event.Mapping{Channel: "EMAIL", Types: types, Fields: map[string]string{
 			"accountId": "tenant", "type": "kind", "trackingId": "message.tracking_id", "notificationId": "template", "userId": "user",
 		}}},
@@ -174,7 +174,7 @@ func TestRegistryAway(t *testing.T) {
 // Waiting for the registry is no standstill: nothing is to be restarted, or joined anew.
 func TestRegistryAwayIsNoStandstill(t *testing.T) {
 	w := newFramedWorld(t)
-	w.cfg.WedgedAfter = time.Second
+	w.cfg.StalledAfter = time.Second
 	w.cfg.Sources = w.cfg.Sources[:1]
 	w.away.Store(true)
 	i := w.start()
@@ -222,12 +222,12 @@ func TestUnknownSchema(t *testing.T) {
 		t.Errorf("%v records count as malformed", n)
 	}
 	w.stub.SeedSchema("new-value", 1, 99, sr.Schema{Type: sr.TypeAvro, Schema: avroBounce})
-	decoders, err := consumer.NewDecoders(&w.cfg)
+	sources, err := w.cfg.NewSources(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer decoders.Close()
-	ev, _, err := decoders.Decode(t.Context(), &consumer.Message{Topic: "avro", Value: unknown})
+	defer sources.Close()
+	ev, err := sources.Decode(t.Context(), &topic.Record{Partition: topic.Partition{Topic: "avro"}, Value: unknown})
 	if err != nil || ev.TrackingID != "t1" {
 		t.Errorf("%+v, %v", ev, err)
 	}

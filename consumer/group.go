@@ -3,303 +3,446 @@ package consumer
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/segmentio/kafka-go"
 	"go.uber.org/zap"
 
 	"fanout/dispatcher"
+	"fanout/topic"
 )
 
-// group is one consumer group: one for the sources, one for each retry tier, one for replay, so that a missing topic
-// or a wait in one of them holds up no other (FACTS.md 5).
+// Times of a handover: a partition that moves, or a stop (docs/contract.md#handover).
+const (
+	handoverGrace = 500 * time.Millisecond  // what is in flight may finish
+	handoverWrite = 2500 * time.Millisecond // then its records are written, and committed
+)
+
+// group is one of the two consumer groups: that of the sources, or that of the retry topics and the replay topic. It holds the partitions
+// that its membership is given, and commits for them.
 type group struct {
-	c        *Consumer
-	id       string
-	stage    dispatcher.Stage
-	topics   []string
-	delay    time.Duration // of a retry tier
-	owned    bool          // its topic is one that this configuration writes to
-	optional bool          // its topics need not exist: they are the default sources
-	client   *kafka.Client
-	fetcher  *fetcher
+	cfg        groupConfig
+	membership *membership
+	committer  *committer
+	identity   *topicIdentity
+	log        *zap.Logger
+	observe    *groupMetrics
 
-	initial map[string]int  // partitions when first looked; later ones are younger than this process
-	begun   map[string]bool // partitions of which this process has seen the group to have an offset
+	mu        sync.Mutex // guards all below
+	sizes     map[string]int
+	initial   map[string]int  // sizes when first looked; partitions beyond are younger than this process
+	begun     map[string]bool // topics of which this process has seen the group to have an offset
+	holds     map[topic.Partition]*holding
+	read      bool      // it has begun to read what it was given first
+	problem   string    // why what was added is not read yet
+	committed time.Time // when everything was last known to be committed
+	heartbeat time.Time // when the group last looked after itself
+	stalled   error     // until it makes progress again
+	progress  time.Time // when one of its partitions last made some
+	deadline  time.Time // of a stop
+
+	readers sync.WaitGroup
 }
 
-// run is a member of the group until ctx is done. It joins anew when the group's topics change. It ends where a tier
-// that is in no schedule of ours has been deleted.
-func (g *group) run(ctx context.Context) {
-	log := g.c.log.With(zap.String("group", g.id))
-	failures := 0
-	for ctx.Err() == nil {
-		layout, err := g.layout(ctx)
-		if err == nil && len(layout) == 0 {
-			if g.stage == dispatcher.StageRetry && !g.owned {
-				log.Info("the tier is gone; nobody writes to it any more")
-				g.c.forget(g)
-				return
-			}
-			err = kafka.UnknownTopicOrPartition
-			for _, topic := range g.topics {
-				g.c.mend(ctx, topic)
-			}
-		}
-		if err != nil {
-			err = g.c.cfg.Kafka.SASL.explain(err)
-			if failures++; failures == 1 || failures%60 == 0 {
-				log.Warn("the group's topics cannot be found; it is tried again", zap.Strings("topics", g.topics), zap.Error(err))
-			}
-			g.c.notJoined(g, err)
-			sleep(ctx, joinBackoff)
-			continue
-		}
-		failures = 0
-		if g.initial == nil {
-			g.initial, g.begun = layout, make(map[string]bool)
-		}
-		g.member(ctx, log, layout)
+// groupConfig is what a group is made of.
+type groupConfig struct {
+	id           string
+	cluster      *topic.Cluster
+	flow         func(name string) *intake                    // by topic
+	delay        func(name string) time.Duration              // of a retry tier
+	start        func(name string) (at int64, err error)      // where a source without an offset begins, as wire.OffsetRequest has it; nil: with its first record
+	strangers    *strangers                                   // of the retry and replay topics; nil: whatever lies there is ours
+	capacity     func(ctx context.Context, name string) error // waits until another record of that topic may be read
+	writable     func() bool                                  // false while a record cannot be written
+	sending      func() bool                                  // false while a fault of our own keeps anything from being sent
+	opened       *openedLanes                                 // for the retry tiers; else nil
+	waits        func(*topic.Record) topic.Waits              // likewise
+	stalledAfter time.Duration                                // records wait and none is settled: the group is joined again
+	background   context.Context                              //nolint:containedctx // ends when everything has drained
+}
+
+// holding is a partition that this member has, and its reader.
+type holding struct {
+	name      topic.Partition
+	stop      context.CancelFunc
+	done      chan struct{} // closed when the reader has ended
+	mu        sync.Mutex    // guards partition
+	partition *partition    // nil until the group's offset is known
+}
+
+func (h *holding) get() *partition {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.partition
+}
+
+// newGroup makes a group. begun are the topics that it is known to have an offset of; label names it in metrics.
+func newGroup(cfg groupConfig, begun map[string]bool, log *zap.Logger, m *metrics, label string) *group {
+	g := &group{
+		cfg: cfg, log: log, observe: m.group(label), begun: begun, holds: make(map[topic.Partition]*holding),
+		committed: time.Now(), progress: time.Now(),
 	}
+	coordinator := cfg.cluster.Group(cfg.id)
+	g.identity = &topicIdentity{cluster: cfg.cluster, group: coordinator, metrics: m, log: log}
+	g.committer = &committer{
+		group: coordinator, identity: g.identity, log: log,
+		who: func() memberID { return g.membership.who() }, refused: func(i memberID) { g.membership.refused(i) },
+		turn: make(chan struct{}, 1),
+	}
+	return g
 }
 
-// layout is how many partitions those of the group's topics have that exist.
-func (g *group) layout(ctx context.Context) (map[string]int, error) {
-	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+// run keeps the membership, and commits, until stop is done; then it drains. When it returns nothing of it is under way.
+func (g *group) run(stop context.Context) {
+	working, cancel := context.WithCancel(g.cfg.background)
 	defer cancel()
-	counts := make(map[string]int, len(g.topics))
-	for _, topic := range g.topics {
-		n, err := partitionCount(ctx, g.client, topic)
-		switch {
-		case errors.Is(err, kafka.UnknownTopicOrPartition), g.optional && errors.Is(err, kafka.TopicAuthorizationFailed):
-		case err != nil:
-			return nil, err
-		case n > 0:
-			counts[topic] = n
-		}
-	}
-	return counts, nil
+	defer context.AfterFunc(stop, g.membership.stop)()
+	var committing sync.WaitGroup
+	committing.Go(func() { g.commitUntil(working) })
+	g.membership.run(g.cfg.background)
+	cancel()
+	committing.Wait()
+	g.readers.Wait()
 }
 
-// member joins the group and serves its generations until ctx is done or the partitions are no longer those of layout.
-// A source topic that is gone is left out: it must not keep the others from being read.
-func (g *group) member(ctx context.Context, log *zap.Logger, layout map[string]int) {
-	var topics []string
-	for _, topic := range g.topics {
-		switch {
-		case layout[topic] > 0:
-			topics = append(topics, topic)
-		case g.initial[topic] == 0:
-			log.Info("topic does not exist; it is read once it does", zap.String("topic", topic))
-		default:
-			log.Error("topic does not exist any more; it is read again when it does", zap.String("topic", topic))
-			g.initial[topic] = 0 // all that it will hold is new
+// setSizes tells which of the group's topics exist, and how large they are. The group shares them again where they have grown.
+func (g *group) setSizes(sizes map[string]int) {
+	g.mu.Lock()
+	first := g.sizes == nil
+	if first {
+		g.initial = maps.Clone(sizes)
+	}
+	for name := range g.initial {
+		if sizes[name] == 0 {
+			g.initial[name] = 0 // deleted: all that it will hold is new
 		}
 	}
-	members, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
-		ID:                g.id,
-		Brokers:           g.c.cfg.Kafka.Brokers,
-		Dialer:            g.c.dialer,
-		Topics:            topics,
-		GroupBalancers:    []kafka.GroupBalancer{kafka.RoundRobinGroupBalancer{}},
-		HeartbeatInterval: heartbeatInterval,
-		SessionTimeout:    sessionTimeout,
-		RebalanceTimeout:  rebalanceTimeout,
-		JoinGroupBackoff:  joinBackoff,
-		Timeout:           commitTimeout,
-	})
-	if err != nil {
-		log.Error("group cannot be joined", zap.Error(err))
-		sleep(ctx, 10*joinBackoff)
-		return
+	changed := !first && !maps.Equal(g.sizes, sizes)
+	g.sizes = sizes
+	g.mu.Unlock()
+	if changed {
+		g.log.Info("topics or partitions have changed; the group shares them again", zap.Any("partitions", sizes))
+		g.membership.topicsChanged()
 	}
-	defer g.leave(ctx, members)
-	watching, cancel := context.WithCancel(ctx)
-	var watch sync.WaitGroup
-	defer watch.Wait()
-	defer cancel()
-	watch.Go(func() {
+}
+
+// topics implements holdings.
+func (g *group) topics() map[string]int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(g.sizes)
+}
+
+// held implements holdings.
+func (g *group) held() []topic.Partition {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(g.holds), topic.Partition.Compare)
+}
+
+// holdsNow says whether the partition is held.
+func (g *group) holdsNow(p topic.Partition) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.holds[p] != nil
+}
+
+// add implements holdings.
+func (g *group) add(added []topic.Partition) {
+	ctx, cancel := context.WithCancel(g.cfg.background)
+	begin := &beginning{g: g, ctx: ctx}
+	g.mu.Lock()
+	for _, name := range added {
+		reading, stop := context.WithCancel(ctx)
+		h := &holding{name: name, stop: stop, done: make(chan struct{})}
+		g.holds[name] = h
+		begin.holds = append(begin.holds, h)
+		begin.reading = append(begin.reading, reading)
+	}
+	g.mu.Unlock()
+	g.readers.Go(func() {
 		defer cancel()
-		g.watch(watching, log, layout)
+		begin.run()
 	})
-	failures, member := 0, ""
-	for {
-		gen, err := members.Next(watching)
-		if watching.Err() != nil {
-			return
-		}
-		if err != nil {
-			err = needs("Read and Describe on groups with the prefix of kafka.group", g.c.cfg.Kafka.SASL.explain(err))
-			if failures++; failures == 1 || failures%20 == 0 {
-				log.Warn("joining the group fails; it is tried again", zap.Error(err), zap.Int("failures", failures))
-			}
-			g.c.notJoined(g, err)
-			if errors.Is(err, kafka.ErrGroupClosed) {
-				return
-			}
-			if former := member; former != "" && !errors.Is(err, kafka.RebalanceInProgress) {
-				member = ""
-				watch.Go(func() { g.takeLeave(watching, former) })
-			}
-			continue
-		}
-		failures, member = 0, gen.MemberID
-		log.Info("joined", zap.Int32("generation", gen.ID), zap.Any("partitions", assigned(gen)))
-		done := make(chan struct{})
-		gen.Start(func(genCtx context.Context) {
-			defer close(done)
-			s := &session{c: g.c, g: g, gen: gen, log: log}
-			s.serve(watching, genCtx)
-		})
-		<-done
-	}
 }
 
-// takeLeave takes a former self out of the group. kafka-go has forgotten its id, after an error that kept it from leaving;
-// a broker that was killed and comes back would wait for that member until its session times out.
-func (g *group) takeLeave(ctx context.Context, member string) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for {
-		attempt, done := context.WithTimeout(ctx, 2*time.Second)
-		res, err := g.client.LeaveGroup(attempt, &kafka.LeaveGroupRequest{
-			Addr: g.client.Addr, GroupID: g.id, Members: []kafka.LeaveGroupRequestMember{{ID: member}},
-		})
-		done()
-		if err == nil && !errors.Is(res.Error, kafka.GroupLoadInProgress) && !errors.Is(res.Error, kafka.GroupCoordinatorNotAvailable) &&
-			!errors.Is(res.Error, kafka.NotCoordinatorForGroup) {
-			return // it has left, or is no member any more
-		}
-		if !sleep(ctx, 200*time.Millisecond) {
-			return
-		}
+// giveUp implements holdings.
+func (g *group) giveUp(given []topic.Partition, last bool) {
+	holds := g.take(given, false)
+	deadline := time.Now().Add(handoverGrace + handoverWrite)
+	grace := handoverGrace
+	if by := g.stopBy(); last && !by.IsZero() {
+		deadline = by
+		grace = max(grace, time.Until(by)-handoverWrite)
 	}
-}
-
-// leave leaves the group, after its last session has drained: heartbeats go on until then. kafka-go may be in the middle
-// of something that it cannot be called away from, with a broker that does not answer; a stop does not wait for that.
-func (g *group) leave(ctx context.Context, members *kafka.ConsumerGroup) {
-	left := make(chan struct{})
-	go func() {
-		defer close(left)
-		_ = members.Close()
-	}()
-	select {
-	case <-left:
+	partitions := stopReaders(holds)
+	if !g.drain(partitions, time.Now().Add(grace), deadline) {
+		abandon(partitions)
+		g.take(given, true)
 		return
-	case <-ctx.Done():
 	}
-	late := time.NewTimer(time.Until(g.c.stopBy()) + g.c.stopMargin()/2)
-	defer late.Stop()
-	select {
-	case <-left:
-	case <-g.c.background.Done():
-	case <-late.C:
+	if err := g.committer.last(g.cfg.background, partitions, deadline); err != nil {
+		g.log.Warn("the last commit of partitions that were given up failed; what was settled since the one before is repeated",
+			zap.Strings("partitions", names(given)), zap.Error(err))
+	}
+	abandon(partitions)
+	g.take(given, true)
+}
+
+// lose implements holdings.
+func (g *group) lose() {
+	g.mu.Lock()
+	all := slices.Collect(maps.Keys(g.holds))
+	g.mu.Unlock()
+	abandon(stopReaders(g.take(all, true)))
+}
+
+// take is the holdings of the partitions, which are let go of where that is said.
+func (g *group) take(wanted []topic.Partition, letGo bool) []*holding {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var holds []*holding
+	for _, name := range wanted {
+		if h := g.holds[name]; h != nil {
+			holds = append(holds, h)
+		}
+		if letGo {
+			delete(g.holds, name)
+		}
+	}
+	return holds
+}
+
+// stopReaders ends the readers, and returns what they read.
+func stopReaders(holds []*holding) (partitions []*partition) {
+	now := time.Now()
+	for _, h := range holds {
+		h.stop()
+	}
+	for _, h := range holds {
+		<-h.done
+		if p := h.get(); p != nil {
+			p.stop(now)
+			partitions = append(partitions, p)
+		}
+	}
+	return partitions
+}
+
+// drain waits until what was read is settled. What waits is deferred (shutdown) at once, so that its record can be committed, and what is
+// in flight is by then. The records of that are waited for until the deadline. It is false where the group has gone on without this member:
+// the records are another's by now, who delivers them.
+func (g *group) drain(partitions []*partition, then, deadline time.Time) bool {
+	if !anyBusy(partitions) {
+		return true
+	}
+	if !g.stillMember(partitions) {
+		return false
+	}
+	settled := false
+	for anyBusy(partitions) && g.cfg.background.Err() == nil && time.Now().Before(deadline) {
+		switch now := time.Now(); {
+		case now.Before(then):
+			eachUnsettled(partitions, func(r *unsettledRecord) { r.deferWaiting(now) })
+		case settled:
+		case !g.stillMember(partitions):
+			return false
+		default:
+			settled = true
+			eachUnsettled(partitions, func(r *unsettledRecord) { r.settleAll(deferredByShutdown(now)) })
+		}
+		sleep(g.cfg.background, 5*time.Millisecond)
+	}
+	return true
+}
+
+// stillMember asks whether this member still belongs to the group. Where nobody answers, the heartbeats have told.
+func (g *group) stillMember(partitions []*partition) bool {
+	ctx, cancel := context.WithTimeout(g.cfg.background, handoverGrace)
+	defer cancel()
+	err := g.committer.confirm(ctx, partitions)
+	return !errors.Is(err, errFenced) && !g.membership.suspended()
+}
+
+func anyBusy(partitions []*partition) bool { return slices.ContainsFunc(partitions, (*partition).busy) }
+
+// abandon gives up on what is not settled: its records are not committed, and whoever has the partition next reads them again.
+func abandon(partitions []*partition) {
+	for _, p := range partitions {
+		p.abandon()
 	}
 }
 
-// layoutInterval is how often it is looked whether topics have changed. kafka-go's own watch is a storm where a topic is
-// missing (FACTS.md 5).
-const layoutInterval = 5 * time.Second
+func eachUnsettled(partitions []*partition, f func(*unsettledRecord)) {
+	for _, p := range partitions {
+		for _, r := range p.unsettled() {
+			f(r)
+		}
+	}
+}
 
-// watch returns when ctx is done or the group's topics are no longer those of layout.
-func (g *group) watch(ctx context.Context, log *zap.Logger, layout map[string]int) {
-	missing := 0
-	for sleep(ctx, layoutInterval) {
-		now, err := g.layout(ctx)
+// setDeadline tells by when a stop must be over.
+func (g *group) setDeadline(by time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.deadline = by
+}
+
+func (g *group) stopBy() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.deadline
+}
+
+// partitions are those whose offset is known.
+func (g *group) partitions() (all []*partition) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, h := range g.holds {
+		if p := h.get(); p != nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// commitUntil commits what is settled, again and again, and watches whether the group makes progress.
+func (g *group) commitUntil(ctx context.Context) {
+	tick := time.NewTicker(commitInterval)
+	defer tick.Stop()
+	failures := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		partitions := g.partitions()
+		err := g.committer.by(ctx, partitions, time.Now().Add(commitTimeout))
+		switch {
+		case err == nil:
+			failures = 0
+			g.committedNow()
+		case errors.Is(err, errFenced), errors.Is(err, errLater), ctx.Err() != nil:
+		default:
+			if failures++; failures == 1 || failures%20 == 0 {
+				g.log.Warn("commit fails; it is tried again", zap.Error(err), zap.Int("failures", failures))
+			}
+		}
+		g.look(partitions, time.Now())
+	}
+}
+
+func (g *group) committedNow() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.committed = time.Now()
+}
+
+// look notes whether the group's partitions make progress. Where they stand still although there is something to do, the group is joined again.
+func (g *group) look(partitions []*partition, now time.Time) {
+	well, stalled := g.makesProgress(partitions, now)
+	g.mu.Lock()
+	g.heartbeat = now
+	if stalled != nil || well {
+		g.stalled = stalled
+	}
+	g.mu.Unlock()
+	if stalled != nil {
+		g.log.Error("this instance's part of the group has stalled; it joins again", zap.Error(stalled))
+		g.membership.refused(g.membership.who())
+	}
+}
+
+// makesProgress says which partition has had something to do for too long without any of it being settled. well says that every partition has
+// made progress since this member has it.
+func (g *group) makesProgress(partitions []*partition, now time.Time) (well bool, stalled error) {
+	held, open := !g.cfg.writable() || !g.cfg.sending(), false
+	well = true
+	moved := len(partitions) == 0
+	for _, p := range partitions {
+		r := p.makesProgress(now, held)
+		well = well && r.moved
+		moved = moved || r.since < 2*commitInterval
+		if r.since > g.cfg.stalledAfter && (stalled == nil || r.open) {
+			stalled, open = fmt.Errorf("records wait and none is settled: %s, for %v", p, r.since.Round(time.Second)), open || r.open
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if moved {
+		g.progress = now
+	}
+	if !open && now.Sub(g.progress) <= g.cfg.stalledAfter { // others make progress: it waits for its turn to read
+		return well, nil
+	}
+	return well, stalled
+}
+
+// healthy says whether the group looks after itself and makes progress.
+func (g *group) healthy(now time.Time) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	quiet := now.Sub(g.heartbeat)
+	switch {
+	case g.stalled != nil:
+		return fmt.Errorf("group %s: %w", g.cfg.id, g.stalled)
+	case !g.heartbeat.IsZero() && quiet > g.cfg.stalledAfter+2*commitTimeout:
+		return fmt.Errorf("group %s has not looked after itself for %v", g.cfg.id, quiet.Round(time.Second))
+	}
+	return nil
+}
+
+// ready says why the group does not read.
+func (g *group) ready() error {
+	if err := g.membership.ready(); err != nil {
+		return fmt.Errorf("group %s %w", g.cfg.id, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.problem != "":
+		return fmt.Errorf("group %s cannot begin to read (%s)", g.cfg.id, g.problem)
+	case !g.read && len(g.holds) > 0:
+		return fmt.Errorf("group %s begins to read", g.cfg.id)
+	}
+	return nil
+}
+
+// commitAge is how long ago everything was last known to be committed.
+func (g *group) commitAge(now time.Time) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return now.Sub(g.committed)
+}
+
+func (g *group) reader(p *partition) *reader {
+	r := &reader{
+		partition: p, fetcher: g.cfg.cluster.Fetcher(p.Partition), identity: g.identity, intake: g.cfg.flow(p.Topic), strangers: g.cfg.strangers,
+		capacity: func(ctx context.Context) error { return g.cfg.capacity(ctx, p.Topic) }, writable: g.cfg.writable, suspended: g.membership.suspended,
+		log: g.log.With(zap.String("topic", p.Topic), zap.Int("partition", p.ID)),
+	}
+	if p.stage == dispatcher.StageRetry {
+		r.ahead = newScout(r, g.cfg.cluster.FetcherAhead(p.Partition), g.cfg.opened, g.cfg.waits, func() bool { return !g.committer.bare.Load() })
+	}
+	return r
+}
+
+// joinErrors is the errors of several groups as one, in order; nil where there is none.
+func joinErrors(errs []error) error {
+	var texts []string
+	for _, err := range errs {
 		if err != nil {
-			continue
-		}
-		if grown(layout, now) {
-			log.Info("topics or partitions were added; joining anew", zap.Any("partitions", now))
-			return
-		}
-		if len(now) == len(layout) {
-			missing = 0
-			continue
-		}
-		if missing++; missing > 1 { // once may be a broker that has just started
-			log.Warn("a topic is gone; joining anew", zap.Any("partitions", now))
-			return
+			texts = append(texts, err.Error())
 		}
 	}
-}
-
-func grown(before, now map[string]int) bool {
-	for topic, n := range now {
-		if n > before[topic] {
-			return true
-		}
+	if len(texts) == 0 {
+		return nil
 	}
-	return false
-}
-
-// startOffsets is where partitions without a committed offset are read from, by partition: as kafka.start says, except
-// for partitions that were added, or deleted with their topic and created anew, while this process ran: all of their
-// records are new.
-func (g *group) startOffsets(ctx context.Context, fresh map[string][]int) (map[string]int64, error) {
-	starts := make(map[string]int64)
-	if len(fresh) == 0 {
-		return starts, nil
-	}
-	wanted, err := g.c.cfg.Kafka.startTime()
-	if err != nil {
-		return nil, err
-	}
-	if g.stage != dispatcher.StageFirst {
-		wanted = kafka.FirstOffset
-	}
-	req := make(map[string][]kafka.OffsetRequest)
-	for topic, ids := range fresh {
-		for _, id := range ids {
-			at := wanted
-			if id >= g.initial[topic] || g.begun[partitionName(topic, id)] {
-				at = kafka.FirstOffset
-			}
-			req[topic] = append(req[topic], kafka.OffsetRequest{Partition: id, Timestamp: at})
-		}
-	}
-	if err := offsetsAt(ctx, g.client, req, starts); err != nil {
-		return nil, err
-	}
-	young := make(map[string][]kafka.OffsetRequest) // nothing is as young as the time asked for: begin with what comes
-	for topic, list := range req {
-		for _, r := range list {
-			if starts[partitionName(topic, r.Partition)] < 0 {
-				young[topic] = append(young[topic], kafka.LastOffsetOf(r.Partition))
-			}
-		}
-	}
-	if len(young) == 0 {
-		return starts, nil
-	}
-	return starts, offsetsAt(ctx, g.client, young, starts)
-}
-
-// startTime is kafka.start as the protocol has it: FirstOffset, LastOffset or Unix milliseconds.
-func (c *KafkaConfig) startTime() (int64, error) {
-	switch c.Start {
-	case "", "earliest":
-		return kafka.FirstOffset, nil
-	case "latest":
-		return kafka.LastOffset, nil
-	}
-	at, err := time.Parse(time.RFC3339, c.Start)
-	if err != nil {
-		return 0, err
-	}
-	return max(0, at.UnixMilli()), nil
-}
-
-func assigned(gen *kafka.Generation) map[string][]int {
-	ids := make(map[string][]int, len(gen.Assignments))
-	for topic, list := range gen.Assignments {
-		for _, a := range list {
-			ids[topic] = append(ids[topic], a.ID)
-		}
-		slices.Sort(ids[topic])
-	}
-	return ids
+	slices.Sort(texts)
+	return errors.New(strings.Join(texts, "; "))
 }

@@ -10,8 +10,19 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kerr"
 
-	"fanout/consumer"
+	"fanout/dispatcher"
+	"fanout/event"
+	"fanout/topic"
 )
+
+// goodHeaders are those of a delivery that may be taken up.
+func goodHeaders() []topic.Header {
+	d := dispatcher.Delivery{
+		ID: "msg_abcdefghijklmnopqrstuvwxyz", Account: "acme", Subscription: "s-1", Event: event.SMSFailed, Attempts: 2,
+		FirstSeen: time.UnixMilli(1_700_000_000_000), Origin: dispatcher.Origin{Topic: "a/b.topic", Partition: 3, Offset: 99},
+	}
+	return topic.DeliveryHeaders("fanout", &d, &dispatcher.Outcome{Reason: dispatcher.Timeout, Status: 503}, time.UnixMilli(1_700_000_005_000))
+}
 
 func bomb(n int, key, value string) []kafka.Header {
 	headers := make([]kafka.Header, n)
@@ -47,7 +58,7 @@ func TestHostileRecordsAreDeadWithTheirReason(t *testing.T) {
 		{"5000 headers of a delivery", "fanout.replay", "{}", delivery(bomb(5000, "x", "y")...), "headers; at most 64 are taken"},
 		{"a header of 500 KB", "fanout.replay", "{}", delivery(kafka.Header{Key: "fanout-detail", Value: []byte(strings.Repeat("d", 500_000))}), "bytes; at most 4096 are taken"},
 		{"a header's name of 500 KB", "fanout.replay", "{}", delivery(kafka.Header{Key: strings.Repeat("k", 500_000), Value: []byte(strings.Repeat("d", 5000))}), "bytes; at most 4096 are taken"},
-		{"a delivery that is no UTF-8", "fanout.replay", "\xff", delivery(), "no UTF-8"},
+		{"a delivery that is no UTF-8", "fanout.replay", "\xff", delivery(), "not UTF-8"},
 		{"a delivery with nothing in it", "fanout.replay", "", delivery(), "no value"},
 	}
 	want := make(map[string]int) // dead letters by origin → index
@@ -67,7 +78,8 @@ func TestHostileRecordsAreDeadWithTheirReason(t *testing.T) {
 	w.until("the dead letters", func() bool { return len(w.records("fanout.dead-letter")) == len(want) })
 	i.end()
 	for _, m := range w.records("fanout.dead-letter") {
-		d, _ := consumer.ReadDeadLetter(&consumer.Message{Headers: m.Headers, Value: m.Value}, "r")
+		var d topic.DeadLetter
+		topic.ReadDeadLetter(&topic.Record{Headers: m.Headers, Value: m.Value}, &d)
 		k, ok := want[d.Origin]
 		if !ok {
 			t.Fatalf("a dead letter of %s", d.Origin)
@@ -76,52 +88,9 @@ func TestHostileRecordsAreDeadWithTheirReason(t *testing.T) {
 		if d.Reason != "malformed_event" || !strings.Contains(d.Detail, h.detail) || len(d.Detail) > 512 {
 			t.Errorf("%s: dead %s, %q; want %q", h.name, d.Reason, d.Detail, h.detail)
 		}
-		if string(m.Value) != h.value || len(m.Headers) != len(h.headers)+5 {
+		if string(m.Value) != h.value || len(m.Headers) != len(h.headers)+6 {
 			t.Errorf("%s: %d bytes and %d headers were kept of %d and %d", h.name, len(m.Value), len(m.Headers), len(h.value), len(h.headers))
 		}
-	}
-}
-
-// Reading headers costs no memory by their number or size.
-func TestHeaderBombIsCheap(t *testing.T) {
-	for name, headers := range map[string][]kafka.Header{
-		"100 000 headers":           append(goodHeaders(), bomb(100_000, "fanout-attempts", "1")...),
-		"64 headers of 1 MiB":       append(goodHeaders(), bomb(50, "traceparent", strings.Repeat("x", 1<<20))...),
-		"a name of 1 MiB":           append(goodHeaders(), kafka.Header{Key: strings.Repeat("k", 1<<20), Value: make([]byte, 5000)}),
-		"an account of 4096 bytes":  append(goodHeaders(), kafka.Header{Key: "fanout-account", Value: make([]byte, 4096)}),
-		"a topic of 4000 slashes":   append(goodHeaders(), kafka.Header{Key: "fanout-origin", Value: []byte(strings.Repeat("/", 4000))}),
-		"attempts of 4096 digits":   append(goodHeaders(), kafka.Header{Key: "fanout-attempts", Value: []byte(strings.Repeat("9", 4096))}),
-		"a time of 4096 characters": append(goodHeaders(), kafka.Header{Key: "fanout-first-seen", Value: []byte(strings.Repeat("1", 4096))}),
-	} {
-		value, now := []byte("{}"), time.Now()
-		if _, err := consumer.DecodeDelivery(headers, value, now); err == nil || len(err.Error()) > 300 {
-			t.Errorf("%s: %v", name, err)
-		}
-		if n := testing.AllocsPerRun(10, func() { _, _ = consumer.DecodeDelivery(headers, value, now) }); n > 40 {
-			t.Errorf("%s: %v allocations", name, n)
-		}
-	}
-}
-
-// What a malformed record's producer wrote under fanout's names is no identity: else it would show up among the dead
-// letters of an account of its choice.
-func TestMalformedHasNoIdentity(t *testing.T) {
-	m := &consumer.Message{Headers: []kafka.Header{
-		{Key: "fanout-account", Value: []byte("acme")},
-		{Key: "fanout-subscription", Value: []byte("crm")},
-		{Key: "fanout-event", Value: []byte("EMAIL_OPEN")},
-		{Key: "fanout-webhook-id", Value: []byte("msg_x")},
-		{Key: "fanout-reason", Value: []byte("malformed_event")},
-	}}
-	d, _ := consumer.ReadDeadLetter(m, "r")
-	if d.Account != "" || d.Subscription != "" || d.Event != "" || d.ID != "" {
-		t.Errorf("read as %+v", d)
-	}
-	if (&consumer.Filter{Account: "acme"}).Match(&d) {
-		t.Error("it is among acme's dead letters")
-	}
-	if string(d.Headers["fanout-account"]) != "acme" {
-		t.Errorf("its own headers are not shown: %v", d.Headers)
 	}
 }
 
@@ -167,18 +136,21 @@ func TestDeliveryOfALargerLimit(t *testing.T) {
 	w.until("the next", func() bool { return i.c.Ready() == nil && w.uncommitted("fanout", "channel.email") == 0 })
 	i.end()
 	m := w.records("fanout.dead-letter")[0]
-	if dead, _ := consumer.ReadDeadLetter(&consumer.Message{Headers: m.Headers, Value: m.Value}, "r"); !dead.Malformed() || !strings.Contains(dead.Detail, "at most 1048576 are taken") {
+	var dead topic.DeadLetter
+	if topic.ReadDeadLetter(&topic.Record{Headers: m.Headers, Value: m.Value}, &dead); !dead.Malformed() || !strings.Contains(dead.Detail, "at most 1048576 are taken") {
 		t.Errorf("dead %s, %q", dead.Reason, dead.Detail)
 	}
 }
 
-// A batch that is small on the wire and huge in memory stops its own partition, and says so; the others go on.
+// A batch that is small on the wire and huge when unpacked is read record by record: what is too large is dead, what stands behind it is
+// delivered, and other partitions go on meanwhile.
 func TestBatchThatInflates(t *testing.T) {
 	w := newWorld(t, "channel.email")
 	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+	const count = 66
 	zeros := make([]byte, 2<<20)
 	var bomb []kafka.Record
-	for range 66 {
+	for range count {
 		bomb = append(bomb, kafka.Record{Value: kafka.NewBytes(zeros)})
 	}
 	res, err := w.client.Produce(t.Context(), &kafka.ProduceRequest{
@@ -190,14 +162,14 @@ func TestBatchThatInflates(t *testing.T) {
 	w.produce("channel.email", 0, rawEvent("acme", 1))
 	i := w.start()
 	w.produce("channel.email", 1, rawEvent("acme", 2))
-	w.until("the other partition's", func() bool { return len(w.recv.got("/a")) == 1 })
-	w.until("its failure in the log", func() bool { return w.logs.FilterMessageSnippet("reading fails").Len() > 0 })
-	if text := w.logs.FilterMessageSnippet("reading fails").All()[0].ContextMap()["error"]; !strings.Contains(fmt.Sprint(text), "has more than 128 MiB") {
-		t.Errorf("the log says %v", text)
-	}
-	time.Sleep(time.Second) // a negative: there is nothing to wait for
-	if n, dead := len(w.recv.got("/a")), len(w.records("fanout.dead-letter")); n != 1 || dead != 0 {
-		t.Errorf("%d deliveries and %d dead letters, want 1 and 0", n, dead)
-	}
+	w.until("both events", func() bool { return len(w.recv.got("/a")) == 2 })
+	w.until("all committed", func() bool { return w.uncommitted("fanout", "channel.email") == 0 })
 	i.end()
+	dead := w.records("fanout.dead-letter")
+	if len(dead) != count {
+		t.Fatalf("%d dead letters, want %d", len(dead), count)
+	}
+	if size := header(&dead[0], "fanout-truncated"); size != "2097152" || len(dead[0].Value) != 64<<10 {
+		t.Errorf("%d bytes are kept, fanout-truncated: %s", len(dead[0].Value), size)
+	}
 }

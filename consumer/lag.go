@@ -5,9 +5,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/segmentio/kafka-go"
 
-	"fanout/dispatcher"
+	"fanout/topic"
+	"fanout/topic/wire"
 )
 
 // lagCollector tells how far each topic's partitions that this instance has are behind.
@@ -35,81 +35,49 @@ func (l lagCollector) Collect(ch chan<- prometheus.Metric) {
 	topics := make(map[string]lag)
 	for _, p := range l.c.assigned() {
 		records, age := p.lag(now)
-		t := topics[p.topic]
+		t := topics[p.Topic]
 		t.records += records
 		t.seconds = max(t.seconds, age.Seconds())
-		topics[p.topic] = t
+		topics[p.Topic] = t
 	}
 	records, seconds := lagDescs()
-	for topic, t := range topics {
-		ch <- prometheus.MustNewConstMetric(records, prometheus.GaugeValue, float64(t.records), topic)
-		ch <- prometheus.MustNewConstMetric(seconds, prometheus.GaugeValue, t.seconds, topic)
+	for name, t := range topics {
+		ch <- prometheus.MustNewConstMetric(records, prometheus.GaugeValue, float64(t.records), name)
+		ch <- prometheus.MustNewConstMetric(seconds, prometheus.GaugeValue, t.seconds, name)
 	}
 }
 
-// lag is how many records are not settled, and for how long the oldest of them has been there.
-func (p *partition) lag(now time.Time) (records int64, age time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	at := p.ledger.committable()
-	if p.ledger.open() > 0 {
-		records = p.ledger.next - at
-		if r := p.ledger.first(); r != nil {
-			age = max(0, now.Sub(r.time.Add(p.delay)))
-		}
-	}
-	unread := max(0, p.end-p.ledger.next)
-	if p.stage == dispatcher.StageRetry && p.waiting {
-		return records, age // what comes next is not due, so neither is what lies behind it
-	}
-	if unread > 0 && age == 0 && !p.lastRead.IsZero() {
-		age = max(0, now.Sub(p.lastRead.Add(p.delay)))
-	}
-	return records + unread, age
-}
+// quietFor is for how long a partition may go without a fetch before the end of its log is asked for: while reading waits for capacity,
+// or for a record that cannot be written, producers go on, and the lag has to show it.
+const quietFor = 10 * time.Second
 
-// lookInterval is for how long a partition may go without a fetch before the end of its log is asked for: while reading
-// waits for room, or for a record that cannot be written, producers go on, and the lag has to show it.
-const lookInterval = 10 * time.Second
-
-// lookAhead keeps the lag of partitions whose reading waits up to date, until ctx is done. Of a retry topic the lag is what
-// is due, which its end does not tell.
-func (s *session) lookAhead(ctx context.Context) {
-	if s.g.stage == dispatcher.StageRetry {
-		return
-	}
-	for sleep(ctx, lookInterval/2) {
-		req := make(map[string][]kafka.OffsetRequest)
-		for _, p := range s.partitions {
-			if p.unlooked(time.Now()) {
-				req[p.topic] = append(req[p.topic], kafka.LastOffsetOf(p.id))
+// lookAhead keeps the lag of source partitions whose reading waits up to date, until ctx is done. Of a retry topic the lag is what is due,
+// which its end does not tell.
+func (c *Consumer) lookAhead(ctx context.Context) {
+	for sleep(ctx, quietFor/2) {
+		quiet := make(map[topic.Partition]*partition)
+		req := wire.OffsetRequest{At: make(map[topic.Partition]int64)}
+		for _, p := range c.first.partitions() {
+			if _, state, unasked := p.position(time.Now()); state != topicDeleted && unasked > quietFor {
+				quiet[p.Partition], req.At[p.Partition] = p, wire.Latest
 			}
 		}
-		if len(req) == 0 {
+		if len(quiet) == 0 {
 			continue
 		}
 		asking, cancel := context.WithTimeout(ctx, commitTimeout)
-		ends := make(map[string]int64)
-		_ = offsetsAt(asking, s.g.client, req, ends) // what was answered before an error is right; reading logs errors
+		ends, _ := c.cluster.Offsets(asking, &req) // those that were answered are right; reading logs errors
 		cancel()
-		for _, p := range s.partitions {
-			if end, ok := ends[p.String()]; ok {
-				p.sawEnd(end)
-			}
+		for name, end := range ends {
+			quiet[name].sawLater(end)
 		}
 	}
 }
 
-func (p *partition) unlooked(now time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return !p.gone && now.Sub(p.fetched) > lookInterval
-}
-
-func (p *partition) sawEnd(end int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.gone {
-		p.end = max(p.end, end)
+// assigned are the partitions that this member has of both groups.
+func (c *Consumer) assigned() (all []*partition) {
+	for _, g := range c.groups() {
+		all = append(all, g.partitions()...)
 	}
+	return all
 }

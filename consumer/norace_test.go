@@ -1,5 +1,5 @@
 //go:build !race
 
-package consumer_test
+package consumer
 
-const raceDetector = false
+const RaceDetector = false

@@ -12,15 +12,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"fanout/consumer"
 	"fanout/dispatcher"
 	"fanout/event"
+	"fanout/operate"
+	"fanout/topic"
 )
 
 // admin is one operator's connection, with all of fanout's topics there.
-func (w *world) admin() *consumer.Admin {
+func (w *world) admin() *topic.Cluster {
 	w.t.Helper()
-	a, err := consumer.NewAdmin(w.cfg)
+	a, err := topic.NewCluster(w.cfg.Config)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -42,7 +43,7 @@ func forged(n int, body string) *dispatcher.Delivery {
 
 // forge is the record of a dead or a retried delivery.
 func forge(d *dispatcher.Delivery, at time.Time, reason dispatcher.Reason) kafka.Record {
-	headers := consumer.EncodeDelivery(d, &dispatcher.Outcome{Reason: reason}, at)
+	headers := topic.DeliveryHeaders("fanout", d, &dispatcher.Outcome{Reason: reason}, at)
 	headers = append(headers, kafka.Header{Key: "fanout-dead-at", Value: []byte(strconv.FormatInt(at.UnixMilli(), 10))})
 	return kafka.Record{Time: at, Key: kafka.NewBytes([]byte("acme/crm")), Value: kafka.NewBytes(d.Body), Headers: headers}
 }
@@ -65,7 +66,7 @@ func (w *world) replayed() map[string]int {
 	return sent
 }
 
-func (w *world) plan(r *consumer.Replay) *consumer.ReplayPlan {
+func (w *world) plan(r *operate.Replay) *operate.ReplayPlan {
 	w.t.Helper()
 	p, err := r.Plan(w.t.Context(), nil, nil)
 	if err != nil {
@@ -79,7 +80,7 @@ func TestReplayOfLargeDeadLetters(t *testing.T) {
 	w := newWorld(t, "email")
 	a := w.admin()
 	w.bury(0, 100, `{"`+strings.Repeat("x", 40<<10)+`":1}`)
-	r := a.Replay(consumer.ReplayConfig{Name: "large"})
+	r := operate.NewReplay(a, operate.ReplayConfig{Name: "large"})
 	if err := r.Run(t.Context(), w.plan(r)); err != nil || r.Sent() != 100 || len(w.replayed()) != 100 {
 		t.Errorf("sent %d, %d on the topic, want 100: %v", r.Sent(), len(w.replayed()), err)
 	}
@@ -90,7 +91,7 @@ func TestReplayAfterAnother(t *testing.T) {
 	w := newWorld(t, "email")
 	a := w.admin()
 	w.bury(0, 50, "{}")
-	first, second := a.Replay(consumer.ReplayConfig{Name: "first"}), a.Replay(consumer.ReplayConfig{Name: "second"})
+	first, second := operate.NewReplay(a, operate.ReplayConfig{Name: "first"}), operate.NewReplay(a, operate.ReplayConfig{Name: "second"})
 	late, early := w.plan(first), w.plan(second)
 	if err := second.Run(t.Context(), early); err != nil || second.Sent() != 50 {
 		t.Fatalf("sent %d: %v", second.Sent(), err)
@@ -98,7 +99,7 @@ func TestReplayAfterAnother(t *testing.T) {
 	if err := first.Run(t.Context(), late); err != nil || first.Sent() != 0 || first.Taken() != 50 {
 		t.Errorf("sent %d, %d taken by another, want 0 and 50: %v", first.Sent(), first.Taken(), err)
 	}
-	again := a.Replay(consumer.ReplayConfig{Name: "third", Again: true})
+	again := operate.NewReplay(a, operate.ReplayConfig{Name: "third", Again: true})
 	if err := again.Run(t.Context(), w.plan(again)); err != nil || again.Sent() != 50 {
 		t.Errorf("--again sent %d, want 50: %v", again.Sent(), err)
 	}
@@ -111,15 +112,15 @@ func TestReplayTwiceAtOnce(t *testing.T) {
 	w.bury(0, 400, "{}")
 	results := make(chan error, 2)
 	for range 2 {
-		r := a.Replay(consumer.ReplayConfig{Name: "same", Rate: 100})
+		r := operate.NewReplay(a, operate.ReplayConfig{Name: "same", Rate: 100})
 		p := w.plan(r)
 		go func() { results <- r.Run(t.Context(), p) }()
 		w.until("it has sent some", func() bool { return r.Sent() > 10 })
 	}
-	if one, other := <-results, <-results; !errors.Is(one, consumer.ErrRunning) && !errors.Is(other, consumer.ErrRunning) {
+	if one, other := <-results, <-results; !errors.Is(one, operate.ErrRunning) && !errors.Is(other, operate.ErrRunning) {
 		t.Errorf("neither says that the other is there: %v, %v", one, other)
 	}
-	last := a.Replay(consumer.ReplayConfig{Name: "same"})
+	last := operate.NewReplay(a, operate.ReplayConfig{Name: "same"})
 	if err := last.Run(t.Context(), w.plan(last)); err != nil {
 		t.Fatal(err)
 	}
@@ -140,14 +141,14 @@ func TestReplayOfATopicMadeAnew(t *testing.T) {
 	w := newWorld(t, "email")
 	a := w.admin()
 	w.bury(0, 10, "{}")
-	r := a.Replay(consumer.ReplayConfig{Name: "before"})
+	r := operate.NewReplay(a, operate.ReplayConfig{Name: "before"})
 	if err := r.Run(t.Context(), w.plan(r)); err != nil {
 		t.Fatal(err)
 	}
 	w.deleteTopic("fanout.dead-letter")
 	w.createTopic("fanout.dead-letter", 2)
 	w.bury(10, 20, "{}")
-	if p := w.plan(a.Replay(consumer.ReplayConfig{Name: "after"})); p.Send != 10 || p.Replayed != 0 {
+	if p := w.plan(operate.NewReplay(a, operate.ReplayConfig{Name: "after"})); p.Send != 10 || p.Replayed != 0 {
 		t.Errorf("would send %d, %d said to be sent before; want 10 and 0", p.Send, p.Replayed)
 	}
 }
@@ -156,13 +157,16 @@ func TestReplayOfATopicMadeAnew(t *testing.T) {
 func (w *world) attempted(d *dispatcher.Delivery, outcome string, at time.Time) {
 	w.t.Helper()
 	value := fmt.Sprintf(`{"time":%d,"id":%q,"outcome":%q}`, at.UnixMilli(), d.ID, outcome)
-	w.produce("fanout.attempts", 0, kafka.Record{Time: at, Key: kafka.NewBytes([]byte(d.ID)), Value: kafka.NewBytes([]byte(value))})
+	w.produce("fanout.attempts", 0, kafka.Record{
+		Time: at, Key: kafka.NewBytes([]byte(d.Account)), Value: kafka.NewBytes([]byte(value)),
+		Headers: []topic.Header{{Key: "fanout-webhook-id", Value: []byte(d.ID)}, {Key: "fanout-outcome", Value: []byte(outcome)}},
+	})
 }
 
 // audit accounts for the range; each record asks for the delivery with the number that its trackingId ends with.
-func (w *world) audit(a *consumer.Admin, ranges map[int]consumer.Range) *consumer.Audit {
+func (w *world) audit(a *topic.Cluster, ranges map[int]topic.Range) *operate.Audit {
 	w.t.Helper()
-	out, err := a.Audit(w.t.Context(), consumer.AuditConfig{
+	out, err := operate.NewAudit(w.t.Context(), a, operate.AuditConfig{
 		Topic: "email", Ranges: ranges,
 		Plan: func(dst []dispatcher.Delivery, ev *event.Event, rec *dispatcher.Record, _ time.Time) []dispatcher.Delivery {
 			n, _ := strconv.Atoi(ev.TrackingID[1:])
@@ -186,11 +190,11 @@ func TestAuditOfWhatMoves(t *testing.T) {
 	w.cluster.ControlKey(int16(kmsg.OffsetFetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		w.cluster.KeepControl()
 		req, _ := r.(*kmsg.OffsetFetchRequest)
-		if n := moving; req.Group == "fanout.retry.200ms" && n >= 0 {
+		if n := moving; req.Group == "fanout.retry" && req.Topics[0].Topic == "fanout.retry.200ms" && n >= 0 {
 			moving = -1
 			w.cluster.SleepControl(func() {
 				w.produce("fanout.dead-letter", 0, forge(forged(n, "{}"), time.Now(), dispatcher.Expired))
-				w.commitAs("fanout.retry.200ms", "fanout.retry.200ms", kafka.OffsetCommit{Partition: 0, Offset: int64(n + 1)})
+				w.commitAs("fanout.retry", "fanout.retry.200ms", kafka.OffsetCommit{Partition: 0, Offset: int64(n + 1)})
 			})
 		}
 		return nil, nil, false
@@ -201,8 +205,8 @@ func TestAuditOfWhatMoves(t *testing.T) {
 		w.produce("fanout.retry.200ms", 0, forge(forged(n, "{}"), time.Now(), dispatcher.Timeout))
 		w.attempted(forged(n, "{}"), "retry", time.Now())
 		moving = n
-		out := w.audit(a, map[int]consumer.Range{0: {From: int64(n), To: int64(n + 1)}})
-		if out.States[consumer.AuditMissing] != 0 || out.States[consumer.AuditDead]+out.States[consumer.AuditWaiting] != 1 {
+		out := w.audit(a, map[int]topic.Range{0: {From: int64(n), To: int64(n + 1)}})
+		if out.States[operate.AuditMissing] != 0 || out.States[operate.AuditDead]+out.States[operate.AuditWaiting] != 1 {
 			t.Fatalf("%d: %v", n, out.States)
 		}
 	}
@@ -223,9 +227,36 @@ func TestAuditSaysWhyMissing(t *testing.T) {
 	w.attempted(forged(99, "{}"), "delivered", now.Add(-24*time.Hour))
 	w.attempted(forged(2, "{}"), "delivered", now.Add(-5*time.Minute))
 	for offset, want := range map[int64]string{0: "its record is older than all that the attempts topic holds", 1: "", 2: "is older than its record"} {
-		d := w.audit(a, map[int]consumer.Range{0: {From: offset, To: offset + 1}}).Deliveries[0]
-		if d.State != consumer.AuditMissing || !strings.Contains(d.Why, want) || (want == "") != (d.Why == "") {
-			t.Errorf("%d: %s, %q, want %q", offset, d.State, d.Why, want)
+		d := w.audit(a, map[int]topic.Range{0: {From: offset, To: offset + 1}}).Deliveries[0]
+		state := operate.AuditMissing
+		if offset == 0 {
+			state = operate.AuditUnknown
+		}
+		if d.State != state || !strings.Contains(d.Why, want) || (want == "") != (d.Why == "") {
+			t.Errorf("%d: %s, %q, want %s, %q", offset, d.State, d.Why, state, want)
+		}
+	}
+}
+
+// Of records whose attempts could not be recorded, as a mark says, an audit cannot say that deliveries are missing; nor of those that are older
+// than what is known of changes.
+func TestAuditOfWhatWasNotRecorded(t *testing.T) {
+	w := newWorld(t, "email")
+	w.cfg.AttemptsTopic = true
+	a := w.admin()
+	for n := range 4 {
+		w.produce("email", 0, rawEvent("acme", n))
+	}
+	w.commitAs("fanout", "email", kafka.OffsetCommit{Partition: 0, Offset: 4})
+	w.attempted(forged(0, "{}"), "delivered", time.Now())
+	w.produce("fanout.attempts", 0,
+		kafka.Record{Time: time.Now(), Value: kafka.NewBytes([]byte(`{"kind":"gap","source":"email/0","from":0,"to":1,"time":1}`))},
+		kafka.Record{Time: time.Now(), Value: kafka.NewBytes([]byte(`{"kind":"gap","source":"email/1","from":0,"to":9,"time":1}`))})
+	out := w.audit(a, map[int]topic.Range{0: {From: 0, To: 4}})
+	want := []operate.AuditState{operate.AuditDelivered, operate.AuditUnknown, operate.AuditMissing, operate.AuditMissing}
+	for i, d := range out.Deliveries {
+		if d.State != want[i] {
+			t.Errorf("%d: %s (%s), want %s", i, d.State, d.Why, want[i])
 		}
 	}
 }
@@ -239,13 +270,13 @@ func TestAuditOfRepeatedIDs(t *testing.T) {
 		w.produce("email", 0, rawEvent("acme", n))
 		w.produce("email", 1, rawEvent("acme", n))
 	}
-	whole := map[int]consumer.Range{0: {From: 0, To: 20}, 1: {From: 0, To: 20}}
-	if out := w.audit(a, whole); !out.NoCommit || out.States[consumer.AuditPending] != 20 {
+	whole := map[int]topic.Range{0: {From: 0, To: 20}, 1: {From: 0, To: 20}}
+	if out := w.audit(a, whole); !out.NoCommit || out.States[operate.AuditPending] != 20 {
 		t.Errorf("before any commit: %v, %v", out.NoCommit, out.States)
 	}
 	w.commitAs("fanout", "email", kafka.OffsetCommit{Partition: 1, Offset: 20})
 	for range 10 { // partitions are read at once
-		if out := w.audit(a, whole); out.NoCommit || out.States[consumer.AuditMissing] != 20 {
+		if out := w.audit(a, whole); out.NoCommit || out.States[operate.AuditMissing] != 20 {
 			t.Fatalf("%v, %v, want 20 missing", out.NoCommit, out.States)
 		}
 	}
@@ -274,7 +305,7 @@ func TestScanEndsAtAnOpenTransaction(t *testing.T) {
 	seen := 0
 	ended := make(chan error, 1)
 	go func() {
-		ended <- a.Scan(t.Context(), "email", map[int]consumer.Range{0: ranges[0]}, nil, func(*consumer.Message) error { seen++; return nil })
+		ended <- a.Scan(t.Context(), "email", map[int]topic.Range{0: ranges[0]}, nil, func(*topic.Record) error { seen++; return nil })
 	}()
 	select {
 	case err := <-ended:

@@ -1,441 +1,374 @@
 package consumer
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
-	"go.uber.org/zap"
-
-	"fanout/consumer/registry"
 	"fanout/dispatcher"
-	"fanout/event"
+	"fanout/topic"
+	"fanout/topic/wire"
 )
 
-// maxOpen bounds how far reading may run ahead of the first unsettled record of a partition. What is settled behind it
-// costs a few bytes; what a crash repeats is bounded by the commit's metadata.
-const maxOpen = 1 << 18
-
-// partition reads one assigned partition, for as long as the assignment lives.
+// partition is one assigned partition, from assignment until it is given up or lost: what was read of it, what is committed, and what
+// its reader is doing.
 type partition struct {
-	c       *Consumer
-	g       *group
-	topic   string
-	id      int
-	stage   dispatcher.Stage
-	decoder *event.Decoder     // of a source topic
-	schemas *registry.Registry // of a source topic whose values carry a schema's id
-	delay   time.Duration      // of a retry topic
-	bare    bool               // the broker takes no metadata; the session's own
+	topic.Partition
+
+	stage dispatcher.Stage
+	delay time.Duration // of a retry tier
 
 	mu        sync.Mutex // guards all below
-	ledger    *ledger
-	skip      []span // settled above the committed offset, says its metadata
-	committed int64  // -1: none yet
-	metadata  string
-	end       int64     // nothing to read at or beyond it, when last asked
-	fetched   time.Time // when it was last asked by reading
-	waiting   bool      // what comes next is not due yet
-	failing   bool      // the broker does not answer
-	asking    bool      // the schema registry does not answer
-	gone      bool      // it was deleted with its topic, it seems: nothing is read or committed until reborn has looked
+	tracker   tracker
+	topicID   wire.TopicID // of the topic that is read; zero: the brokers do not say
+	stopped   time.Time    // reading has stopped, to give the partition up; zero: it goes on
+	letGo     bool         // what is not settled is given up on: nothing more is committed
+	committed wire.Offset  // At is -1: none yet
+	verified  int32        // epoch of the leader whose log was seen to hold what was read; wire.NoEpoch: none yet
+	state     readState
+	end       int64     // nothing to read at or beyond it, when last asked; -1: never
+	asked     time.Time // when the end was last asked for, by a fetch or else
 	lastRead  time.Time // timestamp of the last record that was read
+	began     int64     // where this member began to read
+	seen      wire.Offset
 	progress  time.Time // when something was last seen to be settled, or nothing to wait
-	seen      kafka.OffsetCommit
-	began     int64 // where this session began to read
+	left      int       // records that are left to whoever reads the partition next
+	held      bool      // nothing is read or committed before it is known whose records it has
 }
 
-func (p *partition) String() string { return partitionName(p.topic, p.id) }
+// newPartition begins at what was committed; a partition without a commit begins at start.
+func newPartition(name topic.Partition, stage dispatcher.Stage, delay time.Duration, committed wire.Offset, start int64, now time.Time) *partition {
+	p := &partition{Partition: name, stage: stage, delay: delay, committed: committed, verified: wire.NoEpoch, end: -1, progress: now, asked: now, began: start}
+	said := topic.ReadMetadata(committed.At, committed.Metadata)
+	if committed.At >= 0 {
+		p.began = committed.At
+		p.topicID = said.Topic
+		if said.Epoch == wire.NoEpoch {
+			said.Epoch = committed.Epoch
+		}
+	}
+	p.tracker = newTracker(p.began, &said)
+	return p
+}
 
-func partitionName(topic string, id int) string { return topic + "/" + strconv.Itoa(id) }
-
-// commitment is what should be committed now; false where that has been done, unless always is set.
-func (p *partition) commitment(always bool) (kafka.OffsetCommit, bool) {
+// on moves the reader's state.
+func (p *partition) on(e readEvent) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := kafka.OffsetCommit{Partition: p.id, Offset: p.ledger.committable()}
-	if !p.bare {
-		now.Metadata = p.ledger.metadata(p.skip)
+	p.state = p.state.after(e)
+}
+
+func (p *partition) is(s readState) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state == s
+}
+
+// position is where to read on, whether the topic has to be settled first, and for how long nothing has been asked of it.
+func (p *partition) position(now time.Time) (next int64, state readState, quiet time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tracker.next, p.state, now.Sub(p.asked)
+}
+
+// sawEnd notes where the log ends.
+func (p *partition) sawEnd(end int64, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == topicDeleted {
+		return
 	}
-	if now != p.seen {
-		p.seen, p.progress = now, time.Now()
+	p.asked = now
+	if end >= 0 {
+		p.end = end
 	}
-	if p.gone { // the offset may be that of a topic which is no more
-		return now, false
+}
+
+// sawLater notes where the log ends, as asked for while nothing is read.
+func (p *partition) sawLater(end int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != topicDeleted {
+		p.end = max(p.end, end)
 	}
-	return now, always || now.Offset != p.committed || now.Metadata != p.metadata
+}
+
+// knownEnd is where the log ended when that was last asked; -1: never.
+func (p *partition) knownEnd() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.end
+}
+
+// replacedBy says whether the topic with that id is another one than was read. An id that is seen first is remembered.
+func (p *partition) replacedBy(id wire.TopicID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.topicID == (wire.TopicID{}) {
+		p.topicID = id
+	}
+	return id != p.topicID && id != (wire.TopicID{})
+}
+
+// knows says whether the topic that was read has an id.
+func (p *partition) knows(id wire.TopicID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return id != (wire.TopicID{}) && p.topicID == id
+}
+
+// unverified is where to read on and the epoch of the record before, where it has not been seen that the log of the leader in that epoch holds
+// what was read.
+func (p *partition) unverified(leader int32) (next int64, last int32, yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tracker.next, p.tracker.epochBefore(p.tracker.next), p.verified != leader
+}
+
+// verifiedBy notes that the log of the leader in that epoch holds what was read.
+func (p *partition) verifiedBy(leader int32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.verified = leader
+}
+
+// doubt makes the reader ask, before it fetches again, whether the topic is still the same.
+func (p *partition) doubt() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = time.Time{}
+}
+
+// track enters a record before anything is done with it; nil where it was settled before this member had the partition, or taken ahead.
+func (p *partition) track(record *topic.Record, e *entry, f *flow) *unsettledRecord {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if taken := p.tracker.receive(record.Offset); taken != nil {
+		p.tracker.track(taken, record.Epoch)
+		return nil
+	}
+	e.offset = record.Offset
+	if p.tracker.settledBefore(record.Offset) {
+		p.tracker.track(e, record.Epoch)
+		return nil
+	}
+	p.lastRead = record.Time
+	r := newUnsettled(e, f, recordBytes(record), record.Time)
+	e.record.Store(r)
+	p.tracker.track(e, record.Epoch)
+	return r
+}
+
+// takeAhead enters a record that is handed on before the reader has come to it; nil where it must not be: it was read, taken or settled, or
+// reading has stopped.
+func (p *partition) takeAhead(record *topic.Record, e *entry, f *flow) *unsettledRecord {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.offset = record.Offset; !p.stopped.IsZero() || p.state == topicDeleted || !p.tracker.take(e) {
+		return nil
+	}
+	r := newUnsettled(e, f, recordBytes(record), record.Time)
+	e.record.Store(r)
+	return r
+}
+
+// isAhead says whether the record at the offset, which the reader has not come to, was taken ahead.
+func (p *partition) isAhead(offset int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tracker.isAhead(offset)
+}
+
+// marks is how many more records may be taken ahead.
+func (p *partition) marks() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tracker.committable()
+	return p.tracker.marks(len(p.tracker.metadata(&topic.Metadata{Epoch: p.committed.Epoch, Topic: p.topicID})))
+}
+
+// waiting is where the reader stands, and whether records may lie behind it that are not due.
+func (p *partition) waiting() (next int64, yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tracker.next, p.state == awaitingDue || p.end < 0 || p.tracker.next < p.end
+}
+
+// pass notes that everything before the offset has been read.
+func (p *partition) pass(next int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tracker.pass(next)
+}
+
+// open is how many records are kept by the tracker: read, and not settled up to the first of them.
+func (p *partition) open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tracker.committable()
+	return p.tracker.open() + len(p.tracker.taken)
+}
+
+// busy says whether anything is still done for what was read.
+func (p *partition) busy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tracker.committable()
+	return p.tracker.open()+len(p.tracker.taken) > p.left
+}
+
+// leave notes that a record is left to whoever reads the partition next.
+func (p *partition) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left++
+}
+
+// progressed notes that something was settled which no commit shows yet.
+func (p *partition) progressed(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.progress = now
+}
+
+func (p *partition) unsettled() []*unsettledRecord {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tracker.unsettled()
+}
+
+// commitment is what should be committed now, with metadata or without; false where that has been done, unless always is set, or must not be
+// done.
+func (p *partition) commitment(now time.Time, metadata, always bool) (wire.Offset, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	due := wire.Offset{At: p.tracker.committable()}
+	due.Epoch = p.tracker.epochBefore(due.At)
+	if metadata {
+		due.Metadata = p.tracker.metadata(&topic.Metadata{Epoch: due.Epoch, Topic: p.topicID, Stopped: p.stopped})
+	}
+	if due != p.seen {
+		p.seen, p.progress = due, now
+	}
+	if p.held || p.state == topicDeleted { // the offset may be that of a topic which is no more
+		return due, false
+	}
+	if p.letGo { // its records seem to be settled, and whoever has the partition next is to read them
+		return due, false
+	}
+	return due, always || due.At != p.committed.At || due.Metadata != p.committed.Metadata
 }
 
 // commitTaken notes that the group's coordinator has taken what commitment said.
-func (p *partition) commitTaken(sent kafka.OffsetCommit) {
+func (p *partition) commitTaken(taken wire.Offset) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.committed, p.metadata = sent.Offset, sent.Metadata
+	p.committed = taken
 }
 
-// idleness is what a partition's session asks of it.
-type idleness struct {
+// everCommitted says whether the group has, or had, an offset of the partition.
+func (p *partition) everCommitted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.committed.At >= 0
+}
+
+// restart reads on at another offset: what was read before is settled. epoch is of the record before it.
+func (p *partition) restart(at int64, epoch int32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tracker = newTracker(at, &topic.Metadata{Epoch: epoch})
+	p.state = p.state.after(topicSettled)
+}
+
+// replace begins with another topic of the name.
+func (p *partition) replace(id wire.TopicID, at int64, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tracker = newTracker(at, &topic.Metadata{Epoch: wire.NoEpoch})
+	p.topicID, p.committed, p.verified = id, wire.Offset{At: -1, Epoch: wire.NoEpoch}, wire.NoEpoch
+	p.end, p.began, p.asked = -1, at, now
+	p.state = p.state.after(topicSettled)
+}
+
+// hold keeps the partition from being read and committed, until release.
+func (p *partition) hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = true
+}
+
+func (p *partition) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = false
+}
+
+func (p *partition) isHeld() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held
+}
+
+// stop notes that reading has stopped, to give the partition up.
+func (p *partition) stop(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = now
+}
+
+// abandon gives up on what is not settled: whoever has the partition next reads it again. A commit of this member's that comes later, since it
+// waited for its turn, leaves the partition out.
+func (p *partition) abandon() {
+	p.mu.Lock()
+	p.letGo = true
+	unsettled := p.tracker.unsettled()
+	p.mu.Unlock()
+	for _, r := range unsettled {
+		r.abandon()
+	}
+}
+
+// progressReport is what the group's health check asks of a partition.
+type progressReport struct {
 	since time.Duration // for how long there has been something to do and nothing was settled
 	open  bool          // records have been read and are not settled
-	moved bool          // something has been settled since the session began, or nothing is to be done
+	moved bool          // something has been settled since this member has it, or there is nothing to do
 }
 
-// idle says whether the partition gets on. A record that cannot be written (blocked), a broker that does not answer and
-// a due time are waited for: that is not idleness.
-func (p *partition) idle(now time.Time, blocked bool) idleness {
-	lag, _ := p.lag(now)
+// makesProgress says whether the partition does. What is held back for all (held: a record cannot be written, or nothing can be
+// sent), a broker that does not answer and a due time are waited for: that is not standing still.
+func (p *partition) makesProgress(now time.Time, held bool) progressReport {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	open := p.ledger.open() > 0
-	if lag == 0 || blocked || p.failing || (p.waiting || p.asking) && !open {
+	lag, _ := p.lagLocked(now)
+	open := p.tracker.open() > 0
+	if lag == 0 || held || p.state.idle() && (!open || p.state == brokerFailing) {
 		p.progress = now
 	}
-	return idleness{since: max(0, now.Sub(p.progress)), open: open, moved: lag == 0 || p.seen.Offset > p.began}
+	return progressReport{since: max(0, now.Sub(p.progress)), open: open, moved: lag == 0 || p.seen.At > p.began}
 }
 
-// run reads until ctx is done.
-func (p *partition) run(ctx context.Context) {
-	log := p.c.log.With(zap.String("topic", p.topic), zap.Int("partition", p.id))
-	failures := 0
-	for ctx.Err() == nil {
-		if err := p.room(ctx); err != nil {
-			return
-		}
-		p.mu.Lock()
-		offset, gone, quiet := p.ledger.next, p.gone, time.Since(p.fetched)
-		p.mu.Unlock()
-		f, err := p.read(ctx, offset, gone, quiet)
-		if errors.Is(err, kafka.OffsetOutOfRange) {
-			f, err = fetched{end: -1}, p.outOfRange(ctx, offset)
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		p.mu.Lock()
-		p.failing = err != nil
-		if errors.Is(err, kafka.UnknownTopicOrPartition) || errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition) {
-			p.fetched = time.Time{} // the next time it is asked what became of it
-		}
-		p.mu.Unlock()
-		if err == nil {
-			failures = 0
-			p.handleAll(ctx, &f)
-			continue
-		}
-		if failures++; failures == 1 || failures%20 == 0 {
-			log.Warn("reading fails; it is tried again", zap.Error(err), zap.Int("failures", failures))
-		}
-		wait := min(time.Duration(failures)*100*time.Millisecond, time.Second)
-		if errors.Is(err, errInflated) {
-			wait = inflatedPause
-		}
-		sleep(ctx, wait)
-	}
-}
-
-// read reads from the offset on, or finds out what became of a partition that is gone. After a while without a fetch it
-// asks whether it is: what is read of another topic at the old offset would be read once more.
-func (p *partition) read(ctx context.Context, offset int64, gone bool, quiet time.Duration) (fetched, error) {
-	if !gone && quiet > 2*fetchWait {
-		at, err := p.g.committed(ctx, map[string][]int{p.topic: {p.id}})
-		gone = err == nil && p.forget(at[p.String()]) // else the next commit asks
-	}
-	if gone {
-		return fetched{end: -1}, p.reborn(ctx)
-	}
-	return p.g.fetcher.fetch(ctx, p.topic, p.id, offset)
-}
-
-// room waits until more may be read: not while a record cannot be written, and not more than the bounds allow.
-func (p *partition) room(ctx context.Context) error {
-	for p.c.writer.blocked() || p.openEntries() >= maxOpen {
-		if !sleep(ctx, 20*time.Millisecond) {
-			return context.Cause(ctx)
-		}
-	}
-	if err := p.c.window.wait(ctx); err != nil {
-		return err
-	}
-	if p.stage == dispatcher.StageReplay {
-		if err := p.c.replays.wait(ctx); err != nil {
-			return err
-		}
-	}
-	return p.c.dispatcher.Room(ctx)
-}
-
-func (p *partition) openEntries() int {
+// lag is how many records are not settled, and for how long the oldest of them has been there.
+func (p *partition) lag(now time.Time) (records int64, age time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ledger.committable()
-	return p.ledger.open()
+	return p.lagLocked(now)
 }
 
-func (p *partition) handleAll(ctx context.Context, f *fetched) {
-	p.mu.Lock()
-	if f.end >= 0 {
-		p.end = f.end
-	}
-	p.fetched = time.Now()
-	p.mu.Unlock()
-	entries := make([]entry, len(f.messages))
-	for i := range f.messages {
-		m := &f.messages[i]
-		if p.stage == dispatcher.StageRetry && !p.waitDue(ctx, m) || p.schemas != nil && !p.unframe(ctx, m) || p.room(ctx) != nil {
-			return // it has not been tracked: whoever reads the partition next begins with it
-		}
-		p.handle(m, &entries[i])
-	}
-	p.mu.Lock()
-	p.ledger.pass(f.next)
-	p.mu.Unlock()
-}
-
-// waitDue waits until the record comes up: the tier's delay after it was appended. A timestamp that lies ahead, of
-// another clock or a foreign writer, cannot hold it for longer than the delay from now.
-func (p *partition) waitDue(ctx context.Context, m *message) bool {
-	due, latest := m.due(p.delay), time.Now().Add(p.delay+tierSlack)
-	if time.Until(due) <= 0 {
-		return ctx.Err() == nil
-	}
-	p.setWaiting(true)
-	defer p.setWaiting(false)
-	for {
-		wait := min(time.Until(due), time.Until(latest))
-		if wait <= 0 {
-			return ctx.Err() == nil
-		}
-		// Not all at once: the clock may be set, and a machine that sleeps stops the timer.
-		if !sleep(ctx, min(wait, clockInterval)) {
-			return false
+func (p *partition) lagLocked(now time.Time) (records int64, age time.Duration) {
+	at := p.tracker.committable()
+	if p.tracker.open() > 0 {
+		records = p.tracker.next - at
+		if r := p.tracker.first(); r != nil {
+			age = max(0, now.Sub(r.time.Add(p.delay)))
 		}
 	}
-}
-
-// due is when the record comes up. Kafka has cut its time to milliseconds; and a fanout-not-before that lies just behind
-// is waited for too, rather than in another round through a tier.
-func (m *message) due(delay time.Duration) time.Time {
-	due := m.time.Add(delay + time.Millisecond)
-	if at, err := decodeTime(m.header(headerNotBefore)); err == nil && at.After(due) && at.Sub(due) <= tierSlack {
-		return at.Add(time.Millisecond)
+	unread := max(0, p.end-p.tracker.next)
+	if p.stage == dispatcher.StageRetry && p.state == awaitingDue {
+		return records, age // what is next is not due, so neither is what lies behind it
 	}
-	return due
-}
-
-// clockInterval is how soon a wait for a due time notices that the clock was set.
-const clockInterval = 10 * time.Second
-
-func (p *partition) setWaiting(waiting bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.waiting = waiting
-}
-
-func (p *partition) handle(m *message, e *entry) {
-	e.offset = m.offset
-	p.mu.Lock()
-	if p.skipped(m.offset) {
-		p.ledger.track(e)
-		p.mu.Unlock()
-		return
+	if unread > 0 && age == 0 && !p.lastRead.IsZero() {
+		age = max(0, now.Sub(p.lastRead.Add(p.delay)))
 	}
-	r := &record{entry: e, p: p, size: m.size(), time: m.time}
-	p.lastRead = m.time
-	r.pending.Store(1)
-	e.record.Store(r)
-	p.ledger.track(e)
-	p.mu.Unlock()
-	r.take()
-	switch p.stage {
-	case dispatcher.StageFirst:
-		p.plan(r, m)
-	case dispatcher.StageRetry, dispatcher.StageReplay:
-		p.again(r, m)
-	}
-	r.done()
-}
-
-// skipped says whether the offset was settled before the partition came to this member. The partition is locked.
-func (p *partition) skipped(offset int64) bool {
-	for len(p.skip) > 0 && p.skip[0].to <= offset {
-		p.skip = p.skip[1:]
-	}
-	return len(p.skip) > 0 && offset >= p.skip[0].from
-}
-
-// plan turns a source record into deliveries.
-func (p *partition) plan(r *record, m *message) {
-	if len(m.value) > p.c.cfg.MaxEventBytes {
-		p.c.metrics.record(p.topic, recordMalformed)
-		p.c.bury(r, m, fmt.Sprintf("it has %d bytes; max_event_bytes is %d", len(m.value), p.c.cfg.MaxEventBytes))
-		return
-	}
-	ev, err := m.decode(p.decoder)
-	switch {
-	case errors.Is(err, event.ErrIgnored):
-		p.c.metrics.record(p.topic, recordIgnored)
-		return
-	case err != nil:
-		p.c.metrics.record(p.topic, recordMalformed)
-		p.c.bury(r, m, err.Error())
-		return
-	}
-	rec := dispatcher.Record{
-		Origin:     dispatcher.Origin{Topic: m.topic, Partition: m.partition, Offset: m.offset},
-		AppendedAt: m.time,
-	}
-	for i := range m.headers {
-		switch h := &m.headers[i]; h.Key {
-		case headerTraceParent:
-			rec.TraceParent = traceValue(string(h.Value))
-		case headerTraceState:
-			rec.TraceState = traceValue(string(h.Value))
-		}
-	}
-	r.deliveries = p.c.dispatcher.Plan(r.one[:0], &ev, &rec, time.Now())
-	if len(r.deliveries) == 0 {
-		p.c.metrics.record(p.topic, recordUnmatched)
-		return
-	}
-	p.c.metrics.record(p.topic, recordEvent)
-	r.grow(deliveryBytes * int64(len(r.deliveries)-1))
-	p.submit(r)
-}
-
-// again takes up a delivery from a retry or the replay topic.
-func (p *partition) again(r *record, m *message) {
-	d, err := decodeDelivery(m, p.stage)
-	if most := p.c.cfg.largestBody(); err == nil && len(m.value) > most {
-		err = fmt.Errorf("it has %d bytes; at most %d are taken", len(m.value), most)
-	}
-	if err != nil {
-		p.c.metrics.record(p.topic, recordMalformed)
-		p.c.bury(r, m, "no delivery of fanout's: "+err.Error())
-		return
-	}
-	if now := time.Now(); d.FirstSeen.After(now) {
-		d.FirstSeen = now // of another clock, or a foreign writer: it would never become too old
-	}
-	r.deliveries = append(r.one[:0], d)
-	p.submit(r)
-}
-
-func (p *partition) submit(r *record) {
-	p.c.metrics.planned(p.stage, len(r.deliveries))
-	r.pending.Add(int32(len(r.deliveries)))
-	for i := range r.deliveries {
-		d := &r.deliveries[i]
-		d.Settler = r
-		if time.Until(d.NotBefore) > 0 && time.Since(d.FirstSeen) <= p.c.cfg.maxAge(d.Event) {
-			p.c.settleEarly(r, d)
-			continue
-		}
-		p.c.dispatcher.Submit(d)
-	}
-}
-
-// settleEarly sends a delivery, that came up before its time, to a tier again.
-func (c *Consumer) settleEarly(r *record, d *dispatcher.Delivery) {
-	reason := d.Last.Reason
-	switch reason {
-	case dispatcher.QueueFull, dispatcher.Parked, dispatcher.Paused, dispatcher.Rate, dispatcher.Shutdown:
-	default:
-		reason = dispatcher.RetryAfter
-	}
-	r.Settle(d, dispatcher.Outcome{
-		Result: dispatcher.Deferred, Reason: reason, Status: d.Last.Status, Detail: d.Last.Detail, NotBefore: d.NotBefore,
-		LaneWait: reason == dispatcher.Parked || reason == dispatcher.Paused,
-	})
-}
-
-// outOfRange finds where to read on when the offset lies outside of the log. What is missing is counted and said.
-func (p *partition) outOfRange(ctx context.Context, offset int64) error {
-	first, last, err := p.g.logRange(ctx, p.topic, p.id)
-	if err != nil {
-		return err
-	}
-	if offset >= first && offset <= last { // a moment's state, of a leader that has just changed
-		return fmt.Errorf("%s@%d: %w, and yet the log has %d to %d", p, offset, kafka.OffsetOutOfRange, first, last)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ledger.committable(); p.ledger.open() > 0 {
-		return fmt.Errorf("%s@%d lies outside of the log (%d to %d); reading goes on when what was read is settled", p, offset, first, last)
-	}
-	lost := first - offset
-	why := "records were deleted before they were read: retention is shorter than the lag, or the topic was emptied"
-	if offset > last {
-		lost = offset - last
-		why = "the log ends before the offset: it was truncated, or the topic re-created; it is read from its start"
-	}
-	p.gap(lost, offset, first, last, why)
-	p.ledger = newLedger(first)
-	p.skip = nil
-	return nil
-}
-
-func (p *partition) gap(lost, offset, first, last int64, why string) {
-	p.c.metrics.gap(p.topic, lost)
-	p.c.log.Error("gap: offsets that should be there are not", zap.String("topic", p.topic), zap.Int("partition", p.id),
-		zap.Int64("offset", offset), zap.Int64("log_start", first), zap.Int64("log_end", last), zap.Int64("offsets", lost), zap.String("why", why))
-}
-
-// forget notes that the partition is gone where the group has no offset of it although one was committed: with a topic
-// its groups' offsets are deleted.
-func (p *partition) forget(at kafka.OffsetFetchPartition) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.committed >= 0 && at.CommittedOffset < 0 {
-		p.gone = true
-	}
-	return p.gone
-}
-
-// reborn finds out what became of a partition that may be gone. Where the group's offset is forgotten, this is another
-// topic of that name, and is read from its start. It may have more records by now than were read of the old one, so the
-// offset alone does not tell.
-func (p *partition) reborn(ctx context.Context) error {
-	first, last, err := p.g.logRange(ctx, p.topic, p.id)
-	if err != nil {
-		return err
-	}
-	at, err := p.g.committed(ctx, map[string][]int{p.topic: {p.id}})
-	if err != nil {
-		return err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if at[p.String()].CommittedOffset >= 0 {
-		p.gone = false
-		return nil
-	}
-	if p.ledger.committable(); p.ledger.open() > 0 {
-		return fmt.Errorf("%s was created anew; reading goes on when what was read is settled", p)
-	}
-	offset := p.ledger.next
-	// At least one: that the topic was replaced is to be seen, even if all of the old one is known to have been read.
-	p.gap(max(1, p.end-offset), offset, first, last, "the topic was created anew; it is read from its start")
-	p.ledger, p.skip, p.gone = newLedger(first), nil, false
-	p.committed, p.metadata, p.end, p.began = -1, "", -1, first
-	return nil
-}
-
-// sleep waits; false means that ctx was done before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return records + unread, age
 }

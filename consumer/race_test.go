@@ -1,6 +1,6 @@
 //go:build race
 
-package consumer_test
+package consumer
 
-// raceDetector says that what the race detector allocates is in every figure.
-const raceDetector = true
+// RaceDetector says that what the race detector allocates is in every figure.
+const RaceDetector = true

@@ -119,9 +119,9 @@ func TestNothingIsCommittedToTheReplacement(t *testing.T) {
 	}
 	w.until("they are in the new tier", func() bool { return len(w.records(tier)) == 5 })
 	down.Store(false)
-	w.until("all are delivered", func() bool { return i.sum("fanout_outcomes_total", "outcome", "delivered") >= 7 })
+	w.until("all are delivered", func() bool { return i.sum("fanout_outcomes_total", "outcome", "delivered") >= 6 })
 	i.end()
-	if n := w.distinct("/a"); n != 7 {
+	if n := w.distinct("/a"); n != 7 { // the second was tried once, and was lost with the topic that it waited in
 		t.Errorf("%d events were received, want 7", n)
 	}
 }

@@ -12,8 +12,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
-	"fanout/consumer"
 	"fanout/event"
+	"fanout/topic"
 )
 
 // A Retry-After that is longer than the step is honoured: the record goes round the tiers until it is due, and no round
@@ -248,7 +248,7 @@ func TestReplayHasAShare(t *testing.T) {
 func TestBodyLongerThanItsEvent(t *testing.T) {
 	w := newWorld(t, "bounces")
 	w.cfg.MaxEventBytes = 1000
-	w.cfg.Sources = []consumer.SourceConfig{{Topic: "bounces", Mapping: event.Mapping{Channel: "EMAIL", Fields: map[string]string{
+	w.cfg.Sources = []topic.SourceConfig{{Topic: "bounces", Mapping: event.Mapping{Channel: "EMAIL", Fields: map[string]string{
 		"accountId": "a", "type": "t", "trackingId": "i", "notificationId": "i", "userId": "i",
 	}}}}
 	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
@@ -264,18 +264,5 @@ func TestBodyLongerThanItsEvent(t *testing.T) {
 	i.end()
 	if dead := w.records("fanout.dead-letter"); len(dead) > 0 {
 		t.Errorf("fanout's own retry is dead: %s, %s", header(&dead[0], "fanout-reason"), header(&dead[0], "fanout-detail"))
-	}
-}
-
-// The record that a retry was read from may not be committed yet: what came of it says where the delivery waits, in
-// whatever order the topics are read.
-func TestTraceTakesTheLatestRecord(t *testing.T) {
-	now := time.Now()
-	before := &consumer.Message{Topic: "fanout.retry.5s", Time: now.Add(-6 * time.Second)}
-	after := &consumer.Message{Topic: "fanout.retry.1h", Time: now}
-	for _, order := range [][2]*consumer.Message{{before, after}, {after, before}} {
-		if w := consumer.LatestWaiting(order[0], order[1], time.Hour); w.Topic != after.Topic {
-			t.Errorf("read in the order %s, %s it waits in %s", order[0].Topic, order[1].Topic, w.Topic)
-		}
 	}
 }

@@ -4,330 +4,187 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"sort"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/segmentio/kafka-go"
+	"go.uber.org/zap"
 
-	"fanout/dispatcher"
-	"fanout/event"
+	"fanout/topic"
 )
 
-// names are the topics that fanout owns, besides the retry tiers.
-type names struct {
-	replay, deadLetter, attempts string
-}
+// missingTries is how often in a row a source must be found missing: just after a right was granted, or the topic created, one answer does
+// not tell.
+const missingTries = 6
 
-func newNames(prefix string) names {
-	return names{replay: prefix + ".replay", deadLetter: prefix + ".dead-letter", attempts: prefix + ".attempts"}
-}
+// preparePause is between tries of what is needed before anything can be read.
+const preparePause = 500 * time.Millisecond
 
-// DefaultSources are the topics that are read where the configuration names none (DESIGN.md section 4).
-func DefaultSources() []SourceConfig {
-	topics := []string{"channel.email", "channel.sms", "channel.call", "channel.push", "channel.web_push", "channel.inapp_web"}
-	sources := make([]SourceConfig, len(topics))
-	for i, t := range topics {
-		sources[i].Topic = t
-	}
-	return sources
-}
-
-// Retentions of DESIGN.md section 4.
-const (
-	retryExtra          = 7 * 24 * time.Hour // beyond max_age
-	deadLetterRetention = 30 * 24 * time.Hour
-)
-
-// TopicSpec is a topic that fanout owns, as it is created.
-type TopicSpec struct {
-	Name       string
-	Partitions int
-	Config     map[string]string
-}
-
-// Owned lists the topics that fanout owns under this configuration.
-func (c *Config) Owned() []TopicSpec {
-	ladder := newLadder(c.TopicPrefix, c.Schedule, c.ParkMin, c.ParkMax)
-	names := newNames(c.TopicPrefix)
-	room := strconv.Itoa(c.largestBody() + 256<<10)
-	spec := func(name string, partitions int, retention time.Duration) TopicSpec {
-		return TopicSpec{Name: name, Partitions: partitions, Config: map[string]string{
-			"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(retention.Milliseconds(), 10), "retention.bytes": "-1",
-			"max.message.bytes": room,
-		}}
-	}
-	var specs []TopicSpec
-	for _, topic := range ladder.topics() {
-		specs = append(specs, spec(topic, c.Kafka.RetryPartitions, c.MaxAge+retryExtra))
-	}
-	specs = append(specs, spec(names.replay, c.Kafka.Partitions, deadLetterRetention), spec(names.deadLetter, c.Kafka.Partitions, deadLetterRetention))
-	if c.AttemptsTopic {
-		specs = append(specs, spec(names.attempts, c.Kafka.Partitions, c.MaxAge+retryExtra))
-	}
-	return specs
-}
-
-// MissingTopicsError says that source topics which the configuration names do not exist. fanout does not create
-// them: their producers own them.
-type MissingTopicsError struct {
-	Topics  []string
-	Brokers []string
-	None    bool // no source was configured, and none of the default topics exists
-}
-
-// Error names the topics, and how to create them.
-func (e *MissingTopicsError) Error() string {
-	var b strings.Builder
-	if e.None {
-		b.WriteString("none of the default source topics exists; name yours under sources:, or create at least one of them:")
-	} else {
-		fmt.Fprintf(&b, "source topic %s does not exist; create it:", strings.Join(e.Topics, ", "))
-	}
-	for _, t := range e.Topics {
-		fmt.Fprintf(&b, "\n    kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions 12", e.Brokers[0], t)
-	}
-	return b.String()
-}
-
-// Admin asks and changes what Kafka holds for fanout. It reads no records.
-type Admin struct {
-	cfg    Config
-	client *kafka.Client
-}
-
-// NewAdmin makes an Admin; it connects when it is first asked something. Close it.
-func NewAdmin(cfg Config) (*Admin, error) {
-	transport, err := newTransport(&cfg, nil)
-	if err != nil {
-		return nil, err
-	}
-	return &Admin{cfg: cfg, client: &kafka.Client{Addr: kafka.TCP(cfg.Kafka.Brokers...), Transport: transport}}, nil
-}
-
-// Close lets go of the connections.
-func (a *Admin) Close() {
-	if t, ok := a.client.Transport.(*kafka.Transport); ok {
-		t.CloseIdleConnections()
-	}
-}
-
-// Partitions counts the partitions of every topic of the cluster that the Kafka user may describe. It is an error where
-// that hides a source: an authorizer makes a topic look as if it did not exist.
-func (a *Admin) Partitions(ctx context.Context) (map[string]int, error) {
-	res, err := a.client.Metadata(ctx, &kafka.MetadataRequest{Addr: a.client.Addr})
-	if err != nil {
-		return nil, a.cfg.Kafka.SASL.explain(err)
-	}
-	counts := make(map[string]int, len(res.Topics))
-	for _, t := range res.Topics {
-		if t.Error == nil {
-			counts[t.Name] = len(t.Partitions)
+// prepare waits for Kafka, sees that the sources exist and that it is decided where they begin, and creates what fanout owns. It returns the sizes of all topics; nil where ctx is
+// done before.
+func (c *Consumer) prepare(ctx context.Context) (map[string]int, error) {
+	failures, missing := 0, 0
+	for {
+		sizes, err := c.tryPrepare(ctx)
+		if err == nil {
+			return sizes, nil
 		}
-	}
-	for _, s := range a.cfg.Sources {
-		if counts[s.Topic] == 0 {
-			if err := a.hidden(ctx, s.Topic); err != nil {
+		if ctx.Err() != nil {
+			return nil, nil //nolint:nilerr,nilnil // it is not an error to be stopped
+		}
+		c.setState("Kafka: " + err.Error())
+		if _, ok := errors.AsType[*topic.UndecidedError](err); ok {
+			return nil, err
+		}
+		if _, ok := errors.AsType[*topic.MissingTopicsError](err); ok {
+			if missing++; missing == missingTries {
 				return nil, err
 			}
+		} else if missing = 0; !errors.Is(err, errCreated) {
+			if failures%20 == 0 {
+				c.log.Warn("Kafka is not ready; waiting for it", zap.Strings("brokers", c.cfg.Kafka.Brokers), zap.Error(err))
+			}
+			failures++
 		}
+		sleep(ctx, preparePause)
 	}
-	return counts, nil
 }
 
-// hidden says whether an authorizer hides the topic. kafka-go answers questions for metadata from what it knows; a
-// group's coordinator says it.
-func (a *Admin) hidden(ctx context.Context, topic string) error {
-	res, err := a.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: a.cfg.Kafka.Group, Topics: map[string][]int{topic: {0}}})
-	if err != nil {
-		return nil //nolint:nilerr // another question
-	}
-	for _, p := range res.Topics[topic] {
-		if errors.Is(p.Error, kafka.TopicAuthorizationFailed) {
-			return fmt.Errorf("topic %s: %w", topic, needs("Read and Describe", p.Error))
-		}
-	}
-	return nil
-}
+var errCreated = errors.New("topics were created; looking again")
 
-// Sources are the configured source topics; or, where none is configured, those of the default ones that exist. The
-// error is a *MissingTopicsError where a topic that must exist does not.
-func (a *Admin) Sources(existing map[string]int) ([]SourceConfig, error) {
-	configured := a.cfg.Sources
-	byDefault := len(configured) == 0
-	if byDefault {
-		configured = DefaultSources()
-	}
-	var sources []SourceConfig
-	var absent []string
-	for _, s := range configured {
-		if existing[s.Topic] > 0 {
-			sources = append(sources, s)
-		} else {
-			absent = append(absent, s.Topic)
-		}
-	}
-	if len(absent) > 0 && (!byDefault || len(sources) == 0) {
-		return nil, &MissingTopicsError{Topics: absent, Brokers: a.cfg.Kafka.Brokers, None: byDefault}
-	}
-	return sources, nil
-}
-
-// Create creates those of the topics that do not exist, and says which it has created. A topic is taken as created by
-// somebody else meanwhile, too.
-func (a *Admin) Create(ctx context.Context, specs []TopicSpec) ([]string, error) {
-	req := &kafka.CreateTopicsRequest{Addr: a.client.Addr}
-	for _, s := range specs {
-		t := kafka.TopicConfig{Topic: s.Name, NumPartitions: s.Partitions, ReplicationFactor: a.cfg.Kafka.Replication}
-		for _, key := range slices.Sorted(mapKeys(s.Config)) {
-			t.ConfigEntries = append(t.ConfigEntries, kafka.ConfigEntry{ConfigName: key, ConfigValue: s.Config[key]})
-		}
-		req.Topics = append(req.Topics, t)
-	}
-	if len(req.Topics) == 0 {
-		return nil, nil
-	}
-	res, err := a.client.CreateTopics(ctx, req)
+func (c *Consumer) tryPrepare(ctx context.Context) (map[string]int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	sizes, err := c.cluster.Sizes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var created []string
-	var failed []error
-	for name, err := range res.Errors {
+	if _, err := c.cfg.Existing(sizes); err != nil {
+		return nil, err
+	}
+	var absent, optional []topic.Spec
+	for _, spec := range c.cfg.Owned() {
 		switch {
-		case err == nil:
-			created = append(created, name)
-		case !errors.Is(err, kafka.TopicAlreadyExists):
-			failed = append(failed, fmt.Errorf("create topic %s: %w", name, needs("Create", err)))
+		case sizes[spec.Name] > 0:
+		case c.cfg.Optional(spec.Name):
+			optional = append(optional, spec)
+		default:
+			absent = append(absent, spec)
 		}
 	}
-	sort.Strings(created)
-	return created, errors.Join(failed...)
-}
-
-func mapKeys(m map[string]string) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
+	if len(absent) == 0 {
+		if c.createOptional(ctx, optional) {
+			return nil, errCreated
 		}
+		return sizes, c.decide(ctx, sizes)
 	}
-}
-
-// Describe reads the configuration of topics that exist: retention.ms, min.insync.replicas and the like.
-func (a *Admin) Describe(ctx context.Context, topics []string) (map[string]map[string]string, error) {
-	req := &kafka.DescribeConfigsRequest{Addr: a.client.Addr}
-	for _, t := range topics {
-		req.Resources = append(req.Resources, kafka.DescribeConfigRequestResource{ResourceType: kafka.ResourceTypeTopic, ResourceName: t})
+	if !c.cfg.Kafka.CreateTopics {
+		return nil, fmt.Errorf("topic %s does not exist and kafka.create_topics is false; run `fanout topics create`", absent[0].Name)
 	}
-	res, err := a.client.DescribeConfigs(ctx, req)
+	created, err := c.cluster.Create(ctx, absent)
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[string]map[string]string)
-	for _, r := range res.Resources {
-		if r.Error != nil {
-			return nil, fmt.Errorf("configuration of topic %s: %w", r.ResourceName, needs("DescribeConfigs", r.Error))
+	if len(created) > 0 {
+		c.log.Info("topics created", zap.Strings("topics", created))
+	}
+	return nil, errCreated
+}
+
+// createOptional creates topics that nothing waits for, and says whether it has. Where that cannot be done it warns, once.
+func (c *Consumer) createOptional(ctx context.Context, absent []topic.Spec) bool {
+	if len(absent) == 0 || c.warnedOfOptional {
+		return false
+	}
+	names := make([]string, len(absent))
+	for i, spec := range absent {
+		names[i] = spec.Name
+	}
+	if !c.cfg.Kafka.CreateTopics {
+		c.warnedOfOptional = true
+		c.log.Warn("topics do not exist, and what belongs there is not written; run `fanout topics create`", zap.Strings("topics", names))
+		return false
+	}
+	if _, err := c.cluster.Create(ctx, absent); err != nil {
+		c.warnedOfOptional = true
+		c.log.Warn("topics do not exist and cannot be created; what belongs there is not written", zap.Strings("topics", names), zap.Error(err))
+		return false
+	}
+	c.log.Info("topics created", zap.Strings("topics", names))
+	return true
+}
+
+// show tells the groups which of their topics exist.
+func (c *Consumer) show(sizes map[string]int) {
+	sources, retries := make(map[string]int), make(map[string]int)
+	for name, n := range sizes {
+		_, tier := c.retries.Delay(name)
+		switch {
+		case n == 0:
+		case tier || name == c.names.Replay:
+			retries[name] = n
+		case c.sources.Has(name) && !c.isUnread(name):
+			sources[name] = n
 		}
-		entries := make(map[string]string, len(r.ConfigEntries))
-		for _, e := range r.ConfigEntries {
-			entries[e.ConfigName] = e.ConfigValue
-		}
-		out[r.ResourceName] = entries
 	}
-	return out, nil
+	if c.attempts != nil {
+		c.attempts.resize(sizes[c.names.Attempts])
+	}
+	c.metrics.sources(sources, retries)
+	c.first.setSizes(sources)
+	c.retry.setSizes(retries)
 }
 
-// Replicas says, for each topic, the smallest number of replicas and of in-sync replicas of its partitions.
-func (a *Admin) Replicas(ctx context.Context, topics []string) (map[string][2]int, error) {
-	res, err := a.client.Metadata(ctx, &kafka.MetadataRequest{Addr: a.client.Addr, Topics: topics})
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string][2]int)
-	for _, t := range res.Topics {
-		for i, p := range t.Partitions {
-			now := [2]int{len(p.Replicas), len(p.Isr)}
-			if before, ok := out[t.Name]; ok && i > 0 {
-				now = [2]int{min(before[0], now[0]), min(before[1], now[1])}
-			}
-			out[t.Name] = now
-		}
-	}
-	return out, nil
-}
-
-// Send writes one record and waits for all in-sync replicas. A nil value is null.
-func (a *Admin) Send(ctx context.Context, topic string, key, value []byte, headers []kafka.Header) (dispatcher.Origin, error) {
-	n, err := partitionCount(ctx, a.client, topic)
-	if err != nil {
-		return dispatcher.Origin{}, fmt.Errorf("send to %s: %w", topic, err)
-	}
-	if n == 0 {
-		return dispatcher.Origin{}, fmt.Errorf("send to %s: %w", topic, kafka.UnknownTopicOrPartition)
-	}
-	partition := 0
-	if key != nil {
-		partition = kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: key}, partitionIDs(n)...)
-	}
-	res, err := a.client.Produce(ctx, &kafka.ProduceRequest{
-		Topic: topic, Partition: partition, RequiredAcks: kafka.RequireAll,
-		Records: kafka.NewRecordReader(kafka.Record{Time: time.Now(), Key: bytesOrNull(key), Value: bytesOrNull(value), Headers: headers}),
-	})
-	if err == nil {
-		err = res.Error
-	}
-	if err != nil {
-		return dispatcher.Origin{}, fmt.Errorf("send to %s: %w", topic, needs("Write", err))
-	}
-	return dispatcher.Origin{Topic: topic, Partition: partition, Offset: res.BaseOffset}, nil
-}
-
-func partitionIDs(n int) []int {
-	ids := make([]int, n)
-	for i := range ids {
-		ids[i] = i
-	}
-	return ids
-}
-
-// newTransport makes the one transport of a process. Its metadata is that of the topics given, of all where none is.
-func newTransport(cfg *Config, topics []string) (*kafka.Transport, error) {
-	dial, mechanism, err := security(&cfg.Kafka)
-	if err != nil {
-		return nil, err
-	}
-	return &kafka.Transport{
-		Dial:           dial,
-		DialTimeout:    5 * time.Second,
-		IdleTimeout:    30 * time.Second,
-		MetadataTTL:    time.Second, // a moved leader is found that soon (FACTS.md 10)
-		MetadataTopics: topics,
-		ClientID:       "fanout",
-		SASL:           mechanism,
-	}, nil
-}
-
-func newDialer(cfg *Config) (*kafka.Dialer, error) {
-	dial, mechanism, err := security(&cfg.Kafka)
-	if err != nil {
-		return nil, err
-	}
-	return &kafka.Dialer{ClientID: "fanout", Timeout: 5 * time.Second, DialFunc: dial, SASLMechanism: mechanism}, nil
-}
-
-// decoders compiles the mapping of each source.
-func decoders(sources []SourceConfig) (map[string]*event.Decoder, error) {
-	out := make(map[string]*event.Decoder, len(sources))
-	for i := range sources {
-		d, err := sources[i].Compile()
+// lookAtTopics looks now and then which topics exist, and how large they are: sources come and grow, an instance with another schedule may
+// have written to retry topics and be gone, and owned topics may have been deleted. Once without a topic may be a broker that has just started.
+func (c *Consumer) lookAtTopics(ctx context.Context) {
+	absent := make(map[string]int)
+	for sleep(ctx, c.cfg.lookInterval()) {
+		asking, cancel := context.WithTimeout(ctx, commitTimeout)
+		sizes, err := c.cluster.Sizes(asking)
+		cancel()
 		if err != nil {
-			return nil, fmt.Errorf("source %s: %w", sources[i].Topic, err)
+			continue
 		}
-		out[sources[i].Topic] = d
+		c.reconsider(ctx, sizes)
+		for _, g := range c.groups() {
+			for name, before := range g.topics() {
+				if sizes[name] > 0 {
+					delete(absent, name)
+					continue
+				}
+				if absent[name]++; absent[name] == 1 {
+					sizes[name] = before
+					continue
+				}
+				c.lost(ctx, name)
+			}
+		}
+		c.show(sizes)
 	}
-	return out, nil
+}
+
+// lost tells that a topic does not exist any more.
+func (c *Consumer) lost(ctx context.Context, name string) {
+	if delay, tier := c.retries.Delay(name); tier && !c.retries.Has(delay) {
+		c.log.Info("a retry topic of another schedule was deleted; nobody writes to it any more", zap.String("topic", name))
+		return
+	}
+	c.log.Error("topic does not exist any more; it is read again when it does", zap.String("topic", name))
+	c.repair(ctx, name)
+}
+
+// repair creates an owned topic again that was deleted, where fanout may create topics.
+func (c *Consumer) repair(ctx context.Context, name string) {
+	if !c.cfg.Kafka.CreateTopics {
+		return
+	}
+	for _, spec := range c.cfg.Owned() {
+		if spec.Name != name {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		if created, err := c.cluster.Create(ctx, []topic.Spec{spec}); err == nil && len(created) > 0 {
+			c.log.Warn("an owned topic was deleted; it has been created again", zap.String("topic", name))
+		}
+	}
 }

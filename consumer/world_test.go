@@ -23,9 +23,10 @@ import (
 
 	"fanout/consumer"
 	"fanout/dispatcher"
-	"fanout/dispatcher/egress"
+	"fanout/egress"
 	"fanout/event"
 	"fanout/subscriptions"
+	"fanout/topic"
 )
 
 // directory is a fixed set of subscriptions, which a test may change.
@@ -50,11 +51,11 @@ func (d *directory) set(t *testing.T, account, id, json string) {
 	d.subs[account+"/"+id] = sub
 }
 
-func (d *directory) Match(dst []*subscriptions.Subscription, account string, name event.Name) []*subscriptions.Subscription {
+func (d *directory) Match(dst []*subscriptions.Subscription, account string, name event.Name, notificationID string) []*subscriptions.Subscription {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, s := range d.subs {
-		if s.Account() == account && s.Enabled() && s.Events().Has(name) {
+		if s.Account() == account && s.Enabled() && s.Events().Has(name) && s.WantsNotification(notificationID) {
 			dst = append(dst, s)
 		}
 	}
@@ -160,14 +161,16 @@ func newWorld(t *testing.T, topics ...string) *world {
 			UserAgent: "fanout/test",
 		},
 		cfg: consumer.Config{
-			Kafka:       consumer.KafkaConfig{Brokers: cluster.ListenAddrs(), Group: "fanout", CreateTopics: true, Partitions: 2, RetryPartitions: 2, Replication: 1, Start: "earliest"},
-			TopicPrefix: "fanout", Schedule: schedule, ParkMin: 500 * time.Millisecond, ParkMax: time.Second, MaxAge: time.Hour,
-			MaxEventBytes: 262144, ShutdownTimeout: 5 * time.Second,
+			Config: topic.Config{
+				Kafka:  topic.KafkaConfig{Brokers: cluster.ListenAddrs(), Group: "fanout", CreateTopics: true, Partitions: 2, RetryPartitions: 2, Replication: 1, Start: "earliest"},
+				Prefix: "fanout", Schedule: schedule, ParkMin: 500 * time.Millisecond, ParkMax: time.Second, MaxAge: time.Hour, MaxEventBytes: 262144,
+			},
+			ShutdownTimeout: 5 * time.Second,
 		},
 		client: &kafka.Client{Addr: kafka.TCP(cluster.ListenAddrs()...)},
 	}
-	for _, topic := range topics {
-		w.cfg.Sources = append(w.cfg.Sources, consumer.SourceConfig{Topic: topic})
+	for _, name := range topics {
+		w.cfg.Sources = append(w.cfg.Sources, topic.SourceConfig{Topic: name})
 	}
 	return w
 }
@@ -176,6 +179,7 @@ func newWorld(t *testing.T, topics ...string) *world {
 type instance struct {
 	w    *world
 	reg  *prometheus.Registry
+	d    *dispatcher.Dispatcher
 	c    *consumer.Consumer
 	stop context.CancelFunc
 	done chan error
@@ -194,16 +198,17 @@ func (w *world) startUnready() *instance {
 	w.logs = logs
 	log := zaptest.NewLogger(w.t, zaptest.WrapOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewTee(c, core) })))
 	reg := prometheus.NewRegistry()
-	d, err := dispatcher.New(w.dcfg, w.dir, log, reg)
+	var c *consumer.Consumer
+	d, err := dispatcher.New(w.dcfg, w.dir, log, reg, dispatcher.WithLaneObserver(func(e dispatcher.LaneEvent) { c.FollowLane(e) }))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c, err := consumer.New(w.cfg, d, log, reg)
+	c, err = consumer.New(w.cfg, d, log, reg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(w.t.Context())
-	i := &instance{w: w, reg: reg, c: c, stop: stop, done: make(chan error, 1)}
+	i := &instance{w: w, reg: reg, d: d, c: c, stop: stop, done: make(chan error, 1)}
 	dctx, dstop := context.WithCancel(context.WithoutCancel(ctx))
 	var dispatching sync.WaitGroup
 	dispatching.Go(func() { _ = d.Run(dctx) })
@@ -228,9 +233,6 @@ func (i *instance) ended() bool {
 	}
 }
 
-// groups is how many consumer groups the instance is a member of.
-func (i *instance) groups() int { return i.c.Groups() }
-
 // end stops the instance and checks its loss account.
 func (i *instance) end() {
 	i.w.t.Helper()
@@ -247,7 +249,7 @@ func (i *instance) end() {
 	i.balanced()
 }
 
-// balanced checks the loss account of DESIGN.md section 8.
+// balanced checks the loss account (docs/contract.md#loss-account).
 func (i *instance) balanced() {
 	i.w.t.Helper()
 	for _, stage := range []string{"first", "retry", "replay"} {

@@ -9,19 +9,21 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 	"go.uber.org/zap"
+
+	"fanout/topic"
 )
 
-// outgoing is a record to be written. acked is called once, when all in-sync replicas have it.
-type outgoing struct {
-	topic   string
-	key     []byte
-	value   []byte
-	headers []kafka.Header
-	raw     bool // a malformed record: it may be cut when the broker refuses it as too large
-	foreign int  // how many of the headers, the first ones, are its producer's
-	acked   func()
+// outgoingRecord is a record to be written. acked is called once, when all in-sync replicas have it.
+type outgoingRecord struct {
+	topic     string
+	key       []byte
+	value     []byte
+	headers   []topic.Header
+	malformed bool // it may be cut when the broker refuses it as too large
+	foreign   int  // of a malformed one, how many of the headers, the first ones, are its producer's
+	full      int  // of a malformed one whose value has been cut already, what it was
+	acked     func()
 }
 
 // Bounds of one produce request.
@@ -30,25 +32,24 @@ const (
 	batchBytes   = 900 << 10
 )
 
-// truncatedBytes is what is kept of a record that the broker refuses as too large (DESIGN.md section 2).
+// truncatedBytes is what is kept of a record that the broker refuses as too large (docs/contract.md#truncated).
 const truncatedBytes = 64 << 10
 
 // writeTimeout is how long one produce request may take before it is made again.
 const writeTimeout = 10 * time.Second
 
-// writer writes retry, dead-letter, replay and attempt records, acknowledged by all in-sync replicas. A record that
-// cannot be written is tried again for as long as it takes, and blocked says so meanwhile: nothing is passed over. What
-// waits in it is bounded by whoever sends: the consumer's window.
+// writer writes retry, dead-letter and attempts records, acknowledged by all in-sync replicas. A record that cannot be written is
+// tried again for as long as it takes, and failing says so meanwhile: nothing is passed over. What waits in it is bounded by whoever
+// sends: the consumer's in-flight budget.
 //
 // Each topic has one request under way at a time, with all that came up during the one before; batches go round the
 // partitions, since no order is promised and one failing subscription would else fill one partition.
 type writer struct {
-	client *kafka.Client
-	log    *zap.Logger
-	mend   func(context.Context, string) // tries to bring back a topic that is gone
+	log    producer
+	logger *zap.Logger
+	repair func(ctx context.Context, name string) // tries to bring back a topic that was deleted
 
-	blockedTopics atomic.Int32
-	pending       atomic.Int64
+	failingTopics atomic.Int32
 
 	mu     sync.Mutex // guards topics and each topic's queue
 	topics map[string]*topicWriter
@@ -56,33 +57,41 @@ type writer struct {
 	ctx    context.Context //nolint:containedctx // bounds the topics' goroutines, which send starts; see run
 }
 
+// topicWriter writes one topic's records.
 type topicWriter struct {
-	w     *writer
-	topic string
-	queue []outgoing
-	wake  chan struct{}
-	next  int // partition of the next batch
-	count int // partitions, when last asked
-	asked time.Time
-	stuck bool
+	w       *writer
+	name    string
+	queue   []outgoingRecord // guarded by w.mu
+	wake    chan struct{}
+	next    int // partition of the next batch
+	count   int // of partitions, when last asked
+	asked   time.Time
+	failing bool
+}
+
+// producer is the cluster that records are written to.
+type producer interface {
+	// PartitionCount asks how many partitions the topic has.
+	PartitionCount(ctx context.Context, name string) (int, error)
+	// Produce returns when all in-sync replicas have the records. After an error they may have been written all the same.
+	Produce(ctx context.Context, p topic.Partition, records []kafka.Record) (int64, error)
 }
 
 // newWriter makes a writer that works until ctx is done. What then still waits is given up: it was never acknowledged,
 // so the record it came from is not committed either.
-func newWriter(ctx context.Context, client *kafka.Client, log *zap.Logger, mend func(context.Context, string)) *writer {
-	return &writer{ctx: ctx, client: client, log: log, mend: mend, topics: make(map[string]*topicWriter)}
+func newWriter(ctx context.Context, log producer, logger *zap.Logger, repair func(context.Context, string)) *writer {
+	return &writer{ctx: ctx, log: log, logger: logger, repair: repair, topics: make(map[string]*topicWriter)}
 }
 
-// blocked says that a record could not be written and is being tried again: nothing more should be read.
-func (w *writer) blocked() bool { return w.blockedTopics.Load() > 0 }
+// failing says that a record could not be written and is being tried again: nothing more should be read.
+func (w *writer) failing() bool { return w.failingTopics.Load() > 0 }
 
-// send queues a record. It never blocks.
-func (w *writer) send(o outgoing) {
-	w.pending.Add(1)
+// send implements outbox.
+func (w *writer) send(o outgoingRecord) {
 	w.mu.Lock()
 	t := w.topics[o.topic]
 	if t == nil {
-		t = &topicWriter{w: w, topic: o.topic, wake: make(chan struct{}, 1)}
+		t = &topicWriter{w: w, name: o.topic, wake: make(chan struct{}, 1)}
 		w.topics[o.topic] = t
 		w.group.Go(t.run)
 	}
@@ -118,7 +127,7 @@ func (t *topicWriter) run() {
 }
 
 // take removes the next batch from the queue; nil where there is none.
-func (t *topicWriter) take() []outgoing {
+func (t *topicWriter) take() []outgoingRecord {
 	t.w.mu.Lock()
 	defer t.w.mu.Unlock()
 	n, bytes := 0, 0
@@ -140,7 +149,7 @@ func (t *topicWriter) take() []outgoing {
 	return batch
 }
 
-func (o *outgoing) size() int {
+func (o *outgoingRecord) size() int {
 	n := len(o.key) + len(o.value) + 64
 	for _, h := range o.headers {
 		n += len(h.Key) + len(h.Value)
@@ -149,17 +158,16 @@ func (o *outgoing) size() int {
 }
 
 // write writes the batch however long it takes; false means that the writer ended before.
-func (t *topicWriter) write(batch []outgoing) bool {
+func (t *topicWriter) write(batch []outgoingRecord) bool {
 	backoff := 50 * time.Millisecond
 	for {
 		err := t.produce(batch)
 		switch {
 		case err == nil:
-			t.unstick()
+			t.succeeded()
 			for i := range batch {
 				batch[i].acked()
 			}
-			t.w.pending.Add(int64(-len(batch)))
 			return true
 		case t.w.ctx.Err() != nil:
 			return false
@@ -172,9 +180,9 @@ func (t *topicWriter) write(batch []outgoing) bool {
 				continue
 			}
 		}
-		t.stick(err)
-		if errors.Is(err, kafka.UnknownTopicOrPartition) || errors.Is(err, protocol.ErrNoTopic) {
-			t.w.mend(t.w.ctx, t.topic)
+		t.failed(err)
+		if topic.NoTopic(err) {
+			t.w.repair(t.w.ctx, t.name)
 		}
 		if !sleep(t.w.ctx, backoff) {
 			return false
@@ -186,13 +194,13 @@ func (t *topicWriter) write(batch []outgoing) bool {
 // cut shortens a malformed record to what is surely taken; false where it has been cut already, or must be whole. Of the
 // producer's own headers those are kept that fit into as much again, so that a record of nothing but headers cannot
 // stop reading for ever either.
-func (o *outgoing) cut() bool {
-	if !o.raw {
+func (o *outgoingRecord) cut() bool {
+	if !o.malformed {
 		return false
 	}
-	o.raw = false
+	o.malformed = false
 	foreign := o.headers[:o.foreign]
-	headers := make([]kafka.Header, 0, len(o.headers)-len(foreign)+16)
+	headers := make([]topic.Header, 0, len(o.headers)-len(foreign)+16)
 	room := truncatedBytes
 	for _, h := range foreign {
 		if size := len(h.Key) + len(h.Value) + 16; size <= room {
@@ -200,36 +208,33 @@ func (o *outgoing) cut() bool {
 			headers = append(headers, h)
 		}
 	}
-	o.headers = append(append(headers, o.headers[o.foreign:]...), kafka.Header{Key: headerTruncated, Value: []byte(strconv.Itoa(len(o.value)))})
+	o.headers = append(append(headers, o.headers[o.foreign:]...), header(topic.HeaderTruncated, strconv.Itoa(max(o.full, len(o.value)))))
 	o.value = o.value[:min(len(o.value), truncatedBytes)]
 	o.key = o.key[:min(len(o.key), truncatedBytes)]
 	return true
 }
 
-func (t *topicWriter) stick(err error) {
-	if !t.stuck {
-		t.stuck = true
-		t.w.blockedTopics.Add(1)
-		t.w.log.Error("a record cannot be written; reading stops until it can", zap.String("topic", t.topic), zap.Error(err))
+func (t *topicWriter) failed(err error) {
+	if !t.failing {
+		t.failing = true
+		t.w.failingTopics.Add(1)
+		t.w.logger.Error("a record cannot be written; reading stops until it can", zap.String("topic", t.name), zap.Error(err))
 	}
 }
 
-func (t *topicWriter) unstick() {
-	if t.stuck {
-		t.stuck = false
-		t.w.blockedTopics.Add(-1)
-		t.w.log.Info("records can be written again", zap.String("topic", t.topic))
+func (t *topicWriter) succeeded() {
+	if t.failing {
+		t.failing = false
+		t.w.failingTopics.Add(-1)
+		t.w.logger.Info("records can be written again", zap.String("topic", t.name))
 	}
 }
 
-func (t *topicWriter) produce(batch []outgoing) error {
+func (t *topicWriter) produce(batch []outgoingRecord) error {
 	ctx, cancel := context.WithTimeout(t.w.ctx, writeTimeout)
 	defer cancel()
-	if t.count == 0 || t.stuck || time.Since(t.asked) > time.Minute {
-		n, err := partitionCount(ctx, t.w.client, t.topic)
-		if err == nil && n == 0 {
-			err = kafka.LeaderNotAvailable
-		}
+	if t.count == 0 || t.failing || time.Since(t.asked) > time.Minute {
+		n, err := t.w.log.PartitionCount(ctx, t.name)
 		if err != nil {
 			return err
 		}
@@ -238,39 +243,10 @@ func (t *topicWriter) produce(batch []outgoing) error {
 	records := make([]kafka.Record, len(batch))
 	now := time.Now()
 	for i := range batch {
-		records[i] = kafka.Record{Time: now, Key: bytesOrNull(batch[i].key), Value: bytesOrNull(batch[i].value), Headers: batch[i].headers}
+		records[i] = kafka.Record{Time: now, Key: kafka.NewBytes(batch[i].key), Value: kafka.NewBytes(batch[i].value), Headers: batch[i].headers}
 	}
-	partition := t.next % t.count
-	t.next = partition + 1
-	res, err := t.w.client.Produce(ctx, &kafka.ProduceRequest{
-		Topic: t.topic, Partition: partition, RequiredAcks: kafka.RequireAll, Records: kafka.NewRecordReader(records...),
-	})
-	if err != nil {
-		return err
-	}
-	return needs("Write", res.Error)
-}
-
-func bytesOrNull(b []byte) protocol.Bytes {
-	if b == nil {
-		return nil
-	}
-	return protocol.NewBytes(b)
-}
-
-// partitionCount asks how many partitions the topic has.
-func partitionCount(ctx context.Context, client *kafka.Client, topic string) (int, error) {
-	res, err := client.Metadata(ctx, &kafka.MetadataRequest{Addr: client.Addr, Topics: []string{topic}})
-	if err != nil {
-		return 0, err
-	}
-	for _, t := range res.Topics {
-		if t.Name == topic {
-			if t.Error != nil {
-				return 0, needs("Describe on topic "+topic, t.Error)
-			}
-			return len(t.Partitions), nil
-		}
-	}
-	return 0, kafka.UnknownTopicOrPartition
+	id := t.next % t.count
+	t.next = id + 1
+	_, err := t.w.log.Produce(ctx, topic.Partition{Topic: t.name, ID: id}, records)
+	return err
 }

@@ -2,93 +2,16 @@ package consumer_test
 
 import (
 	"fmt"
-	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"fanout/consumer"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-const transactional = protocol.Transactional
-
-func batch(producer int64, attributes protocol.Attributes, offsets ...int64) *protocol.RecordBatch {
-	b := &protocol.RecordBatch{Attributes: attributes, ProducerID: producer, BaseOffset: offsets[0]}
-	b.Records = protocol.NewRecordReader(records(offsets...)...)
-	return b
-}
-
-func records(offsets ...int64) (list []protocol.Record) {
-	for _, o := range offsets {
-		list = append(list, protocol.Record{Offset: o, Value: protocol.NewBytes([]byte("x"))})
-	}
-	return list
-}
-
-func marker(producer, offset int64) *protocol.ControlBatch {
-	return &protocol.ControlBatch{
-		Attributes: transactional | protocol.Control, ProducerID: producer, BaseOffset: offset,
-		Records: protocol.NewRecordReader(protocol.Record{Offset: offset}),
-	}
-}
-
-func TestReadBatches(t *testing.T) {
-	for name, c := range map[string]struct {
-		from    int64
-		aborted map[int64][]int64
-		batches []protocol.RecordReader
-		want    []int64
-		next    int64
-	}{
-		"a committed transaction": {
-			from: 5, batches: []protocol.RecordReader{batch(1, transactional, 5, 6), marker(1, 7)}, want: []int64{5, 6}, next: 8,
-		},
-		"an aborted one": {
-			from: 5, aborted: map[int64][]int64{1: {5}}, batches: []protocol.RecordReader{batch(1, transactional, 5, 6), marker(1, 7)}, next: 8,
-		},
-		"one aborted, one committed, of two producers at the same time": {
-			from: 0, aborted: map[int64][]int64{1: {0}},
-			batches: []protocol.RecordReader{batch(1, transactional, 0), batch(2, transactional, 1), batch(1, transactional, 2), marker(2, 3), marker(1, 4)},
-			want:    []int64{1}, next: 5,
-		},
-		// The last record of the aborted transaction was read before; the broker lists it since its marker was not.
-		"a marker first, then a committed transaction of its producer": {
-			from: 7, aborted: map[int64][]int64{1: {5}},
-			batches: []protocol.RecordReader{marker(1, 7), batch(1, transactional, 8, 9), marker(1, 10)}, want: []int64{8, 9}, next: 11,
-		},
-		"aborted, committed, aborted": {
-			from: 0, aborted: map[int64][]int64{1: {0, 4}},
-			batches: []protocol.RecordReader{batch(1, transactional, 0), marker(1, 1), batch(1, transactional, 2), marker(1, 3), batch(1, transactional, 4), marker(1, 5)},
-			want:    []int64{2}, next: 6,
-		},
-		"records that are no part of a transaction, of a producer with an aborted one": {
-			from: 0, aborted: map[int64][]int64{1: {0}}, batches: []protocol.RecordReader{batch(1, 0, 0), marker(1, 1)}, want: []int64{0}, next: 2,
-		},
-		"a batch that begins before the offset": {
-			from: 6, batches: []protocol.RecordReader{batch(-1, 0, 4, 5, 6, 7)}, want: []int64{6, 7}, next: 8,
-		},
-		"gaps that compaction has left": {
-			from: 0, batches: []protocol.RecordReader{batch(-1, 0, 3, 9), batch(-1, 0, 40)}, want: []int64{3, 9, 40}, next: 41,
-		},
-		"a batch that has lost its last records to compaction": {
-			from: 7, batches: []protocol.RecordReader{batch(-1, 0, 4, 5, 6)}, next: 8,
-		},
-		"a batch that has lost all": {
-			from: 7, batches: []protocol.RecordReader{&protocol.RecordBatch{BaseOffset: 4, Records: protocol.NewRecordReader()}}, next: 8,
-		},
-		"nothing": {from: 7, next: 7},
-	} {
-		got, next, err := consumer.ReadBatches(c.from, c.aborted, c.batches...)
-		if err != nil || !slices.Equal(got, c.want) || next != c.next {
-			t.Errorf("%s: %v, next %d, %v; want %v, next %d", name, got, next, err, c.want, c.next)
-		}
-	}
-}
-
-// Records of aborted transactions are no events, markers are no records, and the lag goes to 0 past them.
+// Records of aborted transactions are not events, markers are not records, and the lag goes to 0 past them.
 func TestTransactionsWithEveryCompression(t *testing.T) {
 	w := newWorld(t, "channel.email")
 	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
@@ -163,6 +86,7 @@ func TestGapIsCounted(t *testing.T) {
 }
 
 // A topic that was deleted and created anew ends before the committed offset: it is read from its start.
+// A topic that was created again while nobody read it is told by its id, although the group's offset outlived it: it is read from its start.
 func TestRecreatedTopicIsReadFromItsStart(t *testing.T) {
 	w := newWorld(t, "channel.email")
 	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
@@ -172,9 +96,15 @@ func TestRecreatedTopicIsReadFromItsStart(t *testing.T) {
 	i := w.start()
 	w.until("all", func() bool { return len(w.recv.got("/a")) == 20 })
 	i.end()
-	w.truncate("channel.email", 0, 3)
+	committed := w.committed("fanout", "channel.email")[0]
+	w.deleteTopic("channel.email")
+	w.createTopic("channel.email", 2)
+	for k := range 30 { // more than were read of the old one
+		w.produce("channel.email", 0, rawEvent("acme", 1000+k))
+	}
+	w.commitAs("fanout", "channel.email", kafka.OffsetCommit{Partition: 0, Offset: committed.CommittedOffset, Metadata: committed.Metadata})
 	j := w.start()
-	w.until("the new ones", func() bool { return len(w.recv.got("/a")) == 23 })
+	w.until("the new ones", func() bool { return len(w.recv.got("/a")) == 50 })
 	w.until("no lag", func() bool { return j.sum("fanout_lag_records", "topic", "channel.email") == 0 })
 	if got := j.sum("fanout_gap_offsets_total"); got == 0 {
 		t.Error("no gap was counted")
@@ -182,6 +112,76 @@ func TestRecreatedTopicIsReadFromItsStart(t *testing.T) {
 	j.end()
 	if lag := w.uncommitted("fanout", "channel.email"); lag != 0 {
 		t.Errorf("%d offsets are not committed", lag)
+	}
+}
+
+// A log whose end was lost while nobody read it: the records that are still there are not sent again, and those that come are read.
+func TestLogThatLostItsEnd(t *testing.T) {
+	w := newWorld(t, "channel.email")
+	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+	for k := range 3 {
+		w.produce("channel.email", 0, rawEvent("acme", k))
+	}
+	w.commitAs("fanout", "channel.email", kafka.OffsetCommit{Partition: 0, Offset: 20})
+	i := w.start()
+	w.until("no lag", func() bool {
+		return i.sum("fanout_lag_records", "topic", "channel.email") == 0 && i.sum("fanout_gap_offsets_total") > 0
+	})
+	w.produce("channel.email", 0, rawEvent("acme", 3), rawEvent("acme", 4))
+	w.until("the new ones", func() bool { return w.uncommitted("fanout", "channel.email") == 0 })
+	if got := i.sum("fanout_gap_offsets_total"); got != 17 || len(w.recv.got("/a")) != 2 {
+		t.Errorf("a gap of %v was counted and %d were delivered, want 17 and 2", got, len(w.recv.got("/a")))
+	}
+	i.end()
+}
+
+// A log that was cut and written again, as a leader that was elected without the last records does it: reading goes on where the two part, be it
+// that it happened while nobody read, or under a reader's feet. What was settled above is not passed over.
+func TestLogThatWasCutAndWrittenAgain(t *testing.T) {
+	t.Parallel()
+	for _, running := range []bool{false, true} {
+		t.Run(fmt.Sprintf("running=%t", running), func(t *testing.T) {
+			w := newWorld(t, "channel.email")
+			w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+			var cut atomic.Bool
+			w.cluster.ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				w.cluster.KeepControl()
+				req, _ := r.(*kmsg.OffsetForLeaderEpochRequest)
+				if !cut.Load() || req.Topics[0].Topic != "channel.email" || req.Topics[0].Partitions[0].Partition != 0 || req.Topics[0].Partitions[0].LeaderEpoch > 0 {
+					return nil, nil, false
+				}
+				res, _ := req.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+				topic := kmsg.NewOffsetForLeaderEpochResponseTopic()
+				topic.Topic = "channel.email"
+				p := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+				p.LeaderEpoch, p.EndOffset = 0, 12
+				topic.Partitions = append(topic.Partitions, p)
+				res.Topics = append(res.Topics, topic)
+				return res, nil, true
+			})
+			for k := range 20 {
+				w.produce("channel.email", 0, rawEvent("acme", k))
+			}
+			i := w.start()
+			w.until("all", func() bool { return len(w.recv.got("/a")) == 20 && w.uncommitted("fanout", "channel.email") == 0 })
+			if !running {
+				i.end()
+			}
+			cut.Store(true)
+			if err := w.cluster.MoveTopicPartition("channel.email", 0, 0); err != nil { // another epoch
+				t.Fatal(err)
+			}
+			if !running {
+				i = w.start()
+			}
+			w.until("what was written since", func() bool { return len(w.recv.got("/a")) == 28 })
+			if got := i.sum("fanout_gap_offsets_total", "source", "channel.email"); got != 8 {
+				t.Errorf("a gap of %v was counted, want 8", got)
+			}
+			w.produce("channel.email", 0, rawEvent("acme", 99))
+			w.until("the next one", func() bool { return len(w.recv.got("/a")) == 29 && w.uncommitted("fanout", "channel.email") == 0 })
+			i.end()
+		})
 	}
 }
 
@@ -255,16 +255,4 @@ func (w *world) deleteRecords(topic string, partition int32, before int64) {
 	if err := deleteRecords(w.t.Context(), admin, topic, partition, before); err != nil {
 		w.t.Fatal(err)
 	}
-}
-
-// truncate deletes the topic, creates it anew and puts n events into it.
-func (w *world) truncate(topic string, partition, n int) {
-	w.t.Helper()
-	w.deleteTopic(topic)
-	w.createTopic(topic, 2)
-	for k := range n {
-		w.produce(topic, partition, rawEvent("acme", 1000+k))
-	}
-	// A broker forgets the offsets of a topic that is deleted; here they were kept.
-	w.commitAs("fanout", topic, kafka.OffsetCommit{Partition: partition, Offset: 20})
 }

@@ -9,13 +9,14 @@ import (
 	"pgregory.net/rapid"
 
 	"fanout/consumer"
+	"fanout/topic"
 )
 
 // Whatever is read and settled in whatever order, nothing that is not settled is ever committed or claimed.
-func TestLedgerNeverCommitsPastAnUnsettledRecord(t *testing.T) {
+func TestTrackerNeverCommitsPastAnUnsettledRecord(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		begin := rapid.Int64Range(0, 1<<40).Draw(t, "begin")
-		l := consumer.NewLedger(begin)
+		l := consumer.NewTracker(begin, "")
 		next := begin
 		settled := make(map[int64]bool) // by offset that was received
 		var received []int64
@@ -44,7 +45,7 @@ func TestLedgerNeverCommitsPastAnUnsettledRecord(t *testing.T) {
 	})
 }
 
-func checkCommitment(t *rapid.T, l *consumer.Ledger, received []int64, settled map[int64]bool, next int64) {
+func checkCommitment(t *rapid.T, l *consumer.Tracker, received []int64, settled map[int64]bool, next int64) {
 	committed, metadata := l.Commitment()
 	if len(metadata) > 4096 {
 		t.Fatalf("metadata of %d bytes", len(metadata))
@@ -69,18 +70,18 @@ func checkCommitment(t *rapid.T, l *consumer.Ledger, received []int64, settled m
 			t.Fatalf("commit %d with %q does not say that %d is settled", committed, metadata, o)
 		}
 	}
-	for _, s := range consumer.SettledAbove(committed, metadata) {
-		if s[1] > next {
-			t.Fatalf("commit claims up to %d; only %d has been read", s[1], next)
+	for _, s := range topic.ReadMetadata(committed, metadata).Above {
+		if s.To > next {
+			t.Fatalf("commit claims up to %d; only %d has been read", s.To, next)
 		}
 	}
 }
 
 // Every other record open is the worst case: what does not fit must count as open.
-func TestLedgerMetadataIsBounded(t *testing.T) {
+func TestTrackerMetadataIsBounded(t *testing.T) {
 	for _, n := range []int64{10, 1000, 3000, 10_000} {
 		for _, gap := range []int64{1, 200, 1 << 20} {
-			l := consumer.NewLedger(1 << 40)
+			l := consumer.NewTracker(1<<40, "")
 			for i := range n {
 				l.Track(1<<40 + i*gap)
 			}
@@ -91,7 +92,7 @@ func TestLedgerMetadataIsBounded(t *testing.T) {
 			if committed != 1<<40 || len(metadata) > 4096 {
 				t.Fatalf("%d records %d apart: commit %d with %d bytes", n, gap, committed, len(metadata))
 			}
-			spans := consumer.SettledAbove(committed, metadata)
+			spans := topic.ReadMetadata(committed, metadata).Above
 			if want := min(int(n/2), 500); len(spans) < want {
 				t.Errorf("%d records %d apart: %d spans, want at least %d", n, gap, len(spans), want)
 			}
@@ -106,8 +107,8 @@ func TestLedgerMetadataIsBounded(t *testing.T) {
 
 // A member that takes a partition over says what was settled above its offset until it has read that itself: another
 // crash before that repeats no more than the first.
-func TestLedgerKeepsWhatIsAhead(t *testing.T) {
-	l := consumer.NewLedger(10)
+func TestTrackerKeepsWhatIsAhead(t *testing.T) {
+	l := consumer.NewTracker(10, "")
 	for o := int64(10); o < 60; o++ {
 		l.Track(o)
 		if o != 10 && o != 30 && o != 31 && o < 50 {
@@ -115,22 +116,22 @@ func TestLedgerKeepsWhatIsAhead(t *testing.T) {
 		}
 	}
 	committed, metadata := l.Commitment()
-	ahead := fmt.Sprint(consumer.SettledAbove(committed, metadata))
-	if committed != 10 || ahead != "[[11 30] [32 50]]" {
+	ahead := fmt.Sprint(topic.ReadMetadata(committed, metadata).Above)
+	if committed != 10 || ahead != "[{11 30} {32 50}]" {
 		t.Fatalf("settled above %d: %s", committed, ahead)
 	}
-	l = consumer.Resume(committed, metadata)
+	l = consumer.NewTracker(committed, metadata)
 	if at, again := l.Commitment(); at != committed || again != metadata {
-		t.Errorf("before anything is read: commit %d %v, want that of before", at, consumer.SettledAbove(at, again))
+		t.Errorf("before anything is read: commit %d %v, want that of before", at, topic.ReadMetadata(at, again).Above)
 	}
 	for o, want := range map[int64]string{
-		10: "[[11 30] [32 50]]", // the first is read, and hangs
-		20: "[[11 30] [32 50]]", // in the middle of a run
-		30: "[[11 30] [32 50]]",
-		50: "[[11 30] [32 50]]",
-		55: "[[11 30] [32 50]]",
+		10: "[{11 30} {32 50}]", // the first is read, and hangs
+		20: "[{11 30} {32 50}]", // in the middle of a run
+		30: "[{11 30} {32 50}]",
+		50: "[{11 30} {32 50}]",
+		55: "[{11 30} {32 50}]",
 	} {
-		l := consumer.Resume(committed, metadata)
+		l := consumer.NewTracker(committed, metadata)
 		for at := int64(10); at <= o; at++ {
 			l.Track(at)
 			if consumer.Skipped(committed, metadata, at)[0] {
@@ -138,7 +139,7 @@ func TestLedgerKeepsWhatIsAhead(t *testing.T) {
 			}
 		}
 		at, said := l.Commitment()
-		if got := fmt.Sprint(consumer.SettledAbove(at, said)); at != committed || got != want {
+		if got := fmt.Sprint(topic.ReadMetadata(at, said).Above); at != committed || got != want {
 			t.Errorf("read up to %d: commit %d %s, want %s", o, at, got, want)
 		}
 		if o < 20 {
@@ -152,19 +153,19 @@ func TestLedgerKeepsWhatIsAhead(t *testing.T) {
 		}
 		for _, settled := range []int64{21, 29, 32, 49} {
 			if settled > at && !consumer.Skipped(at, said, settled)[0] {
-				t.Errorf("read up to %d, the first settled: commit %d %v does not say that %d is settled", o, at, consumer.SettledAbove(at, said), settled)
+				t.Errorf("read up to %d, the first settled: commit %d %v does not say that %d is settled", o, at, topic.ReadMetadata(at, said).Above, settled)
 			}
 		}
 		for _, open := range []int64{30, 31, 50, 59} {
 			if consumer.Skipped(at, said, open)[0] {
-				t.Errorf("read up to %d, the first settled: commit %d %v claims %d", o, at, consumer.SettledAbove(at, said), open)
+				t.Errorf("read up to %d, the first settled: commit %d %v claims %d", o, at, topic.ReadMetadata(at, said).Above, open)
 			}
 		}
 	}
 }
 
-func TestLedgerForgetsWhatIsSettled(t *testing.T) {
-	l := consumer.NewLedger(0)
+func TestTrackerForgetsWhatIsSettled(t *testing.T) {
+	l := consumer.NewTracker(0, "")
 	for i := range int64(10_000) {
 		l.Track(i)
 		if i >= 10 {
@@ -179,7 +180,7 @@ func TestLedgerForgetsWhatIsSettled(t *testing.T) {
 
 // A tool that moves a group's offsets may keep their metadata, which says nothing about the new offsets then.
 func TestMetadataOfAnotherOffsetSaysNothing(t *testing.T) {
-	l := consumer.NewLedger(100)
+	l := consumer.NewTracker(100, "")
 	for o := int64(100); o < 110; o++ {
 		l.Track(o)
 	}
@@ -187,18 +188,18 @@ func TestMetadataOfAnotherOffsetSaysNothing(t *testing.T) {
 		l.Settle(o)
 	}
 	committed, metadata := l.Commitment()
-	if got := fmt.Sprint(consumer.SettledAbove(committed, metadata)); got != "[[102 108]]" {
+	if got := fmt.Sprint(topic.ReadMetadata(committed, metadata).Above); got != "[{102 108}]" {
 		t.Fatalf("settled above %d: %s", committed, got)
 	}
 	for _, moved := range []int64{0, 50, 99, 101, -1} {
-		if got := consumer.SettledAbove(moved, metadata); got != nil {
+		if got := topic.ReadMetadata(moved, metadata).Above; got != nil {
 			t.Errorf("offset %d with the metadata of %d skips %v", moved, committed, got)
 		}
 	}
 }
 
-func FuzzSettledAbove(f *testing.F) {
-	l := consumer.NewLedger(7)
+func FuzzReadMetadata(f *testing.F) {
+	l := consumer.NewTracker(7, "")
 	for o := range int64(20) {
 		l.Track(7 + o)
 		if o%3 > 0 {
@@ -211,11 +212,11 @@ func FuzzSettledAbove(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, committed int64, metadata string) {
 		at := committed
-		for _, s := range consumer.SettledAbove(committed, metadata) {
-			if s[0] < at || s[1] <= s[0] {
+		for _, s := range topic.ReadMetadata(committed, metadata).Above {
+			if s.From < at || s.To <= s.From {
 				t.Fatalf("span %v after %d", s, at)
 			}
-			at = s[1]
+			at = s.To
 		}
 	})
 }
