@@ -1,0 +1,301 @@
+package operate
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fanout/dispatcher"
+	"fanout/topic"
+)
+
+// FindQuery selects deliveries by what a customer, or an operator, knows of them. Empty selects all.
+type FindQuery struct {
+	Account, Subscription, Event       string
+	ID                                 string // webhook-id
+	TrackingID, NotificationID, UserID string
+	Outcome                            string // of one of its attempts
+	Status                             int    // likewise
+	Since, Until                       time.Time
+	Limit                              int    // deliveries; 0: no bound
+	Cursor                             string // of the answer before
+}
+
+// Found is an answer, the newest delivery first.
+type Found struct {
+	Deliveries []*FoundDelivery `json:"deliveries"`
+	Cursor     string           `json:"cursor,omitempty"` // there are more: where to go on
+	Since      time.Time        `json:"since,omitzero"`   // nothing is known of what was attempted before
+	Gaps       []Gap            `json:"gaps,omitempty"`   // attempts that were not recorded
+	Read       int64            `json:"read"`             // records
+}
+
+// Gap is a range of source records of which attempts were not recorded, both ends included.
+type Gap struct {
+	Source string    `json:"source"` // topic/partition
+	From   int64     `json:"from"`
+	To     int64     `json:"to"`
+	Time   time.Time `json:"time"` // when that was noted
+}
+
+// FoundDelivery is a delivery and those of its attempts that were found.
+type FoundDelivery struct {
+	ID             string          `json:"id"`
+	Account        string          `json:"account"`
+	Subscription   string          `json:"subscription"`
+	Event          string          `json:"event"`
+	TrackingID     string          `json:"trackingId,omitempty"`
+	NotificationID string          `json:"notificationId,omitempty"`
+	UserID         string          `json:"userId,omitempty"`
+	Channel        string          `json:"channel,omitempty"`
+	Origin         string          `json:"origin"`
+	Outcome        string          `json:"outcome"` // of the newest attempt that was found
+	Reason         string          `json:"reason,omitempty"`
+	Time           time.Time       `json:"time"`              // of that
+	Attempts       []topic.Attempt `json:"attempts"`          // the newest first
+	Waiting        *Waiting        `json:"waiting,omitempty"` // where it waits, where that was looked for
+	Dead           *Waiting        `json:"dead,omitempty"`    // its last dead letter, likewise
+}
+
+// Open says that the newest attempt that was found did not end it.
+func (d *FoundDelivery) Open() bool {
+	return d.Outcome == dispatcher.Retry.String() || d.Outcome == dispatcher.Deferred.String()
+}
+
+// partial says that there may be attempts that were not found, before or after those that were.
+func (d *FoundDelivery) partial(q *FindQuery) bool {
+	oldest := &d.Attempts[len(d.Attempts)-1]
+	return d.Open() || oldest.Stage != dispatcher.StageFirst.String() || q.Outcome != "" || q.Status != 0
+}
+
+// errEnough ends a search that has found what was asked for.
+var errEnough = errors.New("enough")
+
+// Find looks through the attempts topic from its end. It is ErrNoAttempts where there is none.
+func Find(ctx context.Context, c *topic.Cluster, q *FindQuery, done *atomic.Int64, total func(int64)) (*Found, error) {
+	ranges, err := findRanges(ctx, c, q)
+	if err != nil {
+		return nil, err
+	}
+	if total != nil {
+		total(topic.Total(ranges))
+	}
+	if done == nil {
+		done = new(atomic.Int64)
+	}
+	before := done.Load()
+	f := finder{q: q, keep: q.matcher(), byID: make(map[string]*FoundDelivery), out: &Found{Deliveries: []*FoundDelivery{}, Since: q.Since}}
+	rest, err := c.NewestAttempts(ctx, ranges, done, f.record, f.attempt)
+	switch {
+	case errors.Is(err, errEnough):
+		f.out.Cursor = encodeCursor(rest)
+	case err != nil:
+		return nil, err
+	}
+	f.out.Read = done.Load() - before
+	if first, err := firstAttempt(ctx, c); err == nil && first.After(f.out.Since) {
+		f.out.Since = first
+	}
+	return f.out, nil
+}
+
+// findRanges is where the attempts lie that a query asks for.
+func findRanges(ctx context.Context, c *topic.Cluster, q *FindQuery) (map[int]topic.Range, error) {
+	name := c.Config().Names().Attempts
+	ranges, err := c.Ranges(ctx, name, q.Since)
+	if topic.NoTopic(err) {
+		return nil, ErrNoAttempts
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !q.Until.IsZero() {
+		later, err := c.Ranges(ctx, name, q.Until.Add(topic.ClockSlack))
+		if err != nil {
+			return nil, err
+		}
+		for id, r := range ranges {
+			ranges[id] = topic.Range{From: r.From, To: max(r.From, min(r.To, later[id].From))}
+		}
+	}
+	if q.Cursor == "" {
+		return ranges, nil
+	}
+	ends, err := decodeCursor(q.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	for id, r := range ranges {
+		ranges[id] = topic.Range{From: r.From, To: max(r.From, min(r.To, ends[id]))} // a partition that is newer than the cursor has nothing older
+	}
+	return ranges, nil
+}
+
+// ErrCursor says that a cursor is not one that was given out.
+var ErrCursor = errors.New("the cursor is not one that an answer gave")
+
+// encodeCursor keeps of each partition where the next answer ends.
+func encodeCursor(rest map[int]topic.Range) string {
+	ends := make(map[int]int64, len(rest))
+	for id, r := range rest {
+		ends[id] = r.To
+	}
+	text, err := json.Marshal(ends)
+	if err != nil {
+		return "" // numbers always can be encoded
+	}
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+func decodeCursor(s string) (map[int]int64, error) {
+	text, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		return nil, ErrCursor
+	}
+	var ends map[int]int64
+	if json.Unmarshal(text, &ends) != nil || ends == nil {
+		return nil, ErrCursor
+	}
+	return ends, nil
+}
+
+// finder gathers what is found, by delivery.
+type finder struct {
+	q    *FindQuery
+	keep func(*topic.Record) bool
+	byID map[string]*FoundDelivery
+
+	mu  sync.Mutex // guards out.Gaps
+	out *Found
+}
+
+// record says whether a record may be asked for. It is called from several goroutines.
+func (f *finder) record(r *topic.Record) bool {
+	if len(r.Headers) == 0 {
+		if g, ok := topic.ParseAttemptsGap(r.Value); ok {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.out.Gaps = append(f.out.Gaps, Gap{g.Source, g.From, g.To, time.UnixMilli(g.Time)})
+			return false
+		}
+	}
+	return f.keep(r)
+}
+
+func (f *finder) attempt(a *topic.AttemptAt) error {
+	if !f.q.selects(&a.Attempt) {
+		return nil
+	}
+	d := f.byID[a.ID]
+	if d == nil {
+		if f.q.Limit > 0 && len(f.out.Deliveries) >= f.q.Limit {
+			return errEnough
+		}
+		d = &FoundDelivery{
+			ID: a.ID, Account: a.Account, Subscription: a.Subscription, Event: a.Event, TrackingID: a.TrackingID, NotificationID: a.NotificationID,
+			UserID: a.UserID, Channel: a.Channel, Origin: a.Origin, Outcome: a.Outcome, Reason: a.Reason, Time: time.UnixMilli(a.Time),
+		}
+		f.byID[a.ID] = d
+		f.out.Deliveries = append(f.out.Deliveries, d)
+	}
+	d.Attempts = append(d.Attempts, a.Attempt)
+	return nil
+}
+
+// matcher passes over, by its key, its headers and the bytes of its value, a record that cannot be what is asked for.
+func (q *FindQuery) matcher() func(*topic.Record) bool {
+	var needles [][]byte
+	for key, text := range map[string]string{
+		"subscription": q.Subscription, "event": q.Event, "trackingId": q.TrackingID, "notificationId": q.NotificationID, "userId": q.UserID,
+	} {
+		if text != "" {
+			needles = append(needles, topic.AttemptText(key, text))
+		}
+	}
+	slices.SortFunc(needles, func(a, b []byte) int { return cmp.Compare(len(b), len(a)) }) // the rarest first, as a rule
+	account, id, outcome := []byte(q.Account), q.ID, q.Outcome
+	return func(r *topic.Record) bool {
+		if q.Account != "" && !bytes.Equal(r.Key, account) || id != "" && r.Header(topic.HeaderWebhookID) != id ||
+			outcome != "" && r.Header(topic.HeaderOutcome) != outcome {
+			return false
+		}
+		for _, needle := range needles {
+			if !bytes.Contains(r.Value, needle) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// selects judges an attempt whose JSON was parsed: anybody may have written it.
+func (q *FindQuery) selects(a *topic.Attempt) bool {
+	for _, pair := range [...][2]string{
+		{q.Account, a.Account},
+		{q.Subscription, a.Subscription},
+		{q.Event, a.Event},
+		{q.ID, a.ID},
+		{q.TrackingID, a.TrackingID},
+		{q.NotificationID, a.NotificationID},
+		{q.UserID, a.UserID},
+		{q.Outcome, a.Outcome},
+	} {
+		if pair[0] != "" && pair[0] != pair[1] {
+			return false
+		}
+	}
+	at := time.UnixMilli(a.Time)
+	return (q.Status == 0 || q.Status == a.Status) && !at.Before(q.Since) && (q.Until.IsZero() || at.Before(q.Until))
+}
+
+// Follow looks for what became of the deliveries that were found: all their attempts, also those that the query did not ask for, and where
+// those lie that have not ended. It reads the topics only where something is open or may be missing.
+func Follow(ctx context.Context, c *topic.Cluster, q *FindQuery, found *Found, done *atomic.Int64, total func(int64)) error {
+	traces := make(map[string]*Trace)
+	oldest := time.Now()
+	for _, d := range found.Deliveries {
+		if d.partial(q) || d.Outcome == dispatcher.Dead.String() {
+			traces[d.ID] = new(Trace)
+		}
+		oldest = earlier(oldest, time.UnixMilli(d.Attempts[len(d.Attempts)-1].Time))
+	}
+	if len(traces) == 0 {
+		return nil
+	}
+	since := q.Since
+	if since.IsZero() || since.After(oldest) {
+		since = oldest
+	}
+	if _, err := FindTraces(ctx, c, TraceConfig{
+		Since: since.Add(-topic.ClockSlack), Attempts: true, Want: func(id string) *Trace { return traces[id] }, Done: done, Total: total,
+	}); err != nil {
+		return err
+	}
+	for _, d := range found.Deliveries {
+		if t := traces[d.ID]; t != nil {
+			d.follow(t)
+		}
+	}
+	return nil
+}
+
+// follow takes in what a trace says.
+func (d *FoundDelivery) follow(t *Trace) {
+	if len(t.Attempts) >= len(d.Attempts) {
+		d.Attempts = slices.Clone(t.Attempts)
+		slices.Reverse(d.Attempts)
+		newest := &d.Attempts[0]
+		d.Outcome, d.Reason, d.Time = newest.Outcome, newest.Reason, time.UnixMilli(newest.Time)
+	}
+	if d.Open() {
+		d.Waiting = t.Waiting
+	}
+	d.Dead = t.Dead
+}
