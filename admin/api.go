@@ -10,14 +10,17 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"fanout/consumer"
 	"fanout/dispatcher"
+	"fanout/docs/contracts"
+	"fanout/event"
 	"fanout/subscriptions"
+	"fanout/topic"
 )
 
 // maxBody bounds a request's body, in bytes: a subscription with all its secrets and headers is a few KiB.
@@ -32,16 +35,19 @@ type Parts struct {
 	Store       *subscriptions.Store
 	Directory   *subscriptions.Directory
 	Dispatcher  *dispatcher.Dispatcher
-	Kafka       *consumer.Admin
-	ReplayTopic []consumer.TopicSpec // created before a replay where it is missing; may be empty
+	Kafka       *topic.Cluster
+	ReplayTopic []topic.Spec // created before a replay where it is missing; may be empty
+	// Tell has an endpoint event written; it must not block. Nil: nobody listens.
+	Tell func(topic.EndpointEvent)
 	// CheckURL says whether the egress rules let a subscription's URL through, as far as can be known without DNS.
 	CheckURL func(url string) error
-	Group    string // kafka.group: the retry tiers' groups begin with it
 	Version  string
+	// Webhooks is how many subscriptions an account may have by way of API and portal; 0: no bound.
+	Webhooks int
 }
 
-// OpenAPI is the OpenAPI document; it must not be changed.
-func OpenAPI() []byte { return openAPI }
+// OpenAPI is the OpenAPI document, with the event names of the catalogue; it must not be changed.
+func OpenAPI(c *event.Catalogue) []byte { return contracts.WithNames(openAPI, c) }
 
 // route is one operation of the API. The OpenAPI document describes exactly these; a test compares them.
 type route struct {
@@ -59,22 +65,30 @@ func (a *api) routes() []route {
 		{"DELETE", sub, a.deleteSubscription},
 		{"POST", sub + "/test", a.testSubscription},
 		{"POST", sub + "/rotate-secret", a.rotateSecret},
+		{"POST", sub + "/release", a.releaseSubscription},
 		{"GET", sub + "/attempts", a.listAttempts},
 		{"GET", "/api/v1/dead-letters", a.listDeadLetters},
 		{"POST", "/api/v1/replays", a.startReplay},
 		{"GET", "/api/v1/replays/{name}", a.getReplay},
 		{"DELETE", "/api/v1/replays/{name}", a.cancelReplay},
+		{"GET", "/api/v1/deliveries", a.listDeliveries},
+		{"GET", "/api/v1/deliveries/{id}", a.getDelivery},
+		{"POST", "/api/v1/deliveries/{id}/resend", a.resendDelivery},
+		{"POST", "/api/v1/backfills", a.startBackfill},
+		{"GET", "/api/v1/backfills/{name}", a.getBackfill},
+		{"DELETE", "/api/v1/backfills/{name}", a.cancelBackfill},
 		{"GET", "/api/v1/status", a.getStatus},
 		{"GET", "/api/v1/lanes", a.listLanes},
 		{"GET", "/api/v1/tail", a.tail},
 		{"POST", "/api/v1/subscriptions/accept", a.acceptShrink},
+		{"GET", links, a.listPortalLinks},
 		{"POST", links, a.createPortalLink},
 		{"DELETE", links + "/{id}", a.revokePortalLink},
 		{"GET", "/api/v1/openapi.json", a.document},
 	}
 }
 
-// api answers /api/v1 (DESIGN.md section 7).
+// api answers /api/v1 (docs/contract.md#api).
 type api struct {
 	*panel
 }
@@ -98,7 +112,7 @@ func (r route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 func (a *api) document(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Content-Type", "application/json")
-	_, err := w.Write(openAPI)
+	_, err := w.Write(OpenAPI(a.catalogue()))
 	_ = err // a client that went away is no error of ours
 	return nil
 }
@@ -140,7 +154,7 @@ func body(r *http.Request) ([]byte, error) {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, err
 		}
-		return nil, problemf(http.StatusBadRequest, "the body broke off")
+		return nil, problemf(http.StatusBadRequest, "the request body ended early")
 	}
 	return data, nil
 }
@@ -158,18 +172,34 @@ func decode(r *http.Request, v any) error {
 		return problemf(p.Status, "%s", p.Detail)
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return invalid(badField{wrong.Field, "want " + wrong.Type.String() + ", not " + wrong.Value})
+		return invalid(badField{wrong.Field, "must be " + jsonKind(wrong.Type) + ", not " + wrong.Value})
 	}
 	if err != nil {
 		if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-			return invalid(badField{strings.Trim(field, `"`), "is not known"})
+			return invalid(badField{strings.Trim(field, `"`), "is not a known key"})
 		}
-		return invalid(badField{"", "is no JSON object"})
+		return invalid(badField{"", "must be a JSON object"})
 	}
 	if dec.More() || bytes.HasPrefix(bytes.TrimSpace(data), []byte("null")) {
-		return invalid(badField{"", "want one JSON object"})
+		return invalid(badField{"", "must be one JSON object"})
 	}
 	return nil
+}
+
+// jsonKind is what JSON calls the values that a Go type takes.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a text"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	default:
+		return "a number"
+	}
 }
 
 // whole is an integer as JSON has it: 5, 5.0 and 5e0 are the same.
@@ -182,7 +212,7 @@ func (n *whole) UnmarshalJSON(data []byte) error {
 	}
 	var f float64
 	if err := json.Unmarshal(data, &f); err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
-		return &problem{Status: http.StatusUnprocessableEntity, Detail: "want whole numbers, not " + readable(data[:min(len(data), 32)])}
+		return &problem{Status: http.StatusUnprocessableEntity, Detail: "must be a whole number, not " + readable(data[:min(len(data), 32)])}
 	}
 	*n = whole(f)
 	return nil
@@ -209,7 +239,7 @@ func newQuery(r *http.Request, known ...string) *query {
 	q := &query{values: r.URL.Query()}
 	for name, values := range q.values {
 		if !slices.Contains(known, name) {
-			q.fail(name, "is not known; there are "+strings.Join(known, ", "))
+			q.fail(name, "is not a known parameter; there are "+strings.Join(known, ", "))
 		} else if len(values) > 1 {
 			q.fail(name, "is given twice")
 		}
@@ -233,7 +263,7 @@ func (q *query) count(name string, otherwise, most int) int {
 	}
 	n, err := strconv.Atoi(q.text(name))
 	if err != nil || n < 1 || n > most {
-		q.fail(name, fmt.Sprintf("want a whole number from 1 to %d", most))
+		q.fail(name, fmt.Sprintf("must be a whole number from 1 to %d", most))
 		return otherwise
 	}
 	return n
@@ -245,7 +275,7 @@ func (q *query) time(name string) (t time.Time) {
 	}
 	t, err := time.Parse(time.RFC3339, q.text(name))
 	if err != nil {
-		q.fail(name, "want a time as RFC 3339 writes it: 2006-01-02T15:04:05Z")
+		q.fail(name, "must be a time such as 2006-01-02T15:04:05Z (RFC 3339)")
 	}
 	return t
 }
@@ -254,7 +284,7 @@ func (q *query) time(name string) (t time.Time) {
 func (q *query) oneOf(name string, list []string) string {
 	text := q.text(name)
 	if _, given := q.values[name]; given && !slices.Contains(list, text) {
-		q.fail(name, "want one of "+strings.Join(list, ", "))
+		q.fail(name, "must be one of "+strings.Join(list, ", "))
 	}
 	return text
 }

@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"fanout/admin"
 	"fanout/event"
+	"fanout/webhook"
 )
 
 const acme = "/api/v1/accounts/acme/subscriptions"
@@ -141,20 +144,156 @@ func TestSecretsAreShownOnce(t *testing.T) {
 	if got := fmt.Sprint(secrets(w.want(200, "GET", acme+"/a", ""))); strings.Contains(got, first) || got != "[whsec_…]" {
 		t.Errorf("GET shows %s", got)
 	}
-	second, _ := w.want(200, "POST", acme+"/a/rotate-secret", "").json(t)["secret"].(string)
-	if got := w.redis.HGet("fanout:account:acme", "a"); !strings.Contains(got, fmt.Sprintf(`["%s","%s"]`, second, first)) {
-		t.Errorf("Redis holds %s, want the new secret first and the old one kept", got)
+	rotated := w.want(200, "POST", acme+"/a/rotate-secret", "").json(t)
+	second, _ := rotated["secret"].(string)
+	stored := w.stored("a")
+	if got := stored.Secrets; !slices.Equal(got, []string{second, first}) {
+		t.Errorf("Redis holds %q, want the new secret first and the old one kept", got)
+	}
+	if until := stored.Expiry[webhook.Fingerprint(first)]; len(stored.Expiry) != 1 || time.Until(until).Round(time.Minute) != 24*time.Hour {
+		t.Errorf("the old secret expires %v, want in 24 hours", stored.Expiry)
+	}
+	if got := fmt.Sprint(rotated["signing"]); !strings.Contains(got, webhook.Fingerprint(second)) || !strings.Contains(got, webhook.Fingerprint(first)) {
+		t.Errorf("signing: %s", got)
 	}
 	w.want(200, "POST", acme+"/a/test", "")
 	if got := w.recv.got[0].header.Get("webhook-signature"); len(strings.Fields(got)) != 2 {
 		t.Errorf("webhook-signature = %q, want two while secrets rotate", got)
 	}
-	w.want(200, "POST", acme+"/a/rotate-secret", `{"keep":0}`)
-	if got := w.redis.HGet("fanout:account:acme", "a"); strings.Contains(got, first) || strings.Contains(got, second) {
-		t.Errorf("Redis holds %s, want no old secret", got)
+	w.want(200, "POST", acme+"/a/rotate-secret", `{"expiresInSeconds":0}`)
+	if got := w.redis.HGet("fanout:account:acme", "a"); strings.Contains(got, second) || !strings.Contains(got, first) {
+		t.Errorf("Redis holds %s, want no leaked secret, and the one that has been promised to sign", got)
 	}
-	w.want(422, "POST", acme+"/a/rotate-secret", `{"keep":9}`)
+	w.want(422, "POST", acme+"/a/rotate-secret", `{"expiresInSeconds":2592001}`)
+	w.want(422, "POST", acme+"/a/rotate-secret", `{"expiresInSeconds":-1}`)
 	w.want(404, "POST", acme+"/none/rotate-secret", "")
+}
+
+// storedSecrets are what Redis holds of a subscription's secrets.
+type storedSecrets struct {
+	Secrets []string             `json:"secrets"`
+	Expiry  map[string]time.Time `json:"secretExpiry"`
+}
+
+func (w *world) stored(id string) (s storedSecrets) {
+	w.t.Helper()
+	must(w.t, json.Unmarshal([]byte(w.redis.HGet("fanout:account:acme", id)), &s))
+	return s
+}
+
+// A rotation that would make a secret fall out which receivers verify with is refused, in words.
+func TestRotationNeverDropsASecretInUse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	w.put("acme", "a")
+	for range 9 {
+		w.want(200, "POST", acme+"/a/rotate-secret", `{"expiresInSeconds":3600}`)
+	}
+	before := w.redis.HGet("fanout:account:acme", "a")
+	a := w.want(409, "POST", acme+"/a/rotate-secret", "")
+	if got := w.redis.HGet("fanout:account:acme", "a"); got != before || !strings.Contains(string(a.body), "10 secrets sign already") || !strings.Contains(string(a.body), "expires at ") {
+		t.Errorf("%s\nand Redis holds %s", a.body, got)
+	}
+	w.want(200, "POST", acme+"/a/test", "")
+	if got := w.recv.got[0].header.Get("webhook-signature"); len(strings.Fields(got)) != 10 {
+		t.Errorf("%d signatures, want 10", len(strings.Fields(got)))
+	}
+}
+
+// A secret ceases to sign at its expiry, without a change in Redis, and goes with the next write.
+func TestSecretExpires(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	w.put("acme", "a")
+	w.want(200, "POST", acme+"/a/rotate-secret", `{"expiresInSeconds":2}`)
+	n := 0
+	signatures := func() int {
+		n++
+		w.open(fmt.Sprintf("t-%d", n), "acme")
+		w.until("the delivery", func() bool { return w.recv.count(fmt.Sprintf(`"t-%d"`, n)) == 1 })
+		w.recv.mu.Lock()
+		defer w.recv.mu.Unlock()
+		return len(strings.Fields(w.recv.got[len(w.recv.got)-1].header.Get("webhook-signature")))
+	}
+	if got := signatures(); got != 2 {
+		t.Errorf("%d signatures before the expiry, want 2", got)
+	}
+	w.until("the expiry", func() bool { return signatures() == 1 })
+	if got := w.stored("a"); len(got.Secrets) != 2 {
+		t.Errorf("Redis was written: %v", got.Expiry)
+	}
+	w.want(200, "PUT", acme+"/a", fmt.Sprintf(`{"url":"%s/a","events":["*"]}`, w.recv.URL))
+	if got := w.stored("a"); len(got.Secrets) != 1 || len(got.Expiry) != 0 {
+		t.Errorf("after a write %d secrets are stored, with %v", len(got.Secrets), got.Expiry)
+	}
+}
+
+// What is odd is said, with the nearest known key, and nothing that looks like a secret is shown; what is shown can be sent
+// back, and changes nothing.
+func TestPutWarns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	const secret = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"
+	sent := fmt.Sprintf(`{"url":"%s/a?token=hush","events":["EMAIL_OPEN"],"secret":%q,"enbled":false,"owner":{"token":"Bearer hush-hush","team":"growth"},"batch":{"max":2,"wiat":"1s"}}`, w.recv.URL, secret)
+	put := w.want(201, "PUT", acme+"/a", sent)
+	for _, want := range []string{"did you mean secrets?", "did you mean enabled?", `"field":"owner"`, "unsigned", "did you mean wait?", `"secret":"whsec_…"`, `"token":"…"`, `"team":"growth"`, "?token=hush"} {
+		if !strings.Contains(string(put.body), want) {
+			t.Errorf("the answer lacks %s: %s", want, put.body)
+		}
+	}
+	get := w.want(200, "GET", acme+"/a", "")
+	list := w.want(200, "GET", acme, "")
+	if !strings.Contains(string(list.body), "did you mean secrets?") || !strings.Contains(string(list.body), "unsigned") {
+		t.Errorf("the list does not warn: %s", list.body)
+	}
+	before := w.redis.HGet("fanout:account:acme", "a")
+	for _, a := range []answer{put, get, list} {
+		if strings.Contains(string(a.body), secret[7:]) || strings.Contains(string(a.body), "hush-hush") {
+			t.Errorf("a secret is shown: %s", a.body)
+		}
+	}
+	item, err := json.Marshal(list.json(t)["subscriptions"].([]any)[0])
+	must(t, err)
+	for _, back := range []string{string(put.body), string(get.body), string(item)} {
+		w.want(200, "PUT", acme+"/a", back)
+		var is, was any
+		must(t, json.Unmarshal([]byte(w.redis.HGet("fanout:account:acme", "a")), &is))
+		must(t, json.Unmarshal([]byte(before), &was))
+		if !reflect.DeepEqual(is, was) {
+			t.Errorf("%s sent back is stored as %v, want %v", back, is, was)
+		}
+	}
+	a := w.want(422, "PUT", acme+"/a", strings.Replace(sent, `"team"`, `"key":"…","team"`, 1))
+	if !strings.Contains(string(a.body), `"field":"owner.key"`) || !strings.Contains(string(a.body), "nothing is stored behind the mask") {
+		t.Errorf("%s", a.body)
+	}
+	if good := w.put("acme", "b"); strings.Contains(string(good.body), "warnings") {
+		t.Errorf("nothing is odd about %s", good.body)
+	}
+}
+
+// A rule that is newer than a stored subscription leaves it in force, but for what breaks the rule, and refuses it when it is
+// written.
+func TestNewerRulesRefuseWhatIsWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	stored := fmt.Sprintf(`{"url":"%s/a","events":["*"],"secrets":["whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"],"headers":{"X-Forwarded-For":"10.0.0.1","x-tenant":"acme"}}`, w.recv.URL)
+	w.redis.HSet("fanout:account:acme", "a", stored)
+	must(t, w.dir.Refresh(t.Context(), "acme"))
+	w.open("t-1", "acme")
+	w.until("the delivery", func() bool { return w.recv.count("t-1") == 1 })
+	if h := w.recv.got[0].header; h.Get("X-Forwarded-For") != "" || h.Get("X-Tenant") != "acme" {
+		t.Errorf("it was sent with %v", h)
+	}
+	if list := w.want(200, "GET", acme, ""); !strings.Contains(string(list.body), "headers.X-Forwarded-For") || strings.Contains(string(list.body), `"problems"`) {
+		t.Errorf("the list says %s", list.body)
+	}
+	if a := w.want(422, "PUT", acme+"/b", stored); !strings.Contains(string(a.body), `"field":"headers.X-Forwarded-For"`) {
+		t.Errorf("%s", a.body)
+	}
+	w.want(422, "PUT", acme+"/a", fmt.Sprintf(`{"url":"%s/b","events":["*"]}`, w.recv.URL))
+	// Its secret can be replaced all the same.
+	w.want(200, "POST", acme+"/a/rotate-secret", "")
 }
 
 func TestTestEventShowsWhatCameBack(t *testing.T) {
@@ -286,11 +425,19 @@ func TestStatusLanesAndTail(t *testing.T) {
 	}
 	w.want(200, "GET", "/api/v1/lanes?account=acme", "")
 	w.want(400, "GET", "/api/v1/lanes?state=x", "")
+	w.want(201, "PUT", "/api/v1/accounts/held/subscriptions/p", `{"url":"https://example.com/","events":["*"],"paused":true}`)
+	w.until("a lane that is said to be paused", func() bool { // it is forgotten a second after it was last used
+		w.open("t-3", "held")
+		return strings.Contains(string(w.want(200, "GET", "/api/v1/lanes?account=held", "").body), `"paused":true`)
+	})
 	w.until("a reading with the events", func() bool {
 		now, _ := w.want(200, "GET", "/api/v1/status", "").json(t)["now"].(map[string]any)
 		return now["eventsPerSecond"].(float64) > 0
 	})
 	w.want(204, "POST", "/api/v1/subscriptions/accept", "")
+	w.want(204, "POST", acme+"/a/release", "")
+	w.want(404, "POST", acme+"/nobody/release", "")
+	w.want(422, "POST", acme+"/no%20id/release", "")
 	w.want(200, "GET", "/api/v1/openapi.json", "")
 }
 

@@ -1,14 +1,97 @@
 package admin
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
+	"strings"
+	"unicode/utf8"
 )
 
 // Config is the section `admin` of the configuration.
 type Config struct {
-	Listen string `mapstructure:"listen"` // host:port; default 127.0.0.1:8080
-	Token  string `mapstructure:"token"`  // asked of every request but /healthz and /readyz; may be empty on a loopback address only
+	Listen    string       `mapstructure:"listen"`     // host:port; default 127.0.0.1:8080
+	Token     string       `mapstructure:"token"`      // asked of every request but /healthz and /readyz; may be empty on a loopback address only
+	PublicURL string       `mapstructure:"public_url"` // where operators' browsers find it, as in https://fanout.example.com; empty: as they asked
+	Portal    PortalConfig `mapstructure:"portal"`
+
+	TrustedProxies []string `mapstructure:"trusted_proxies"` // addresses and networks whose user_header is believed; default none
+	UserHeader     string   `mapstructure:"user_header"`     // the header in which they say who signed in; default none
+}
+
+// Proxies are the trusted proxies.
+func (c *Config) Proxies() ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for i, text := range c.TrustedProxies {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(text)
+			if addrErr != nil {
+				return nil, fmt.Errorf("admin.trusted_proxies[%d]: %q is no address and no network", i, text)
+			}
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		list = append(list, prefix.Masked())
+	}
+	return list, nil
+}
+
+// PortalConfig is the section `admin.portal`: the portal of an account's own people.
+type PortalConfig struct {
+	Listen    string `mapstructure:"listen"`     // host:port of a listener of its own; empty: admin.listen
+	PublicURL string `mapstructure:"public_url"` // what portal links begin with; empty: admin.public_url, else as the operator asked
+	// FrameAncestors are the origins whose pages may show the portal in a frame, as in https://app.example.com; empty: none.
+	FrameAncestors []string `mapstructure:"frame_ancestors"`
+}
+
+// Validate says all that is wrong with it, each problem with its key. Addresses are taken as they are: listening tells.
+func (c *Config) Validate() error {
+	var problems []error
+	bad := func(key, format string, args ...any) {
+		problems = append(problems, fmt.Errorf("admin."+key+": "+format, args...))
+	}
+	open := ""
+	for _, one := range []struct{ key, address string }{{"listen", c.Listen}, {"portal.listen", c.Portal.Listen}} {
+		if _, _, err := net.SplitHostPort(one.address); err != nil || Loopback(one.address) {
+			continue // what is no address is nothing that others reach
+		}
+		if c.Token == "" {
+			bad(one.key, "%q: others can reach this address, so it needs a token: set admin.token or FANOUT_ADMIN_TOKEN, or listen on 127.0.0.1", one.address)
+		}
+		open = cmp.Or(open, "admin."+one.key)
+	}
+	for _, one := range []struct{ key, address string }{{"public_url", c.PublicURL}, {"portal.public_url", c.Portal.PublicURL}} {
+		if one.address == "" {
+			continue
+		}
+		u, err := url.Parse(one.address)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+			bad(one.key, "want http:// or https:// and a host, nothing behind it, as in https://fanout.example.com")
+		}
+		open = cmp.Or(open, "admin."+one.key)
+	}
+	for i, origin := range c.Portal.FrameAncestors {
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(u.Host, ";,*' ") {
+			bad(fmt.Sprintf("portal.frame_ancestors[%d]", i), "want an origin, as in https://app.example.com")
+		}
+	}
+	if c.Token != "" && open != "" && utf8.RuneCountInString(c.Token) < MinToken {
+		bad("token", "has fewer than %d characters, and with %s others can try tokens: `fanout token` makes a long one", MinToken, open)
+	}
+	if c.Portal.Listen != "" && c.Token == "" && Loopback(c.Portal.Listen) {
+		bad("portal.listen", "there is no portal without admin.token: portal links are signed with a key that is derived from it")
+	}
+	if _, err := c.Proxies(); err != nil {
+		problems = append(problems, err)
+	}
+	if c.UserHeader != "" && len(c.TrustedProxies) == 0 {
+		bad("user_header", "nobody would be believed: set admin.trusted_proxies to the proxies that set it")
+	}
+	return errors.Join(problems...)
 }
 
 // Loopback says whether only this machine can reach the address host:port. A host name other than localhost counts

@@ -6,7 +6,10 @@ import (
 	"html/template"
 	"math"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // badge is a state in a word and a sign: its colour says nothing that they do not.
@@ -27,16 +30,21 @@ func laneBadge(state string) badge {
 	return warn("failing")
 }
 
-func outcomeBadge(outcome string) badge {
-	switch outcome {
+// outcomeBadge names the outcome, and the reason where no request was made for it.
+func outcomeBadge(a *attempt) badge {
+	text := a.Outcome
+	if a.Attempt == 0 && a.Reason != "" {
+		text += " (" + a.Reason + ")"
+	}
+	switch a.Outcome {
 	case "delivered":
-		return good(outcome)
+		return good(text)
 	case "dead":
-		return poor(outcome)
+		return poor(text)
 	case "retry":
 		return warn("failed, retry")
 	}
-	return idle(outcome)
+	return idle(text)
 }
 
 func testBadge(t *tested) badge {
@@ -65,10 +73,14 @@ func replayBadge(state string) badge {
 func functions() template.FuncMap {
 	return template.FuncMap{
 		"good": good, "poor": poor, "laneBadge": laneBadge, "testBadge": testBadge, "replayBadge": replayBadge,
-		"iso":  func(t any) string { return moment(t).UTC().Format(time.RFC3339) },
-		"date": func(t any) string { return moment(t).UTC().Format("2006-01-02 15:04 MST") },
-		"ago":  func(t any) string { return ago(time.Since(moment(t))) },
-		"num":  number,
+		"iso":     func(t any) string { return moment(t).UTC().Format(time.RFC3339) },
+		"date":    func(t any) string { return moment(t).UTC().Format("2006-01-02 15:04 MST") },
+		"clock":   func(t any) string { return clock(moment(t), time.Now()) },
+		"ago":     func(t any) string { return ago(time.Since(moment(t))) },
+		"due":     func(t any) string { return due(time.Until(moment(t))) },
+		"overdue": func(t any) string { return overdue(time.Until(moment(t))) },
+		"key":     key, "plural": plural, "sentence": sentence,
+		"num": number,
 		"ms": func(v *float64) string {
 			if v == nil {
 				return "–"
@@ -103,11 +115,11 @@ func functions() template.FuncMap {
 var (
 	anchors = map[string]string{
 		"url": "url", "events": "events", "id": "id", "headers": "headers", "maxInFlight": "maxInFlight", "maxPerSecond": "maxPerSecond",
-		"description": "description", "account": "account", "rate": "rate", "maxFailures": "max", "from": "from", "to": "to",
+		"description": "description", "account": "account", "reason": "reason", "rate": "rate", "maxFailures": "max", "from": "from", "to": "to",
 	}
 	labels = map[string]string{
 		"url": "Webhook URL", "events": "Events", "id": "Name", "account": "Account", "headers": "Request headers", "description": "Description",
-		"maxInFlight": "Attempts at once", "maxPerSecond": "Attempts a second", "rate": "Rate", "maxFailures": "Failures", "from": "From", "to": "To",
+		"maxInFlight": "Attempts at once", "maxPerSecond": "Attempts a second", "reason": "Reason", "rate": "Rate", "maxFailures": "Failures", "from": "From", "to": "To",
 	}
 )
 
@@ -123,15 +135,63 @@ func moment(t any) time.Time {
 	return time.Time{}
 }
 
-// ago is how long ago a time was, or how far ahead it lies.
+// ago says how long ago something was.
 func ago(d time.Duration) string {
-	if d < -time.Second {
-		return "in " + length(-d)
-	}
 	if d < time.Second {
 		return "now"
 	}
 	return length(d) + " ago"
+}
+
+// due says how far ahead something planned lies. Once its time has come it happens at the next opportunity: now.
+func due(d time.Duration) string {
+	if d < time.Second {
+		return "now"
+	}
+	return "in " + length(d)
+}
+
+// lateAfter is how far what Kafka was asked may lag behind: offsets are committed every half second, and what is shown
+// may be shownAsNow old.
+const lateAfter = 10 * time.Second
+
+// overdue is due for what is late when its time has passed.
+func overdue(d time.Duration) string {
+	if d < -lateAfter {
+		return "overdue by " + length(-d)
+	}
+	return due(d)
+}
+
+// clock is a time in UTC, with the date where that is not today's.
+func clock(t, now time.Time) string {
+	t, now = t.UTC(), now.UTC()
+	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateTime)
+}
+
+// plural is a number and what is counted: "1 webhook", "2 webhooks".
+func plural(n int, one string) string {
+	text := strconv.Itoa(n) + " " + one
+	if n != 1 {
+		text += "s"
+	}
+	return text
+}
+
+// sentence is an error's text as a page writes it: with a capital and a full stop.
+func sentence(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	if size == 0 {
+		return ""
+	}
+	text = string(unicode.ToUpper(first)) + text[size:]
+	if !strings.ContainsAny(text[len(text)-1:], ".?!") {
+		text += "."
+	}
+	return text
 }
 
 func length(d time.Duration) string {
@@ -155,6 +215,8 @@ func number(v float64) string {
 
 func millis(v float64) string {
 	switch {
+	case v < 0.1:
+		return "< 0.1 ms"
 	case v < 10:
 		return strconv.FormatFloat(v, 'f', 1, 64) + " ms"
 	case v < 10_000:

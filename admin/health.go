@@ -11,8 +11,8 @@ type Check struct {
 	// Ready says whether the condition holds, and a detail for people: why not, or what is degraded. It is called for
 	// each request of /readyz and must answer at once. The detail names no secret.
 	Ready func() (ok bool, detail string)
-	// Alive, where it is not nil, says why the process will not get on by itself: /healthz is then 503, and whoever
-	// watches it restarts the process. Waiting for something outside is no such reason.
+	// Alive, if not nil, says why the process cannot recover by itself: /healthz is then 503, so that the process is
+	// restarted. Waiting for Kafka, Redis or a receiver is not such a reason.
 	Alive func() error
 }
 
@@ -28,8 +28,8 @@ type checkResult struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// healthz says that the process answers and gets on; what it depends on is the business of readyz, since restarting this
-// process mends nothing of it.
+// healthz says that the process answers and makes progress. What it depends on is reported by readyz, because a restart of
+// this process would not repair that.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	for _, check := range s.checks {

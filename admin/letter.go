@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"fanout/consumer"
 	"fanout/dispatcher"
+	"fanout/topic"
 )
 
 // maxLetters bounds a list of dead letters.
@@ -44,7 +44,7 @@ type letter struct {
 // readable is text that any page can show.
 func readable(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }
 
-func newLetter(d *consumer.DeadLetter) letter {
+func newLetter(d *topic.DeadLetter) letter {
 	l := letter{
 		Position: d.Position(), DeadAt: d.DeadAt.UTC(), Reason: d.Reason, Status: d.Status, Detail: d.Detail, Account: d.Account,
 		Subscription: d.Subscription, Event: d.Event, ID: d.ID, Attempts: d.Attempts, FirstSeen: d.FirstSeen, Origin: d.Origin,
@@ -67,7 +67,7 @@ type letterList struct {
 
 func (a *api) listDeadLetters(w http.ResponseWriter, r *http.Request) error {
 	q := newQuery(r, "account", "subscription", "event", "reason", "from", "to", "limit")
-	filter := consumer.Filter{
+	filter := topic.Filter{
 		Account: q.text("account"), Subscription: q.text("subscription"), Event: q.text("event"), Since: since(q.time("from")), Until: q.time("to"),
 	}
 	if reason := q.oneOf("reason", dispatcher.DeadReasons()); reason != "" {
@@ -77,7 +77,7 @@ func (a *api) listDeadLetters(w http.ResponseWriter, r *http.Request) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	list, err := a.letters(r.Context(), &filter, limit)
+	list, err := a.letters(r.Context(), scope{}, &filter, limit)
 	if err != nil {
 		return err
 	}
@@ -105,25 +105,30 @@ func older(a, b *letter) bool {
 	return cmp.Compare(a.Position, b.Position) < 0
 }
 
-// letters reads the whole topic, a million records a second, with memory for limit of them; without a filter only the
-// end of each partition.
-func (p *panel) letters(ctx context.Context, filter *consumer.Filter, limit int) (letterList, error) {
+// letters returns the newest dead letters that match, at most limit. It reads the whole topic (about a million records a
+// second) and keeps limit of them in memory; without a filter it reads only the end of each partition.
+func (p *panel) letters(ctx context.Context, s scope, filter *topic.Filter, limit int) (letterList, error) {
 	list := letterList{DeadLetters: []letter{}}
-	topic := p.Kafka.DeadLetters()
-	ranges, err := topic.Ranges(ctx, filter)
+	release, err := p.budgets.scan(ctx, s)
+	if err != nil {
+		return list, err
+	}
+	defer release()
+	letters := p.Kafka.DeadLetters()
+	ranges, err := letters.Ranges(ctx, filter)
 	if err != nil {
 		return list, err
 	}
 	all := filter.Account == "" && filter.Subscription == "" && filter.Event == "" && len(filter.Reasons) == 0 && filter.Since.IsZero() && filter.Until.IsZero()
-	total := int(consumer.Total(ranges))
+	total := int(topic.Total(ranges))
 	if all {
 		for id, r := range ranges {
-			ranges[id] = consumer.Range{From: max(r.From, r.To-int64(limit)), To: r.To}
+			ranges[id] = topic.Range{From: max(r.From, r.To-int64(limit)), To: r.To}
 		}
 	}
 	var mu sync.Mutex // guards list and kept
 	kept := newest{}
-	err = topic.Each(ctx, filter, ranges, nil, func(d *consumer.DeadLetter) error {
+	err = letters.Each(ctx, filter, ranges, nil, func(d *topic.DeadLetter) error {
 		mu.Lock()
 		defer mu.Unlock()
 		list.Matched++
@@ -161,11 +166,11 @@ func (p *panel) letterAt(ctx context.Context, at string) (*letter, error) {
 	if err != nil || offsetErr != nil {
 		return nil, errNoLetter
 	}
-	ranges, err := p.Kafka.DeadLetters().Ranges(ctx, &consumer.Filter{})
+	ranges, err := p.Kafka.DeadLetters().Ranges(ctx, &topic.Filter{})
 	if err != nil {
 		return nil, err
 	}
-	// What lies outside would be waited for.
+	// Kafka would wait for a record outside of these offsets.
 	if r, ok := ranges[int(partition)]; !ok || int64(offset) < r.From || int64(offset) >= r.To {
 		return nil, errNoLetter
 	}
@@ -180,37 +185,37 @@ func (p *panel) letterAt(ctx context.Context, at string) (*letter, error) {
 	return &l, nil
 }
 
-// tally counts dead letters by reason, in the background and while somebody looks. It reads what is new since it read
-// last, and everything again now and then, since what is old is deleted.
+// tally counts dead letters by reason, in the background, while somebody looks. It reads only what is new since the last
+// count. Every recountEvery it reads everything, because Kafka deletes what is old.
 type tally struct {
 	mu      sync.Mutex // guards all below
 	reading bool
-	known   bool
+	counted time.Time // when reasons was counted; zero: not yet
 	next    map[int]int64
-	reasons map[string]int // not written to once it is here
+	reasons map[string]int // never changed, only replaced
 	full    time.Time
 	read    time.Time
 }
 
-// What onlookers may cause: so much reading, and no more.
+// These bound how much reading the people who look can cause.
 const (
 	tallyEvery   = time.Second
 	tallyLasts   = time.Minute
 	recountEvery = 10 * time.Minute
 )
 
-// look is the last count; known says whether there is one.
-func (t *tally) look(ctx context.Context, p *panel) (reasons map[string]int, known bool) {
+// look returns the last count and when it was made; the zero time means that there is none yet.
+func (t *tally) look(ctx context.Context, p *panel) (reasons map[string]int, counted time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.reading && time.Since(t.read) > tallyEvery {
 		t.reading = true
 		p.behind(ctx, tallyLasts, func(ctx context.Context) { t.count(ctx, p.Kafka.DeadLetters()) })
 	}
-	return t.reasons, t.known
+	return t.reasons, t.counted
 }
 
-func (t *tally) count(ctx context.Context, topic *consumer.DeadLetters) {
+func (t *tally) count(ctx context.Context, letters *topic.DeadLetters) {
 	t.mu.Lock()
 	now := time.Now()
 	recount := now.Sub(t.full) > recountEvery
@@ -221,16 +226,16 @@ func (t *tally) count(ctx context.Context, topic *consumer.DeadLetters) {
 	t.mu.Unlock()
 
 	next := make(map[int]int64)
-	ranges, err := topic.Ranges(ctx, &consumer.Filter{})
+	ranges, err := letters.Ranges(ctx, &topic.Filter{})
 	for id, r := range ranges {
 		next[id] = r.To
 		if from, known := was[id]; known && !recount {
-			ranges[id] = consumer.Range{From: max(r.From, from), To: r.To}
+			ranges[id] = topic.Range{From: max(r.From, from), To: r.To}
 		}
 	}
 	var mu sync.Mutex // guards reasons
 	if err == nil {
-		err = topic.Each(ctx, &consumer.Filter{}, ranges, nil, func(d *consumer.DeadLetter) error {
+		err = letters.Each(ctx, &topic.Filter{}, ranges, nil, func(d *topic.DeadLetter) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if _, ok := dispatcher.ParseReason(d.Reason); ok { // anybody may write to the topic
@@ -248,5 +253,5 @@ func (t *tally) count(ctx context.Context, topic *consumer.DeadLetters) {
 	if recount {
 		t.full = now
 	}
-	t.next, t.reasons, t.known = next, reasons, true
+	t.next, t.reasons, t.counted = next, reasons, now
 }

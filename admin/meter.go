@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"fanout/dispatcher"
 )
 
 // The meter keeps five minutes, a reading a second; what is shown as "now" is the mean of the last five seconds.
@@ -22,16 +24,16 @@ type sample struct {
 	Time               time.Time `json:"time"`
 	EventsPerSecond    float64   `json:"eventsPerSecond"`
 	DeliveredPerSecond float64   `json:"deliveredPerSecond"`
-	FailedPerSecond    float64   `json:"failedPerSecond"`       // attempts that are retried, and what is dead
-	SuccessRate        *float64  `json:"successRate,omitempty"` // 0 to 1; absent while nothing is attempted
-	AttemptP50Ms       *float64  `json:"attemptP50Ms,omitempty"`
+	FailedPerSecond    float64   `json:"failedPerSecond"`        // attempts without a 2xx
+	SuccessRate        *float64  `json:"successRate,omitempty"`  // of the attempts, 0 to 1; absent while there are none, like the two below
+	AttemptP50Ms       *float64  `json:"attemptP50Ms,omitempty"` // never above the deadline of an attempt
 	AttemptP99Ms       *float64  `json:"attemptP99Ms,omitempty"`
 	InFlight           int       `json:"inFlight"`
-	LagRecords         int       `json:"lagRecords"` // source topics
+	LagRecords         int       `json:"lagRecords"` // of all topics; of a retry topic, those that are due
 	LagSeconds         float64   `json:"lagSeconds"`
 }
 
-// topicLag is how far one topic is behind; of a retry topic what is due counts.
+// topicLag is how far one topic is behind; of a retry topic, only records that are due count.
 type topicLag struct {
 	Topic   string  `json:"topic"`
 	Records int     `json:"records"`
@@ -43,13 +45,11 @@ type reading struct {
 	time                      time.Time
 	events, delivered, failed float64
 	inFlight                  int
-	buckets                   []bucket // of attempts, cumulative
+	attempts                  histogram // by duration, in seconds
 	lanes                     map[string]int
 	lag                       []topicLag
 	sample                    sample // over the last seconds
 }
-
-type bucket struct{ bound, count float64 }
 
 // meter reads the registry once a second, as a scrape of /metrics would, so that the dashboard shows what is there.
 type meter struct {
@@ -97,10 +97,10 @@ func (m *meter) read(now time.Time) {
 					r.events += metric.GetCounter().GetValue()
 				}
 			case "fanout_outcomes_total":
-				switch label["outcome"] {
-				case "delivered":
+				switch {
+				case label["outcome"] == "delivered":
 					r.delivered += metric.GetCounter().GetValue()
-				case "retry", "dead":
+				case failedAttempt(label["outcome"], label["reason"]):
 					r.failed += metric.GetCounter().GetValue()
 				}
 			case "fanout_in_flight":
@@ -112,8 +112,9 @@ func (m *meter) read(now time.Time) {
 			case "fanout_lag_seconds":
 				of(label["topic"]).Seconds = metric.GetGauge().GetValue()
 			case "fanout_attempt_seconds":
+				r.attempts.count = float64(metric.GetHistogram().GetSampleCount())
 				for _, b := range metric.GetHistogram().GetBucket() {
-					r.buckets = append(r.buckets, bucket{b.GetUpperBound(), float64(b.GetCumulativeCount())})
+					r.attempts.buckets = append(r.attempts.buckets, bucket{b.GetUpperBound(), float64(b.GetCumulativeCount())})
 				}
 			}
 		}
@@ -138,7 +139,7 @@ func (m *meter) add(r reading) {
 	}
 }
 
-// since is the flow between two readings.
+// since returns the flow between an earlier reading and r.
 func (r *reading) since(was *reading) sample {
 	s := sample{Time: r.time.UTC(), InFlight: r.inFlight}
 	for _, l := range r.lag {
@@ -155,32 +156,17 @@ func (r *reading) since(was *reading) sample {
 	if delivered+failed > 0 {
 		s.SuccessRate = new(delivered / (delivered + failed))
 	}
-	s.AttemptP50Ms, s.AttemptP99Ms = quantile(was.buckets, r.buckets, 0.5), quantile(was.buckets, r.buckets, 0.99)
+	if attempts := r.attempts.since(was.attempts); attempts.count > 0 {
+		s.AttemptP50Ms, s.AttemptP99Ms = new(attempts.quantile(0.5)*1000), new(attempts.quantile(0.99)*1000)
+	}
 	return s
 }
 
-// quantile is that of what was observed between two readings of a histogram, in milliseconds, as Prometheus computes
-// it: linear within a bucket.
-func quantile(was, now []bucket, q float64) *float64 {
-	if len(was) != len(now) || len(now) == 0 {
-		return nil
-	}
-	total := now[len(now)-1].count - was[len(was)-1].count
-	if total <= 0 {
-		return nil
-	}
-	lower, below := 0.0, 0.0
-	for i := range now {
-		count := now[i].count - was[i].count
-		if count >= q*total {
-			if count > below {
-				lower += (now[i].bound - lower) * (q*total - below) / (count - below)
-			}
-			return new(lower * 1000)
-		}
-		lower, below = now[i].bound, count
-	}
-	return new(lower * 1000)
+// failedAttempt says whether an outcome that is not "delivered" is that of an attempt. A delivery can also be dead
+// without one: it expired, or its receiver had answered an earlier one with 410.
+func failedAttempt(outcome, reason string) bool {
+	return outcome == dispatcher.Retry.String() ||
+		outcome == dispatcher.Dead.String() && (reason == dispatcher.AttemptsExhausted.String() || reason == dispatcher.PermanentStatus.String())
 }
 
 func (m *meter) latest() (reading, bool) {
@@ -192,13 +178,15 @@ func (m *meter) latest() (reading, bool) {
 	return m.readings[len(m.readings)-1], true
 }
 
-// history is the flow second by second, oldest first.
-func (m *meter) history() []sample {
+// after returns the flow second by second, oldest first, of everything later than t.
+func (m *meter) after(t time.Time) []sample {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list := make([]sample, len(m.readings))
+	list := []sample{}
 	for i := range m.readings {
-		list[i] = m.readings[i].sample
+		if m.readings[i].time.After(t) {
+			list = append(list, m.readings[i].sample)
+		}
 	}
 	return list
 }

@@ -4,30 +4,29 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"iter"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"fanout/dispatcher"
 	"fanout/event"
 	"fanout/subscriptions"
 )
 
-// maxRows bounds a list of endpoints; a filter finds the others.
+// maxRows bounds the list of webhooks; a filter finds the others.
 const maxRows = 100
 
 type endpointsBody struct {
 	Query, State, Shown string
+	Filtered            bool
 	States              []string
 	Rows                []row
 }
 
-// row is an endpoint and its health.
+// row is a webhook and its health.
 type row struct {
-	Base             string
-	Portal           bool
 	Account, ID, URL string
 	Key              string // unique on the page, for any account
 	Badge            badge
@@ -53,8 +52,8 @@ func healths() []string {
 	return []string{healthInvalid, healthParked, healthFailing, healthLimited, healthPaused, healthOpen, healthOff, healthIdle}
 }
 
-func newRow(s scope, sub *subscriptions.Subscription, l *dispatcher.LaneStatus) row {
-	r := row{Base: s.Base, Portal: s.Portal, Account: sub.Account(), ID: sub.ID(), URL: sub.URL()}
+func newRow(sub *subscriptions.Subscription, l *dispatcher.LaneStatus) row {
+	r := row{Account: sub.Account(), ID: sub.ID(), URL: sub.URL()}
 	health := healthIdle
 	if l != nil {
 		r.InFlight, r.Queued, r.Pace, r.Why = l.InFlight, l.Queued, l.Pace, l.Why
@@ -91,6 +90,7 @@ func newRow(s scope, sub *subscriptions.Subscription, l *dispatcher.LaneStatus) 
 	return r
 }
 
+// key is an id for HTML, whatever characters the parts have.
 func key(parts ...string) string {
 	h := fnv.New64a()
 	for _, part := range parts {
@@ -99,52 +99,81 @@ func key(parts ...string) string {
 	return strconv.FormatUint(h.Sum64(), 16)
 }
 
+// worstRows keeps the maxRows webhooks that are worst off.
+type worstRows struct {
+	list    []row
+	matched int // how many were offered
+	best    int // the highest rank in the list
+}
+
+func (w *worstRows) add(one row) {
+	if w.matched++; len(w.list) < maxRows {
+		w.list = append(w.list, one)
+		w.best = max(w.best, one.rank)
+		return
+	}
+	if one.rank >= w.best {
+		return
+	}
+	i := slices.IndexFunc(w.list, func(other row) bool { return other.rank == w.best })
+	w.list[i] = one
+	w.best = slices.MaxFunc(w.list, func(a, b row) int { return cmp.Compare(a.rank, b.rank) }).rank
+}
+
+// sorted is the list, the worst first.
+func (w *worstRows) sorted() []row {
+	slices.SortFunc(w.list, func(a, b row) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.Account, b.Account), cmp.Compare(a.ID, b.ID))
+	})
+	return w.list
+}
+
+// shown says how much of what was found is in the list.
+func (w *worstRows) shown() string {
+	if w.matched > len(w.list) {
+		return fmt.Sprintf("%d of %s, those in trouble first. Filter to find others.", len(w.list), plural(w.matched, "webhook"))
+	}
+	return plural(w.matched, "webhook")
+}
+
 func (p *pages) endpoints(r *http.Request, s scope) (view, error) {
-	body := endpointsBody{Query: r.Form.Get("q"), State: r.Form.Get("state"), States: healths()}
+	body := endpointsBody{Query: strings.TrimSpace(r.Form.Get("q")), State: r.Form.Get("state"), States: healths()}
+	body.Filtered = body.Query != "" || body.State != ""
 	lanes := map[[2]string]*dispatcher.LaneStatus{}
 	for _, l := range p.Dispatcher.Lanes(func(l *dispatcher.LaneStatus) bool { return !s.Portal || l.Account == s.Account }) {
 		lanes[[2]string{l.Account, l.Subscription}] = new(l)
 	}
-	matched, best := 0, 0 // best is the highest rank shown
-	add := func(sub *subscriptions.Subscription) {
-		one := newRow(s, sub, lanes[[2]string{sub.Account(), sub.ID()}])
-		if body.State != "" && one.Badge.Text != body.State {
-			return
+	var rows worstRows
+	for sub := range p.seen(s) {
+		if !contains(sub.ID(), body.Query) && (s.Portal || !contains(sub.Account(), body.Query)) {
+			continue
 		}
-		if matched++; len(body.Rows) < maxRows {
-			body.Rows = append(body.Rows, one)
-			best = max(best, one.rank)
-			return
+		one := newRow(sub, lanes[[2]string{sub.Account(), sub.ID()}])
+		if s.Portal {
+			one.forCustomer()
 		}
-		// The worst are shown: one that is better off makes room.
-		if one.rank < best {
-			i := slices.IndexFunc(body.Rows, func(other row) bool { return other.rank == best })
-			body.Rows[i] = one
-			best = slices.MaxFunc(body.Rows, func(a, b row) int { return cmp.Compare(a.rank, b.rank) }).rank
+		if body.State == "" || one.Badge.Text == body.State {
+			rows.add(one)
 		}
 	}
-	if s.Portal {
-		for _, sub := range p.Directory.Account(s.Account) {
-			add(sub)
-		}
-	} else {
-		for sub := range p.Directory.All() {
-			if body.Query == "" || strings.Contains(sub.Account(), body.Query) || strings.Contains(sub.ID(), body.Query) {
-				add(sub)
-			}
-		}
-	}
-	slices.SortFunc(body.Rows, func(a, b row) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.Account, b.Account), cmp.Compare(a.ID, b.ID))
-	})
+	body.Rows, body.Shown = rows.sorted(), rows.shown()
 	for i := range body.Rows {
 		body.Rows[i].Key = key(body.Rows[i].Account, body.Rows[i].ID)
 	}
-	body.Shown = fmt.Sprintf("%d webhooks", matched)
-	if matched > len(body.Rows) {
-		body.Shown = fmt.Sprintf("%d of %d webhooks, those in trouble first. Filter to find others.", len(body.Rows), matched)
-	}
 	return view{Title: "Endpoints", Nav: "endpoints", Body: body}, nil
+}
+
+// seen are the subscriptions that somebody may see: all, or those of the portal's account.
+func (p *pages) seen(s scope) iter.Seq[*subscriptions.Subscription] {
+	if s.Portal {
+		return slices.Values(p.Directory.Account(s.Account))
+	}
+	return p.Directory.All()
+}
+
+// contains says whether text has part in it, whatever their case. The empty part is in every text.
+func contains(text, part string) bool {
+	return strings.Contains(strings.ToLower(text), strings.ToLower(part))
 }
 
 type endpointBody struct {
@@ -155,34 +184,65 @@ type endpointBody struct {
 	Attempts    []shownAttempt
 }
 
+// shownAttempt is an outcome for people.
 type shownAttempt struct {
 	attempt
-	Badge badge
-	Key   string
-	Sent  string // the request as it was sent, if the configuration has not changed since
+	Badge  badge
+	Answer string // what came back, in a few words
+	Key    string
+	Sent   string // the request as it was sent, if the configuration has not changed since
+}
+
+func (p *pages) newShownAttempt(s scope, sub *subscriptions.Subscription, one *dispatcher.Attempt) shownAttempt {
+	a := shownAttempt{attempt: newAttempt(one), Key: key(one.ID, one.Time.String())}
+	if s.Portal {
+		a.forCustomer()
+	}
+	a.Badge, a.Answer, a.Sent = outcomeBadge(&a.attempt), answer(&a.attempt), a.Request
+	if a.Attempt == 0 {
+		return a
+	}
+	if a.BatchSize > 1 { // of the request, this one's part is kept
+		a.Answer += fmt.Sprintf(", one of %d in %s", a.BatchSize, a.Batch)
+		return a
+	}
+	del := dispatcher.Delivery{ID: one.ID, Account: one.Account, Subscription: one.Subscription, Event: one.Event, Body: one.Body, FirstSeen: one.Time}
+	if text, blocked := p.Dispatcher.Renderer().Request(sub, &del, one.Time.Add(-one.Took)); blocked == "" {
+		a.Sent = strings.ReplaceAll(text, "\r\n", "\n")
+	}
+	return a
+}
+
+// answer is what an attempt brought. Where none was made, the status is that of an earlier attempt.
+func answer(a *attempt) string {
+	switch {
+	case a.Attempt == 0 && a.Status != 0:
+		return "last answer: " + strconv.Itoa(a.Status)
+	case a.Attempt == 0:
+		return "no request was made"
+	case a.Status != 0:
+		return "HTTP " + strconv.Itoa(a.Status)
+	}
+	return a.Reason
 }
 
 func (p *pages) endpoint(r *http.Request, s scope) (view, error) {
-	account := own(s, r)
-	id := r.Form.Get("id")
+	account, id := own(s, r), r.Form.Get("id")
 	sub := p.Directory.Lookup(account, id)
 	if sub == nil {
-		return view{}, errNoSubscription
+		return view{}, errNoWebhook
 	}
 	status, ok := p.Dispatcher.Lane(account, id)
 	var l *dispatcher.LaneStatus
 	if ok {
 		l = &status
 	}
-	body := endpointBody{Account: account, ID: id, Row: newRow(s, sub, l), Events: sub.Events().Names(), Lane: newLane(&status)}
+	body := endpointBody{Account: account, ID: id, Row: newRow(sub, l), Events: sub.Events().Names(p.catalogue()), Lane: newLane(&status)}
+	if s.Portal {
+		body.Row.forCustomer()
+	}
 	for _, one := range p.Dispatcher.Recent(account, id) {
-		a := shownAttempt{attempt: newAttempt(&one), Key: key(one.ID, one.Time.String())}
-		a.Badge, a.Sent = outcomeBadge(a.Outcome), a.Request
-		del := dispatcher.Delivery{ID: one.ID, Account: account, Subscription: id, Event: one.Event, Body: one.Body, FirstSeen: one.Time}
-		if text, blocked := p.Dispatcher.Request(sub, &del, one.Time.Add(-one.Took)); blocked == "" && a.Attempt > 0 {
-			a.Sent = strings.ReplaceAll(text, "\r\n", "\n")
-		}
-		body.Attempts = append(body.Attempts, a)
+		body.Attempts = append(body.Attempts, p.newShownAttempt(s, sub, &one))
 	}
 	return view{Title: id, Nav: "endpoints", Body: body}, nil
 }
@@ -193,18 +253,4 @@ func own(s scope, r *http.Request) string {
 		return s.Account
 	}
 	return r.Form.Get("account")
-}
-
-// formTime is how a datetime-local field writes a time, in UTC.
-const formTime = "2006-01-02T15:04:05"
-
-func parseFormTime(text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	t, err := time.Parse(formTime, text)
-	if err != nil {
-		t, err = time.Parse("2006-01-02T15:04", text)
-	}
-	return t, err
 }

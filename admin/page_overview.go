@@ -3,10 +3,9 @@ package admin
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"html/template"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -14,16 +13,18 @@ import (
 	"fanout/dispatcher"
 )
 
-// maxTrouble is how many endpoints in trouble are shown at once.
+// maxTrouble is how many webhooks in trouble are shown at once.
 const maxTrouble = 20
 
 type overviewBody struct {
 	Status    status
-	History   template.JS
+	Seen      bool     // there has been an event since the start
+	Samples   []sample // for the charts: all that are kept, or only those that the browser does not have yet
 	SourceLag int
 	Trouble   []lane
 	Dead      []deadCount
-	Counting  bool // dead letters have not been counted yet
+	Counting  bool      // dead letters have not been counted yet
+	Counted   time.Time // when they were, if that is a while ago
 	Tiers     []tier
 }
 
@@ -34,6 +35,9 @@ type deadCount struct {
 
 func (p *pages) overview(r *http.Request, _ scope) (view, error) {
 	body := overviewBody{Status: p.status()}
+	if now, ok := p.meter.latest(); ok {
+		body.Seen = now.events > 0
+	}
 	for _, l := range body.Status.Lag {
 		if !strings.Contains(l.Topic, ".retry.") && !strings.HasSuffix(l.Topic, ".replay") {
 			body.SourceLag += l.Records
@@ -44,8 +48,11 @@ func (p *pages) overview(r *http.Request, _ scope) (view, error) {
 	for _, l := range lanes[:min(len(lanes), maxTrouble)] {
 		body.Trouble = append(body.Trouble, newLane(&l))
 	}
-	reasons, known := p.tally.look(r.Context(), p.panel)
-	body.Counting = !known
+	reasons, counted := p.tally.look(r.Context(), p.panel)
+	body.Counting = counted.IsZero()
+	if time.Since(counted) > shownAsNow {
+		body.Counted = counted
+	}
 	for reason, n := range reasons {
 		body.Dead = append(body.Dead, deadCount{reason, n})
 	}
@@ -53,19 +60,24 @@ func (p *pages) overview(r *http.Request, _ scope) (view, error) {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason))
 	})
 	body.Tiers = p.tiers.look(r.Context(), p.panel, body.Status.Lag)
-	if !r.Form.Has("live") {
-		history, err := json.Marshal(p.meter.history())
-		if err != nil {
-			return view{}, err
-		}
-		body.History = template.JS(history) //nolint:gosec // json.Marshal escapes <, > and &; a data block runs nothing
+	since, err := time.Parse(time.RFC3339Nano, r.Form.Get("since"))
+	if err != nil {
+		since = time.Time{} // it has none
 	}
+	body.Samples = p.meter.after(since)
 	return view{Title: "Overview", Nav: "overview", Body: body}, nil
 }
 
 func severity(state string) int { return slices.Index([]string{"parked", "limited", "open"}, state) }
 
 func (p *pages) accept(r *http.Request, _ scope) (view, error) {
+	shrink := p.Directory.Status().Shrink
+	if shrink == nil {
+		return view{}, moved("/") // somebody has accepted it, or Redis holds all again
+	}
+	if lost := shrink.Known - shrink.Found; strings.TrimSpace(r.PostForm.Get("lost")) != strconv.Itoa(lost) {
+		return view{}, problemf(http.StatusUnprocessableEntity, "nothing was accepted: to accept that %s would be gone, type that number", plural(lost, "webhook"))
+	}
 	if err := p.Store.AcceptShrink(r.Context()); err != nil {
 		return view{}, err
 	}
@@ -79,13 +91,13 @@ type tier struct {
 	Held  int64 // records not settled, due or not
 	Due   int
 	Next  time.Time // when the first of them is due
-	Known bool      // Held and Next
+	Known bool      // whether Held and Next are known
 
 	topic string
 	wait  time.Duration
 }
 
-// tiers asks Kafka, in the background and while somebody looks, what the retry topics hold.
+// tiers asks Kafka in the background what the retry topics hold, while somebody looks.
 type tiers struct {
 	mu     sync.Mutex // guards all below
 	asked  time.Time
@@ -98,7 +110,11 @@ const (
 	tiersLast  = 5 * time.Second
 )
 
-// look is what is known; what is due is of this instance and of now.
+// shownAsNow is how old an answer of Kafka may be before the page says so. Kafka is asked only while somebody looks.
+const shownAsNow = 5 * time.Second
+
+// look returns the retry tiers among lag. What they hold is left out unless it was asked recently. What is due is known
+// for the partitions of this instance only.
 func (t *tiers) look(ctx context.Context, p *panel, lag []topicLag) []tier {
 	var list []tier
 	for _, l := range lag {
@@ -112,8 +128,9 @@ func (t *tiers) look(ctx context.Context, p *panel, lag []topicLag) []tier {
 	slices.SortFunc(list, func(a, b tier) int { return cmp.Compare(a.wait, b.wait) })
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	fresh := time.Since(t.asked) < shownAsNow
 	for i := range list {
-		if known, ok := t.by[list[i].topic]; ok {
+		if known, ok := t.by[list[i].topic]; ok && fresh {
 			list[i].Held, list[i].Next, list[i].Known = known.Held, known.Next, true
 		}
 	}
@@ -140,7 +157,7 @@ func (t *tiers) ask(ctx context.Context, p *panel, list []tier) {
 	t.by, t.asked, t.asking = by, time.Now(), false
 }
 
-// held is how many records of a tier are not settled, and when the first of them is due.
+// held returns how many records of a tier are not settled, and when the first of them is due.
 func (p *panel) held(ctx context.Context, one tier) (n int64, next time.Time, err error) {
 	ranges, err := p.Kafka.Ranges(ctx, one.topic, time.Time{})
 	if err != nil {
@@ -150,7 +167,7 @@ func (p *panel) held(ctx context.Context, one tier) (n int64, next time.Time, er
 	for id := range ranges {
 		ids = append(ids, id)
 	}
-	done, err := p.Kafka.Committed(ctx, p.Group+".retry."+one.Delay, one.topic, ids)
+	done, err := p.Kafka.Progress(ctx, p.Kafka.Config().RetryGroup(), one.topic, ids)
 	if err != nil {
 		return 0, next, err
 	}

@@ -3,9 +3,18 @@ package admin
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
+
+	"fanout/event"
+	"fanout/subscriptions"
 )
 
 // panel is what the API and the pages share.
@@ -13,40 +22,65 @@ type panel struct {
 	Parts
 	readiness  func() readiness
 	sessions   *sessions
-	portalKey  []byte // nil without a token
+	cfg        *Config
+	portalAddr net.Addr // of the portal's own listener, nil where it has none
+	portalKey  []byte   // of portal links, nil without a token
+	cookieKey  []byte   // of the portal's cookies, nil without a token
 	started    time.Time
 	meter      *meter
 	replays    replays
+	backfills  backfills
 	tally      tally
 	tiers      tiers
 	undos      undos
-	background sync.WaitGroup // what looks at Kafka for the pages
-	closing    chan struct{}  // closed when the server stops: streams end
-
-	writing sync.Mutex // held from reading a subscription to writing it
+	streams    atomic.Int32 // that are open
+	budgets    *budgets
+	background sync.WaitGroup // goroutines that ask Kafka for the pages
+	log        *zap.Logger
+	trusted    []netip.Prefix // proxies that say who asks
+	userHeader string
+	closing    chan struct{} // closed when the server stops: streams of the API end
 }
 
 // Attach adds the API, the dashboard and the portal. It must be called before Run, once.
 func (s *Server) Attach(parts Parts) error {
-	p := &panel{Parts: parts, readiness: s.readiness, sessions: s.sessions, started: time.Now(), meter: &meter{metrics: s.metrics}, closing: make(chan struct{})}
-	if s.cfg.Token != "" {
-		p.portalKey = derive(s.cfg.Token, "portal")
+	p := &panel{
+		Parts: parts, log: s.log, userHeader: s.cfg.UserHeader, readiness: s.readiness, sessions: s.sessions, portalKey: s.keys.For(forPortal),
+		cfg: &s.cfg, budgets: newBudgets(), cookieKey: s.keys.For(forCookie),
+		started: time.Now(), meter: &meter{metrics: s.metrics}, closing: make(chan struct{}),
+	}
+	var err error
+	if p.trusted, err = s.cfg.Proxies(); err != nil {
+		return err
 	}
 	a := &api{p}
 	for _, r := range a.routes() {
 		s.Handle(r.method+" "+r.path, r)
 	}
-	s.Handle("/api/", a.unrouted(s.mux))
-	pages, err := newPages(p)
+	s.Handle("/api/", a.unrouted(s.operators.mux))
+	pages, err := newPages(p, s.pages, s.keys)
 	if err != nil {
 		return fmt.Errorf("dashboard: %w", err)
 	}
-	pages.register(s.mux)
+	pages.registerAssets(s.operators)
+	pages.registerOperators(s.operators)
+	pages.registerPortal(s.portal)
+	if s.portal != s.operators {
+		p.portalAddr = s.PortalAddr()
+		pages.registerAssets(s.portal)
+		s.portal.handle("/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { pages.fail(w, scope{Portal: true}, errNoPortal) }))
+	}
 	s.panel = p
 	return nil
 }
 
-// behind runs f in the background, for so long at most and until the server stops.
+// reader reads subscriptions with the catalogue of this configuration.
+func (p *panel) reader() subscriptions.Reader { return p.Store.Reader() }
+
+// catalogue holds the event names of this configuration.
+func (p *panel) catalogue() *event.Catalogue { return p.reader().Catalogue }
+
+// behind runs f in the background, at most for lasts and until the server stops.
 func (p *panel) behind(ctx context.Context, lasts time.Duration, f func(context.Context)) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lasts)
 	p.background.Go(func() {
@@ -62,15 +96,22 @@ func (p *panel) behind(ctx context.Context, lasts time.Duration, f func(context.
 	}()
 }
 
-// hardened are the headers of every answer: nothing is cached, framed, sniffed, or loaded from elsewhere, and no script
-// runs but our own files.
-func hardened(next http.Handler) http.Handler {
+// hardened sets the headers of every answer: nothing is cached, framed, sniffed or loaded from another host, and only our
+// own script files run.
+//
+// Pages of the configuration's frame ancestors may frame the portal.
+func hardened(ancestors []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
+		framed := "'none'"
+		if len(ancestors) > 0 && strings.HasPrefix(r.URL.Path, "/portal/") {
+			framed = strings.Join(ancestors, " ")
+		} else {
+			h.Set("X-Frame-Options", "DENY")
+		}
 		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "+
-			"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+			"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors "+framed)
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
@@ -78,13 +119,4 @@ func hardened(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		next.ServeHTTP(w, r)
 	})
-}
-
-// sameOrigin refuses requests that change something and come from another origin.
-func sameOrigin(next http.Handler) http.Handler {
-	protection := http.NewCrossOriginProtection()
-	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		problemf(http.StatusForbidden, "requests that change something must come from this origin").write(w)
-	}))
-	return protection.Handler(next)
 }

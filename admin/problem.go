@@ -47,23 +47,30 @@ func invalid(fields ...badField) *problem {
 	return p
 }
 
-// asProblem says what an error means to whoever sent the request. What is no problem of theirs is Redis or Kafka that
-// does not answer: their errors name no address and no credential.
+// asProblem translates an error for whoever sent the request. Every other error means that Redis or Kafka does not answer;
+// such errors name no address and no credential.
 func asProblem(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
 	if bad, ok := errors.AsType[*subscriptions.ValidationError](err); ok {
-		var fields []badField
-		for _, f := range bad.Problems {
-			fields = append(fields, badField{f.Field, f.Problem})
-		}
-		return invalid(fields...)
+		return invalid(badFields(bad.Problems)...)
+	}
+	if conflict, ok := errors.AsType[*subscriptions.ConflictError](err); ok {
+		return problemf(http.StatusConflict, "%s", conflict.Text)
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return problemf(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", maxBody)
 	}
 	return problemf(http.StatusServiceUnavailable, "%v", err)
+}
+
+func badFields(list []subscriptions.FieldProblem) []badField {
+	fields := make([]badField, len(list))
+	for i, f := range list {
+		fields[i] = badField{f.Field, f.Problem}
+	}
+	return fields
 }
 
 func (p *problem) write(w http.ResponseWriter) {
@@ -72,7 +79,7 @@ func (p *problem) write(w http.ResponseWriter) {
 
 func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	body, err := json.Marshal(v)
-	if err != nil { // what is answered is plain data
+	if err != nil { // answers are plain data, which can be encoded
 		status, body = http.StatusInternalServerError, []byte(`{"type":"about:blank","title":"Internal Server Error","status":500}`)
 		contentType = "application/problem+json"
 	}

@@ -11,12 +11,13 @@ import (
 	"sync"
 	"time"
 
-	"fanout/consumer"
 	"fanout/dispatcher"
 	"fanout/event"
+	"fanout/operate"
+	"fanout/topic"
 )
 
-// replayAsk is what a replay is asked for. Nothing chosen chooses every dead letter.
+// replayAsk selects what a replay sends. Without any selection that is every dead letter.
 type replayAsk struct {
 	Name         string    `json:"name"`
 	Account      string    `json:"account"`
@@ -31,9 +32,11 @@ type replayAsk struct {
 	Rate         *float64  `json:"rate"`
 	MaxFailures  *whole    `json:"maxFailures"`
 	DryRun       bool      `json:"dryRun"`
+
+	by scope // whoever asks
 }
 
-// Bounds and defaults of a replay, as those of the command.
+// Bounds and defaults of a replay, the same as those of the command.
 const (
 	maxReplayName      = 200
 	maxReplayIDs       = 1000
@@ -41,29 +44,29 @@ const (
 	defaultMaxFailures = 100
 )
 
-func (ask *replayAsk) config(now time.Time) (consumer.ReplayConfig, error) {
+func (ask *replayAsk) config(c *event.Catalogue, now time.Time) (operate.ReplayConfig, error) {
 	var bad []badField
 	fail := func(field, detail string) { bad = append(bad, badField{field, detail}) }
 	if ask.Name == "" {
 		ask.Name = "replay-" + now.UTC().Format("20060102-150405.000")
 	}
 	if len(ask.Name) > maxReplayName || strings.ContainsFunc(ask.Name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' }) {
-		fail("name", fmt.Sprintf("want at most %d characters of ASCII without spaces and slashes", maxReplayName))
+		fail("name", fmt.Sprintf("must be at most %d ASCII characters, without spaces and slashes", maxReplayName))
 	}
-	if _, ok := event.ParseName(ask.Event); ask.Event != "" && !ok {
-		fail("event", "is no event name")
+	if _, ok := c.ParseAny(ask.Event); ask.Event != "" && !ok {
+		fail("event", "is not an event name")
 	}
 	for _, reason := range ask.Reasons {
 		if !slices.Contains(dispatcher.DeadReasons(), reason) {
-			fail("reasons", "want some of "+strings.Join(dispatcher.DeadReasons(), ", "))
+			fail("reasons", "must be some of "+strings.Join(dispatcher.DeadReasons(), ", "))
 			break
 		}
 	}
 	if slices.ContainsFunc(ask.Statuses, func(n whole) bool { return n < 100 || n > 999 }) {
-		fail("statuses", "want HTTP statuses")
+		fail("statuses", "must be HTTP statuses, from 100 to 999")
 	}
 	if len(ask.IDs) > maxReplayIDs || slices.Contains(ask.IDs, "") {
-		fail("ids", fmt.Sprintf("want at most %d, none of them empty", maxReplayIDs))
+		fail("ids", fmt.Sprintf("must be at most %d, none of them empty", maxReplayIDs))
 	}
 	rate, most := float64(defaultReplayRate), whole(defaultMaxFailures)
 	if ask.Rate != nil {
@@ -73,25 +76,42 @@ func (ask *replayAsk) config(now time.Time) (consumer.ReplayConfig, error) {
 		most = *ask.MaxFailures
 	}
 	if rate < 0 || rate > 1e6 {
-		fail("rate", "want 0 (no bound) to 1000000 a second")
+		fail("rate", "must be from 0 (no limit) to 1000000 a second")
 	}
 	if most < 0 || most > math.MaxInt32 {
-		fail("maxFailures", "want 0 (no bound) or more")
+		fail("maxFailures", "must be 0 (no limit) or more")
+	}
+	if ask.by.Portal {
+		bad = append(bad, ask.forCustomer(rate, most)...)
 	}
 	if len(bad) > 0 {
-		return consumer.ReplayConfig{}, invalid(bad...)
+		return operate.ReplayConfig{}, invalid(bad...)
 	}
 	var statuses []int
 	for _, n := range ask.Statuses {
 		statuses = append(statuses, int(n))
 	}
-	return consumer.ReplayConfig{
+	return operate.ReplayConfig{
 		Name: ask.Name, Again: ask.Again, Rate: rate, MaxFailures: int(most),
-		Filter: consumer.Filter{
+		Filter: topic.Filter{
 			Account: ask.Account, Subscription: ask.Subscription, Event: ask.Event, Reasons: ask.Reasons, Statuses: statuses,
 			Since: since(ask.From), Until: ask.To, IDs: ask.IDs,
 		},
 	}, nil
+}
+
+// forCustomer says what is wrong with it where it is asked for in the portal.
+func (ask *replayAsk) forCustomer(rate float64, most whole) (bad []badField) {
+	if ask.Again {
+		bad = append(bad, badField{"again", "what was sent before is not sent again from here"})
+	}
+	if rate <= 0 || rate > portalReplayRate {
+		bad = append(bad, badField{"rate", fmt.Sprintf("must be from 1 to %d a second", portalReplayRate)})
+	}
+	if most < 1 || most > defaultMaxFailures {
+		bad = append(bad, badField{"maxFailures", fmt.Sprintf("must be from 1 to %d", defaultMaxFailures)})
+	}
+	return bad
 }
 
 // States of a replay.
@@ -104,18 +124,19 @@ const (
 
 // replayStatus is a replay as the API and the pages show it.
 type replayStatus struct {
-	Name     string               `json:"name"`
-	State    string               `json:"state"`
-	Account  string               `json:"account,omitempty"` // the one it was asked for
-	Sent     int64                `json:"sent"`
-	Failures int64                `json:"failures"` // first attempts that are known to have failed
-	Plan     *consumer.ReplayPlan `json:"plan"`
-	Started  time.Time            `json:"started"`
-	Ended    *time.Time           `json:"ended,omitempty"`
-	Error    string               `json:"error,omitempty"`
+	Name     string              `json:"name"`
+	State    string              `json:"state"`
+	Account  string              `json:"account,omitempty"` // the one it was asked for
+	Sent     int64               `json:"sent"`
+	Failures int64               `json:"failures"` // first attempts that are known to have failed
+	Plan     *operate.ReplayPlan `json:"plan"`
+	Started  time.Time           `json:"started"`
+	Ended    *time.Time          `json:"ended,omitempty"`
+	Error    string              `json:"error,omitempty"`
 }
 
-// replays are those of this instance; the replay topic knows what each has sent, so that any instance goes on.
+// replays are those that this instance runs or ran. The replay topic records what each has sent, so any instance can
+// continue one.
 type replays struct {
 	mu   sync.Mutex // guards all below
 	list map[string]*runningReplay
@@ -123,41 +144,48 @@ type replays struct {
 }
 
 type runningReplay struct {
-	replay *consumer.Replay
+	portal bool // a customer asked for it
+	replay *operate.Replay
 	cancel context.CancelFunc
 	status replayStatus
 }
 
-// Bounds of replays on one instance: more at once gains nothing, and what has ended is remembered for a while only.
+// Bounds of replays on one instance: more at once are not faster, and only the last ones that ended are remembered.
 const (
 	maxRunning = 4
+	maxPortals = 2 // of them asked for in portals, one for each account: the others are the operators'
 	maxEnded   = 100
 )
 
-// plan finds out what a replay would send.
-func (p *panel) plan(ctx context.Context, ask *replayAsk) (*consumer.Replay, *consumer.ReplayPlan, error) {
-	cfg, err := ask.config(time.Now())
+// plan returns what a replay would send, and the replay itself.
+func (p *panel) plan(ctx context.Context, ask *replayAsk) (*operate.Replay, *operate.ReplayPlan, error) {
+	cfg, err := ask.config(p.catalogue(), time.Now())
 	if err != nil {
 		return nil, nil, err
 	}
+	release, err := p.budgets.scan(ctx, ask.by)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer release()
 	cfg.Gone = func(account, subscription string) bool { return p.Directory.Lookup(account, subscription) == nil }
-	replay := p.Kafka.Replay(cfg)
+	replay := operate.NewReplay(p.Kafka, cfg)
 	plan, err := replay.Plan(ctx, nil, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	if plan.Groups == nil {
-		plan.Groups = []consumer.Group{}
+		plan.Groups = []operate.DeadLetterCount{}
 	}
 	return replay, plan, nil
 }
 
-// start begins a replay; it goes on when ctx ends.
-func (p *panel) start(ctx context.Context, ask *replayAsk) (replayStatus, error) {
-	if _, err := ask.config(time.Now()); err != nil {
+// start starts a replay. The replay continues after ctx ends.
+func (p *panel) start(ctx context.Context, by caller, ask *replayAsk) (replayStatus, error) {
+	if _, err := ask.config(p.catalogue(), time.Now()); err != nil {
 		return replayStatus{}, err
 	}
-	running := &runningReplay{status: replayStatus{Name: ask.Name, State: replayRunning, Account: ask.Account, Started: time.Now().UTC()}}
+	running := &runningReplay{portal: ask.by.Portal, status: replayStatus{Name: ask.Name, State: replayRunning, Account: ask.Account, Started: time.Now().UTC()}}
 	if err := p.replays.reserve(running); err != nil {
 		return replayStatus{}, err
 	}
@@ -179,32 +207,44 @@ func (p *panel) start(ctx context.Context, ask *replayAsk) (replayStatus, error)
 		err := replay.Run(ctx, plan)
 		p.replays.end(running, err)
 	})
+	p.record(by, &topic.EndpointEvent{
+		Kind: topic.KindReplay, Account: ask.Account, Subscription: ask.Subscription, Detail: fmt.Sprintf("replay %s: %d to send", ask.Name, plan.Send),
+	})
 	status, _ := p.replays.get(ask.Name)
 	return status, nil
 }
 
-// reserve takes the name: one replay of a name runs at a time.
+// reserve takes the name, so that only one replay of that name runs at a time.
 func (r *replays) reserve(running *runningReplay) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.list == nil {
 		r.list = make(map[string]*runningReplay)
 	}
-	n := 0
+	n, portals, own := 0, 0, 0
 	var oldest *runningReplay
 	for _, other := range r.list {
 		switch {
 		case other.status.State == replayRunning:
 			n++
+			if other.portal {
+				portals++
+				if other.status.Account == running.status.Account {
+					own++
+				}
+			}
 		case oldest == nil || other.status.Started.Before(oldest.status.Started):
 			oldest = other
 		}
 	}
 	if was := r.list[running.status.Name]; was != nil && was.status.State == replayRunning {
-		return problemf(http.StatusConflict, "a replay of that name is running")
+		return problemf(http.StatusConflict, "a replay of this name is already running")
+	}
+	if running.portal && (own > 0 || portals >= maxPortals) {
+		return problemf(http.StatusConflict, "another replay is running: wait until it ends, or cancel it")
 	}
 	if n >= maxRunning {
-		return problemf(http.StatusConflict, "%d replays are running: wait for one, or cancel it", n)
+		return problemf(http.StatusConflict, "%d replays are running, which is the limit: wait until one ends, or cancel one", n)
 	}
 	if len(r.list) >= maxEnded && oldest != nil {
 		delete(r.list, oldest.status.Name)
@@ -250,7 +290,7 @@ func (r *runningReplay) now() replayStatus {
 	return s
 }
 
-// all are those that keep wants, the newest first.
+// all returns those that keep selects, the newest first.
 func (r *replays) all(keep func(*replayStatus) bool) (list []replayStatus) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -263,7 +303,7 @@ func (r *replays) all(keep func(*replayStatus) bool) (list []replayStatus) {
 	return list
 }
 
-// cancel ends a replay, if it runs.
+// cancel ends a replay if it is running.
 func (r *replays) cancel(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -272,7 +312,7 @@ func (r *replays) cancel(name string) {
 	}
 }
 
-// stop ends all and waits for them.
+// stop ends all replays and waits for them.
 func (r *replays) stop() {
 	r.mu.Lock()
 	for _, running := range r.list {
@@ -284,7 +324,7 @@ func (r *replays) stop() {
 	r.wait.Wait()
 }
 
-var errNoReplay = problemf(http.StatusNotFound, "this instance knows no replay of that name")
+var errNoReplay = problemf(http.StatusNotFound, "this instance knows no replay of this name; replays that another instance runs are shown there")
 
 func (a *api) startReplay(w http.ResponseWriter, r *http.Request) error {
 	var ask replayAsk
@@ -299,7 +339,7 @@ func (a *api) startReplay(w http.ResponseWriter, r *http.Request) error {
 		writeJSON(w, http.StatusOK, "application/json", plan)
 		return nil
 	}
-	status, err := a.start(r.Context(), &ask)
+	status, err := a.start(r.Context(), a.callerOf(r, scope{}), &ask)
 	if err != nil {
 		return err
 	}

@@ -1,77 +1,104 @@
 // Package admin is what an operator sees of a running instance: one HTTP listener with health, readiness, metrics,
-// profiles, the API, the dashboard, and the portal for an account's own people (DESIGN.md section 7).
+// profiles, the API, the dashboard, and the portal for an account's own people
+// (docs/contract.md#admin-api-and-dashboard).
 //
 // It promises that a request for anything but /healthz and /readyz carries the token where one is set, and that a
 // loopback listener answers only to a Host that names this machine, so that a web page cannot reach it through DNS
-// rebinding. A request that changes something and comes from another origin is refused. A portal link opens what is one
-// account's own: its token, and nothing in the request, says which. No answer holds a secret, but for the one to the
-// request that made it. Redis and Kafka it reaches through packages subscriptions and consumer only.
+// rebinding. A request that changes something and comes from another origin is refused. A portal link opens one account
+// only, and only the link's token says which. A secret is shown only in the answer to the request that made it. The
+// package reaches Redis and Kafka only through packages subscriptions and consumer.
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 )
 
-// Server is the listener. The zero Server is not usable; call New.
+// Server is the listener, or two: with admin.portal.listen the portal has one of its own. The zero Server is not usable;
+// call New.
 type Server struct {
-	cfg      Config
-	log      *zap.Logger
-	listener net.Listener
-	mux      *http.ServeMux
-	checks   []Check
-	metrics  prometheus.Gatherer
-	sessions *sessions
-	panel    *panel // nil until Attach
+	cfg       Config
+	log       *zap.Logger
+	operators *door
+	portal    *door // the operators' where it has none of its own
+	checks    []Check
+	metrics   *prometheus.Registry
+	keys      Keys
+	sessions  *sessions
+	pages     *templates
+	panel     *panel // nil until Attach
 }
 
-// New listens on cfg.Listen; it answers once Run is called. A nil logger is silent. The caller must call Run, which
-// closes the listener.
-func New(ctx context.Context, cfg Config, log *zap.Logger, metrics prometheus.Gatherer, checks ...Check) (*Server, error) {
-	if cfg.Token == "" && !Loopback(cfg.Listen) {
-		return nil, fmt.Errorf("listen %s: an address that others can reach needs admin.token", cfg.Listen)
+// New listens on cfg.Listen, and on cfg.Portal.Listen; it answers once Run is called. A nil logger is silent. The caller
+// must call Run, which closes the listeners.
+func New(ctx context.Context, cfg Config, log *zap.Logger, metrics *prometheus.Registry, checks ...Check) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
 	if log == nil {
 		log = zap.NewNop()
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
+	templates, err := newTemplates(log)
 	if err != nil {
-		return nil, fmt.Errorf("admin: %w", err)
+		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log, listener: listener, mux: http.NewServeMux(), checks: checks, metrics: metrics, sessions: newSessions(cfg.Token)}
-	s.mux.HandleFunc("GET /healthz", s.healthz)
-	s.mux.HandleFunc("GET /readyz", s.readyz)
+	conns := newGateMetrics(metrics)
+	operators, err := newDoor(ctx, operatorsDoor, cfg.Listen, cfg.PublicURL, conns)
+	if err != nil {
+		return nil, err
+	}
+	portal := operators
+	if cfg.Portal.Listen != "" {
+		if portal, err = newDoor(ctx, portalDoor, cfg.Portal.Listen, cmp.Or(cfg.Portal.PublicURL, cfg.PublicURL), conns); err != nil {
+			_ = operators.gate.Close()
+			return nil, err
+		}
+	}
+	keys := DeriveKeys(cfg.Token)
+	s := &Server{
+		cfg: cfg, log: log, operators: operators, portal: portal, checks: checks, metrics: metrics, pages: templates,
+		keys: keys, sessions: newSessions(cfg.Token, keys, newGuesses(log, metrics)),
+	}
+	operators.handle("GET /healthz", http.HandlerFunc(s.healthz))
+	operators.handle("GET /readyz", http.HandlerFunc(s.readyz))
 	s.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	s.profiles()
 	return s, nil
 }
 
 // Addr is the address that is listened on, with the real port where the configuration asked for port 0.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+func (s *Server) Addr() net.Addr { return s.operators.gate.Addr() }
+
+// PortalAddr is the address of the portal, the same as Addr where it has no listener of its own.
+func (s *Server) PortalAddr() net.Addr { return s.portal.gate.Addr() }
+
+// Keys are those that the token gives, for what else is signed between instances.
+func (s *Server) Keys() Keys { return s.keys }
 
 // Handle adds a handler behind the token. It must be called before Run.
-func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, s.authorized(h)) }
+func (s *Server) Handle(pattern string, h http.Handler) { s.operators.handle(pattern, s.authorized(h)) }
 
-// Run answers requests until ctx ends, then gives those under way a second to end.
-func (s *Server) Run(ctx context.Context) error {
-	server := &http.Server{
-		Handler:           hardened(s.ours(sameOrigin(s.mux))),
-		ReadHeaderTimeout: 5 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          zap.NewStdLog(s.log.Named("admin")),
+// doors are the listeners.
+func (s *Server) doors() []*door {
+	if s.portal == s.operators {
+		return []*door{s.operators}
 	}
+	return []*door{s.operators, s.portal}
+}
+
+// Run answers requests until ctx ends, then gives requests in progress one second to finish.
+func (s *Server) Run(ctx context.Context) error {
+	closing := func() {}
 	if s.panel != nil {
-		server.RegisterOnShutdown(func() { close(s.panel.closing) })
+		closing = sync.OnceFunc(func() { close(s.panel.closing) })
 		metering, end := context.WithCancel(ctx)
 		var running sync.WaitGroup
 		running.Go(func() { s.panel.meter.run(metering) })
@@ -79,24 +106,23 @@ func (s *Server) Run(ctx context.Context) error {
 			end()
 			running.Wait()
 			s.panel.replays.stop()
+			s.panel.backfills.stop()
 			s.panel.background.Wait()
 		}()
 	}
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		if server.Shutdown(grace) != nil {
-			_ = server.Close() // what is still open had its second
-		}
-	})
-	err := server.Serve(s.listener)
-	if !stop() {
-		<-stopped
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	doors := s.doors()
+	ended := make(chan error, len(doors))
+	for _, d := range doors {
+		go func() {
+			defer stop() // one listener without the other would be half an instance
+			ended <- s.serve(ctx, d, closing)
+		}()
 	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	var err error
+	for range doors {
+		err = errors.Join(err, <-ended)
 	}
-	return fmt.Errorf("admin: %w", err)
+	return err
 }

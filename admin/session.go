@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -20,7 +19,7 @@ const (
 	sessionLasts  = 12 * time.Hour
 )
 
-// signed is text that only the holder of the key can make: base64url(JSON).base64url(HMAC-SHA256).
+// signed returns text that only the holder of the key can make: base64url(JSON).base64url(HMAC-SHA256).
 func signed(key []byte, v any) string {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -30,8 +29,11 @@ func signed(key []byte, v any) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(sum(key, text))
 }
 
-// opened reads signed text into v; false where it is not of our making.
+// opened reads signed text into v. It returns false if the text was not made with the key.
 func opened(key []byte, token string, v any) bool {
+	if key == nil {
+		return false
+	}
 	text, mac, ok := strings.Cut(token, ".")
 	got, err := base64.RawURLEncoding.DecodeString(mac)
 	if !ok || err != nil || !hmac.Equal(got, sum(key, text)) {
@@ -47,40 +49,25 @@ func sum(key []byte, text string) []byte {
 	return h.Sum(nil)
 }
 
-// derive is a key for one purpose, so that what is signed for one is worth nothing for another.
-func derive(token, purpose string) []byte { return sum([]byte(token), "fanout "+purpose+" v1") }
-
 // session is what the cookie holds.
 type session struct {
 	ID      string `json:"id"`
 	Expires int64  `json:"exp"` // Unix seconds
 }
 
-// sessions signs people in. They are not kept: what the cookie says is signed, so it is good on every instance.
+// sessions signs people in. Sessions are not stored: the cookie is signed, so it is valid on every instance.
 type sessions struct {
 	token string
 	key   []byte
 
-	mu       sync.Mutex           // guards all below
-	ended    map[string]time.Time // by sign-out on this instance, until they expire
-	failures map[string]failure   // by remote address
+	guesses *guesses
+
+	mu    sync.Mutex           // guards all below
+	ended map[string]time.Time // by sign-out on this instance, until they expire
 }
 
-// failure is how often in a row an address had the token wrong.
-type failure struct {
-	count int
-	until time.Time // no more tries before
-}
-
-// Bounds of wrong tries: five are free, then the wait doubles.
-const (
-	freeTries  = 5
-	maxTryWait = 5 * time.Minute
-	maxTriers  = 4096
-)
-
-func newSessions(token string) *sessions {
-	return &sessions{token: token, key: derive(token, "session"), ended: map[string]time.Time{}, failures: map[string]failure{}}
+func newSessions(token string, keys Keys, guesses *guesses) *sessions {
+	return &sessions{token: token, key: keys.orRandom(forSession), guesses: guesses, ended: map[string]time.Time{}}
 }
 
 // sameToken compares hashes of equal length, so that the time taken says nothing of the token, its length included.
@@ -89,12 +76,13 @@ func (s *sessions) sameToken(given string) bool {
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
-// signedIn says whether the request carries the token, or the cookie of who had it.
+// signedIn says whether the request carries the token, or the cookie of a session. Whether a request that does not is one
+// guess too many is what refused says.
 func (s *sessions) signedIn(r *http.Request) bool {
 	if s.token == "" {
 		return true
 	}
-	if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") && s.sameToken(token) {
+	if token, given := bearer(r); given && s.sameToken(token) {
 		return true
 	}
 	is, ok := s.session(r)
@@ -107,37 +95,16 @@ func (s *sessions) signedIn(r *http.Request) bool {
 	return !out
 }
 
+// bearer is the token that a request carries.
+func bearer(r *http.Request) (token string, given bool) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return token, strings.EqualFold(scheme, "Bearer")
+}
+
 func (s *sessions) session(r *http.Request) (is session, ok bool) {
 	cookie, err := r.Cookie(sessionCookie)
 	ok = err == nil && opened(s.key, cookie.Value, &is) && time.Now().Unix() < is.Expires
 	return is, ok
-}
-
-// try looks at a token from the form. wait is how long the address must wait before it is looked at.
-func (s *sessions) try(r *http.Request, token string) (ok bool, wait time.Duration) {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	now := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f := s.failures[host]
-	if now.Before(f.until) {
-		return false, f.until.Sub(now)
-	}
-	if s.sameToken(token) {
-		delete(s.failures, host)
-		return true, 0
-	}
-	if f.count++; f.count >= freeTries {
-		f.until = now.Add(min(maxTryWait, time.Second<<min(f.count-freeTries, 20)))
-	}
-	if len(s.failures) >= maxTriers {
-		clear(s.failures) // an attacker with thousands of addresses; the token is still long
-	}
-	s.failures[host] = f
-	return false, 0
 }
 
 func (s *sessions) begin(w http.ResponseWriter, r *http.Request) {

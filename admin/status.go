@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fanout/dispatcher"
+	"fanout/topic"
 )
 
 // attempt is an outcome as the API shows it.
@@ -22,6 +23,8 @@ type attempt struct {
 	Reason       string     `json:"reason,omitempty"`
 	Status       int        `json:"status,omitempty"`
 	TookMs       float64    `json:"tookMs"`
+	Batch        string     `json:"batch,omitempty"`     // the request's webhook-id, where it had several deliveries, or might have had
+	BatchSize    int        `json:"batchSize,omitempty"` // how many it had
 	Detail       string     `json:"detail,omitempty"`
 	NotBefore    *time.Time `json:"notBefore,omitempty"`
 	Request      string     `json:"request,omitempty"`  // the body, at most its first KiB
@@ -32,7 +35,7 @@ func newAttempt(a *dispatcher.Attempt) attempt {
 	out := attempt{
 		Time: a.Time.UTC(), ID: a.ID, Account: a.Account, Subscription: a.Subscription, Event: a.Event.String(), Stage: a.Stage.String(),
 		Attempt: a.Attempt, Outcome: a.Result.String(), Reason: a.Reason.String(), Status: a.Status,
-		TookMs: float64(a.Took.Microseconds()) / 1000, Detail: a.Detail, Request: readable(a.Body), Response: readable(a.Response),
+		TookMs: float64(a.Took.Microseconds()) / 1000, Batch: a.Batch, BatchSize: a.BatchSize, Detail: a.Detail, Request: readable(a.Body), Response: readable(a.Response),
 	}
 	if !a.NotBefore.IsZero() {
 		out.NotBefore = new(a.NotBefore.UTC())
@@ -64,7 +67,8 @@ func (p *panel) recent(account, id string) []attempt {
 type lane struct {
 	Account      string     `json:"account"`
 	Subscription string     `json:"subscription"`
-	State        string     `json:"state"` // open, limited or parked
+	State        string     `json:"state"`            // open, limited or parked
+	Paused       bool       `json:"paused,omitempty"` // by the subscription's configuration
 	Why          string     `json:"why,omitempty"`
 	Since        *time.Time `json:"since,omitempty"`
 	Until        *time.Time `json:"until,omitempty"`
@@ -102,14 +106,20 @@ func (a *api) listLanes(w http.ResponseWriter, r *http.Request) error {
 	for _, l := range a.Dispatcher.Lanes(func(l *dispatcher.LaneStatus) bool {
 		return (account == "" || l.Account == account) && (state == "" || l.State == state)
 	}) {
-		list = append(list, newLane(&l))
+		one := newLane(&l)
+		sub := a.Directory.Lookup(l.Account, l.Subscription)
+		one.Paused = sub != nil && sub.Paused()
+		list = append(list, one)
 	}
 	writeJSON(w, http.StatusOK, "application/json", map[string]any{"lanes": list})
 	return nil
 }
 
-// tail streams outcomes as they happen, a JSON object a line, until the client goes. What a slow client misses is told
-// in a line {"dropped": n}, which counts from the beginning; an empty line says that the stream lives.
+// maxStreams is how many streams there are at once: each costs its share of every outcome.
+const maxStreams = 32
+
+// tail streams outcomes as they happen, one JSON object a line, until the client disconnects. A line {"dropped": n} says
+// how many a slow client has missed since the beginning; an empty line is a sign of life.
 func (a *api) tail(w http.ResponseWriter, r *http.Request) error {
 	q := newQuery(r, "account", "subscription", "outcome", "limit")
 	account, subscription := q.text("account"), q.text("subscription")
@@ -118,6 +128,11 @@ func (a *api) tail(w http.ResponseWriter, r *http.Request) error {
 	if err := q.err(); err != nil {
 		return err
 	}
+	if a.streams.Add(1) > maxStreams {
+		a.streams.Add(-1)
+		return problemf(http.StatusTooManyRequests, "%d streams are open on this instance, which is the limit: end one first", maxStreams)
+	}
+	defer a.streams.Add(-1)
 	watcher := a.Dispatcher.Watch(4096, func(d *dispatcher.Delivery, out *dispatcher.Outcome) bool {
 		return (account == "" || d.Account == account) && (subscription == "" || d.Subscription == subscription) &&
 			(outcome == "" || out.Result.String() == outcome)
@@ -125,7 +140,10 @@ func (a *api) tail(w http.ResponseWriter, r *http.Request) error {
 	defer watcher.Close()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	stream := http.NewResponseController(w)
-	flush := func() bool { return stream.Flush() == nil }
+	flush := func() bool {
+		_ = stream.SetWriteDeadline(time.Now().Add(streamTimeout)) // of each portion: a stream has no end
+		return stream.Flush() == nil
+	}
 	if !flush() {
 		return nil
 	}
@@ -218,10 +236,11 @@ func (p *panel) status() status {
 
 // acceptShrink makes every instance take what Redis holds.
 func (a *api) acceptShrink(w http.ResponseWriter, r *http.Request) error {
-	if err := a.Store.AcceptShrink(r.Context()); err != nil {
+	if err := a.Store.As(a.callerOf(r, scope{}).actor).AcceptShrink(r.Context()); err != nil {
 		return err
 	}
 	a.Directory.AcceptShrink()
+	a.record(a.callerOf(r, scope{}), &topic.EndpointEvent{Kind: topic.KindAccepted})
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"net/http"
 	"sync"
 	"time"
@@ -26,15 +27,14 @@ const (
 	maxUndos  = 100
 )
 
-func (p *panel) deleteUndoably(ctx context.Context, account, id string) (token string, err error) {
-	data, ok, err := p.Store.Get(ctx, account, id)
+// deleteUndoably removes a webhook. The token brings it back, on this instance.
+func (p *panel) deleteUndoably(ctx context.Context, by caller, account, id string) (token string, err error) {
+	var deleted []byte
+	err = p.rewrite(ctx, by, account, id, func(stored []byte, _ time.Time) ([]byte, error) {
+		deleted = stored
+		return nil, nil
+	})
 	if err != nil {
-		return "", err
-	}
-	if !ok {
-		return "", errNoSubscription
-	}
-	if err := p.delete(ctx, account, id); err != nil {
 		return "", err
 	}
 	p.undos.mu.Lock()
@@ -49,31 +49,30 @@ func (p *panel) deleteUndoably(ctx context.Context, account, id string) (token s
 		p.undos.list = make(map[string]undo)
 	}
 	token = rand.Text()
-	p.undos.list[token] = undo{account, id, data, now.Add(undoLasts)}
+	p.undos.list[token] = undo{account, id, deleted, now.Add(undoLasts)}
 	return token, nil
 }
 
 // undo brings back what was deleted, unless the name has been taken meanwhile.
-func (p *panel) undo(ctx context.Context, account, token string) (id string, err error) {
+func (p *panel) undo(ctx context.Context, by caller, account, token string) (id string, err error) {
 	p.undos.mu.Lock()
 	u, ok := p.undos.list[token]
 	p.undos.mu.Unlock()
 	if !ok || u.account != account || time.Now().After(u.until) {
 		return "", problemf(http.StatusNotFound, "it is too late to undo this")
 	}
-	p.writing.Lock()
-	defer p.writing.Unlock()
-	if _, taken, err := p.Store.Get(ctx, account, u.id); err != nil || taken {
-		if err == nil {
-			err = problemf(http.StatusConflict, "there is a webhook of that name again")
+	_, err = p.Store.As(by.actor).Update(ctx, account, u.id, func(stored json.RawMessage) (json.RawMessage, error) {
+		if stored != nil {
+			return nil, problemf(http.StatusConflict, "there is a webhook of that name again")
 		}
+		return u.data, nil
+	})
+	if err != nil {
 		return "", err
 	}
-	if _, err := p.Store.Put(ctx, account, u.id, u.data); err != nil {
-		return "", err
-	}
+	p.changed(by, account, u.id, nil, u.data)
 	p.undos.mu.Lock()
 	delete(p.undos.list, token)
 	p.undos.mu.Unlock()
-	return u.id, p.Directory.Refresh(ctx, account)
+	return u.id, p.enforce(ctx, account)
 }

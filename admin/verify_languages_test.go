@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"fanout/dispatcher/webhook"
+	"fanout/webhook"
 )
 
 // runners run the samples of other languages; they read the cases from a file and print what they think of each.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	verify "fanout/admin/web/verify/go"
-	"fanout/dispatcher/webhook"
+	"fanout/webhook"
 )
 
 // signedCase is what a receiver gets, and whether it is to be believed.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -22,9 +23,10 @@ import (
 	"fanout/admin"
 	"fanout/consumer"
 	"fanout/dispatcher"
-	"fanout/dispatcher/egress"
+	"fanout/egress"
 	"fanout/event"
 	"fanout/subscriptions"
+	"fanout/topic"
 )
 
 // received is a request at the receiver.
@@ -39,6 +41,7 @@ type receiver struct {
 	mu     sync.Mutex // guards all below
 	status int
 	body   string
+	header http.Header
 	got    []received
 }
 
@@ -50,6 +53,7 @@ func newReceiver(t *testing.T) *receiver {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.got = append(r.got, received{req.Header.Clone(), string(body)})
+		maps.Copy(w.Header(), r.header)
 		w.WriteHeader(r.status)
 		fmt.Fprint(w, r.body)
 	}))
@@ -57,10 +61,14 @@ func newReceiver(t *testing.T) *receiver {
 	return r
 }
 
-func (r *receiver) answers(status int, body string) {
+// answers makes it answer so from now on; header has pairs of a name and a value.
+func (r *receiver) answers(status int, body string, header ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.status, r.body = status, body
+	r.status, r.body, r.header = status, body, http.Header{}
+	for i := 0; i < len(header); i += 2 {
+		r.header.Set(header[i], header[i+1])
+	}
 }
 
 func (r *receiver) count(part string) (n int) {
@@ -76,18 +84,29 @@ func (r *receiver) count(part string) (n int) {
 
 // world is an instance with all its parts, an embedded Kafka and Redis, and a receiver.
 type world struct {
-	t     *testing.T
-	base  string
-	token string
-	redis *miniredis.Miniredis
-	recv  *receiver
-	kafka *consumer.Admin
-	dir   *subscriptions.Directory
+	t          *testing.T
+	base       string
+	portalBase string // of the portal
+	token      string
+	redis      *miniredis.Miniredis
+	recv       *receiver
+	kafka      *topic.Cluster
+	dir        *subscriptions.Directory
+	admin      *admin.Server
 
 	brokers []string
+
+	mu     sync.Mutex              // guards opened
+	opened map[string]*http.Cookie // of portal links, by what their paths begin with
 }
 
 func newWorld(t *testing.T, token string) *world {
+	t.Helper()
+	return newWorldOf(t, token, func(*admin.Config) {})
+}
+
+// newWorldOf is a world whose admin side is configured otherwise.
+func newWorldOf(t *testing.T, token string, change func(*admin.Config)) *world {
 	t.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "channel.email", "channel.sms"))
 	if err != nil {
@@ -97,11 +116,10 @@ func newWorld(t *testing.T, token string) *world {
 	w := &world{t: t, token: token, redis: miniredis.RunT(t), recv: newReceiver(t), brokers: cluster.ListenAddrs()}
 	schedule := []time.Duration{100 * time.Millisecond, 200 * time.Millisecond}
 	lanes := dispatcher.LanesConfig{MaxInFlight: 64, Queue: 1000, QueueAge: 2 * time.Second, ParkAfter: 200, ParkMin: 300 * time.Millisecond, ParkMax: time.Second}
-	cfg := consumer.Config{
-		Kafka:       consumer.KafkaConfig{Brokers: cluster.ListenAddrs(), Group: "fanout", CreateTopics: true, Partitions: 2, RetryPartitions: 1, Replication: 1, Start: "earliest"},
-		Sources:     []consumer.SourceConfig{{Topic: "channel.email"}, {Topic: "channel.sms"}},
-		TopicPrefix: "fanout", Schedule: schedule, ParkMin: lanes.ParkMin, ParkMax: lanes.ParkMax, MaxAge: time.Hour,
-		MaxEventBytes: 256 << 10, ShutdownTimeout: 5 * time.Second,
+	cfg := topic.Config{
+		Kafka:   topic.KafkaConfig{Brokers: cluster.ListenAddrs(), Group: "fanout", CreateTopics: true, Partitions: 2, RetryPartitions: 1, Replication: 1, Start: "earliest"},
+		Sources: []topic.SourceConfig{{Topic: "channel.email"}, {Topic: "channel.sms"}},
+		Prefix:  "fanout", AttemptsTopic: true, Schedule: schedule, ParkMin: lanes.ParkMin, ParkMax: lanes.ParkMax, MaxAge: time.Hour, MaxEventBytes: 256 << 10,
 	}
 	registry := prometheus.NewRegistry()
 	redis := subscriptions.Config{URL: "redis://" + w.redis.Addr(), SnapshotFile: "off"}
@@ -115,9 +133,9 @@ func newWorld(t *testing.T, token string) *world {
 		UserAgent: "fanout/test",
 	}, w.dir, nil, registry)
 	must(t, err)
-	c, err := consumer.New(cfg, d, nil, registry)
+	c, err := consumer.New(consumer.Config{Config: cfg, ShutdownTimeout: 5 * time.Second}, d, nil, registry)
 	must(t, err)
-	w.kafka, err = consumer.NewAdmin(cfg)
+	w.kafka, err = topic.NewCluster(cfg)
 	must(t, err)
 	t.Cleanup(w.kafka.Close)
 	store, err := subscriptions.NewStore(redis)
@@ -125,7 +143,9 @@ func newWorld(t *testing.T, token string) *world {
 	t.Cleanup(func() { _ = store.Close() })
 	egressRules, err := egress.New(rules)
 	must(t, err)
-	server, err := admin.New(t.Context(), admin.Config{Listen: "127.0.0.1:0", Token: token}, nil, registry, admin.Check{Name: "kafka", Ready: func() (bool, string) {
+	listeners := admin.Config{Listen: "127.0.0.1:0", Token: token}
+	change(&listeners)
+	server, err := admin.New(t.Context(), listeners, nil, registry, admin.Check{Name: "kafka", Ready: func() (bool, string) {
 		if err := c.Ready(); err != nil {
 			return false, err.Error()
 		}
@@ -133,10 +153,10 @@ func newWorld(t *testing.T, token string) *world {
 	}})
 	must(t, err)
 	must(t, server.Attach(admin.Parts{
-		Store: store, Directory: w.dir, Dispatcher: d, Kafka: w.kafka, ReplayTopic: cfg.Owned(), Group: "fanout", Version: "test",
+		Store: store, Directory: w.dir, Dispatcher: d, Kafka: w.kafka, ReplayTopic: cfg.Owned(), Version: "test", Webhooks: 100,
 		CheckURL: func(url string) error { _, err := egressRules.ParseURL(url); return err },
 	}))
-	w.base = "http://" + server.Addr().String()
+	w.admin, w.base, w.portalBase = server, "http://"+server.Addr().String(), "http://"+server.PortalAddr().String()
 	// What sends stops before what it needs.
 	for _, part := range []func(context.Context) error{server.Run, w.dir.Run, d.Run, c.Run} {
 		ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -203,11 +223,28 @@ func (a answer) json(t *testing.T) map[string]any {
 // do asks the API with the token, and checks that the answer is what the OpenAPI document says.
 func (w *world) do(method, path, body string, change ...func(*http.Request)) answer {
 	w.t.Helper()
-	r, err := http.NewRequestWithContext(w.t.Context(), method, w.base+path, strings.NewReader(body))
+	a := w.doAt(w.base, method, path, body, change...)
+	if strings.HasPrefix(path, "/api/") {
+		checkDocumented(w.t, method, strings.SplitN(path, "?", 2)[0], a)
+	}
+	return a
+}
+
+// doAt asks a listener.
+func (w *world) doAt(base, method, path, body string, change ...func(*http.Request)) answer {
+	w.t.Helper()
+	r, err := http.NewRequestWithContext(w.t.Context(), method, base+path, strings.NewReader(body))
 	must(w.t, err)
 	if w.token != "" {
 		r.Header.Set("Authorization", "Bearer "+w.token)
 	}
+	w.mu.Lock()
+	for base, cookie := range w.opened {
+		if strings.HasPrefix(path, base+"/") {
+			r.AddCookie(cookie)
+		}
+	}
+	w.mu.Unlock()
 	for _, f := range change {
 		f(r)
 	}
@@ -217,11 +254,7 @@ func (w *world) do(method, path, body string, change ...func(*http.Request)) ans
 	defer res.Body.Close()
 	data, err := io.ReadAll(res.Body)
 	must(w.t, err)
-	a := answer{res.StatusCode, res.Header, data}
-	if strings.HasPrefix(path, "/api/") {
-		checkDocumented(w.t, method, strings.SplitN(path, "?", 2)[0], a)
-	}
-	return a
+	return answer{res.StatusCode, res.Header, data}
 }
 
 func (w *world) want(status int, method, path, body string, change ...func(*http.Request)) answer {
@@ -249,7 +282,7 @@ func (w *world) put(account, id string, names ...event.Name) answer {
 
 // document is the OpenAPI document, read once.
 var document = sync.OnceValue(func() map[string]any {
-	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(admin.OpenAPI()))
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(admin.OpenAPI(nil)))
 	if err != nil {
 		panic(err)
 	}

@@ -1,9 +1,6 @@
 "use strict";
-// Everything works without this file, but for what is live: it copies, selects all, and feeds the charts.
+// Everything works without this file. It copies, selects all, and draws the charts.
 (() => {
-  // What a person has opened stays open when a live part is renewed.
-  if (window.Idiomorph) Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name) => name !== "open";
-
   document.addEventListener("click", (e) => {
     const id = e.target.dataset && e.target.dataset.copy;
     if (!id) return;
@@ -20,10 +17,18 @@
   const problem = document.getElementById("problem");
   if (problem && problem.tabIndex === -1) problem.focus();
 
-  const history = document.getElementById("history");
-  if (!history || !window.uPlot) return;
-  const kept = 300;
-  const samples = JSON.parse(history.textContent);
+  const live = document.getElementById("live");
+  if (!document.getElementById("samples") || !window.uPlot) return;
+  const kept = 300; // samples, one a second
+  const samples = [];
+  // take adds what the page has brought: at first five minutes, then what is new since.
+  const take = () => {
+    const last = samples.length ? Date.parse(samples[samples.length - 1].time) : 0;
+    for (const sample of JSON.parse(document.getElementById("samples").dataset.samples)) if (Date.parse(sample.time) > last) samples.push(sample);
+    samples.splice(0, Math.max(0, samples.length - kept));
+    if (samples.length) live.dataset.since = samples[samples.length - 1].time;
+  };
+  take();
   const charts = [];
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const draw = () => {
@@ -34,7 +39,7 @@
       const data = () => [samples.map((s) => Date.parse(s.time) / 1000), ...lines.map((l) => samples.map((s) => l.of(s) ?? null))];
       const plot = new uPlot({
         width: el.clientWidth, height: el.clientHeight, legend: { show: false }, cursor: { show: false },
-        axes: [{ ...axis, space: 70, values: (u, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false })) }, { ...axis, size: 48 }],
+        axes: [{ ...axis, size: 30, space: 70, values: (u, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false })) }, { ...axis, size: 48 }],
         scales: { x: { range: (u, min, max) => [max - kept, max] }, y: { range: (u, min, max) => [0, Math.max(max * 1.1, 1)] } },
         series: [{}, ...lines.map((l) => ({ stroke: color(l.color), width: 2, dash: l.dash, points: { show: false }, spanGaps: false }))],
       }, data(), el);
@@ -48,11 +53,8 @@
   draw();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   addEventListener("resize", () => charts.forEach((c) => c.plot.setSize({ width: c.el.clientWidth, height: c.el.clientHeight })));
-  document.body.addEventListener("htmx:sseMessage", () => {
-    const sample = JSON.parse(document.getElementById("sample").dataset.sample);
-    if (samples.length && samples[samples.length - 1].time === sample.time) return;
-    samples.push(sample);
-    if (samples.length > kept) samples.shift();
+  live.addEventListener("renewed", () => {
+    take();
     charts.forEach((c) => c.plot.setData(c.data()));
   });
 })();

@@ -1,0 +1,335 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"fanout/dispatcher"
+	"fanout/event"
+	"fanout/operate"
+	"fanout/subscriptions"
+	"fanout/topic"
+	"fanout/webhook"
+)
+
+// resendDelivery sends one delivery again, or with dryRun says that it could be.
+func (a *api) resendDelivery(w http.ResponseWriter, r *http.Request) error {
+	var ask struct {
+		DryRun bool `json:"dryRun"`
+	}
+	id := r.PathValue("id")
+	if !webhook.ValidID(id) {
+		return problemf(http.StatusNotFound, "there is no such webhook-id: it is msg_ and 26 characters")
+	}
+	if err := decode(r, &ask); err != nil {
+		return err
+	}
+	found, err := a.resend(r.Context(), a.callerOf(r, scope{}), "", id, ask.DryRun)
+	if err != nil {
+		return err
+	}
+	status := http.StatusAccepted
+	if ask.DryRun {
+		status = http.StatusOK
+	}
+	writeJSON(w, status, "application/json", found)
+	return nil
+}
+
+// resend sends a delivery again; of the account only, where one is named.
+func (p *panel) resend(ctx context.Context, by caller, account, id string, dryRun bool) (*operate.Resend, error) {
+	release, err := p.budgets.scan(ctx, scope{})
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	found, err := operate.FindResend(ctx, p.Kafka, operate.ResendConfig{
+		ID: id, Account: account, Name: operate.ResendName(time.Now()),
+		Wants: func(account, subscription string, name event.Name) string {
+			return operate.Unwanted(p.Directory.Lookup(account, subscription), name)
+		},
+	})
+	if err != nil {
+		return nil, asRefusal(err)
+	}
+	if dryRun {
+		return found, nil
+	}
+	if _, err := p.Kafka.Create(ctx, p.ReplayTopic); err != nil {
+		return nil, err
+	}
+	if err := found.Send(ctx, p.Kafka); err != nil {
+		return nil, err
+	}
+	p.record(by, &topic.EndpointEvent{Kind: topic.KindResent, Account: found.Account, Subscription: found.Subscription, Detail: found.ID})
+	return found, nil
+}
+
+// asRefusal is the problem of a delivery that is not sent again.
+func asRefusal(err error) error {
+	_, busy := errors.AsType[*operate.BusyError](err)
+	_, unwanted := errors.AsType[*operate.UnwantedError](err)
+	switch {
+	case busy, unwanted, errors.Is(err, operate.ErrNoBody):
+		return problemf(http.StatusConflict, "%v", err)
+	case errors.Is(err, operate.ErrNoDelivery):
+		return problemf(http.StatusNotFound, "%v", err)
+	}
+	return err
+}
+
+// backfillAsk says what a backfill plans again, and for whom.
+type backfillAsk struct {
+	Name         string    `json:"name"`
+	Topic        string    `json:"topic"`
+	Account      string    `json:"account"`
+	Subscription string    `json:"subscription"`
+	From         time.Time `json:"from"`
+	To           time.Time `json:"to"`
+	Again        bool      `json:"again"`
+	Rate         *float64  `json:"rate"`
+	MaxFailures  *whole    `json:"maxFailures"`
+	DryRun       bool      `json:"dryRun"`
+}
+
+// config is the backfill that is asked for. All that is wrong is said together.
+func (ask *backfillAsk) config(sources []string, sub *subscriptions.Subscription, now time.Time) (operate.BackfillConfig, error) {
+	var bad []badField
+	fail := func(field, detail string) { bad = append(bad, badField{field, detail}) }
+	if ask.Name == "" {
+		ask.Name = operate.DefaultBackfillName(now)
+	}
+	if len(ask.Name) > maxReplayName || strings.ContainsFunc(ask.Name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' }) {
+		fail("name", fmt.Sprintf("must be at most %d ASCII characters, without spaces and slashes", maxReplayName))
+	}
+	if !slices.Contains(sources, ask.Topic) {
+		fail("topic", "must be a source: "+strings.Join(sources, ", "))
+	}
+	switch {
+	case sub == nil:
+		fail("subscription", "the account has no such subscription")
+	case !sub.Enabled():
+		fail("subscription", "is off: what is sent to it would be discarded")
+	}
+	if ask.From.IsZero() {
+		fail("from", "is required: a time such as 2006-01-02T15:04:05Z (RFC 3339)")
+	}
+	if !ask.To.IsZero() && !ask.From.Before(ask.To) {
+		fail("to", "must be after from")
+	}
+	rate, most := float64(defaultReplayRate), whole(defaultMaxFailures)
+	if ask.Rate != nil {
+		rate = *ask.Rate
+	}
+	if ask.MaxFailures != nil {
+		most = *ask.MaxFailures
+	}
+	if rate < 0 || rate > 1e6 {
+		fail("rate", "must be from 0 (no limit) to 1000000 a second")
+	}
+	if most < 0 || most > math.MaxInt32 {
+		fail("maxFailures", "must be 0 (no limit) or more")
+	}
+	if len(bad) > 0 {
+		return operate.BackfillConfig{}, invalid(bad...)
+	}
+	return operate.BackfillConfig{
+		Name: ask.Name, Topic: ask.Topic, Account: ask.Account, Subscription: ask.Subscription, Since: since(ask.From), Until: ask.To, Again: ask.Again,
+		Rate: rate, MaxFailures: int(most),
+	}, nil
+}
+
+// backfillStatus is a backfill as the API shows it.
+type backfillStatus struct {
+	Name         string                `json:"name"`
+	State        string                `json:"state"`
+	Topic        string                `json:"topic"`
+	Account      string                `json:"account"`
+	Subscription string                `json:"subscription"`
+	Sent         int64                 `json:"sent"`
+	Failures     int64                 `json:"failures"`       // first attempts that are known to have failed
+	Plan         *operate.BackfillPlan `json:"plan,omitempty"` // once the group has committed all that it is about
+	Started      time.Time             `json:"started"`
+	Ended        *time.Time            `json:"ended,omitempty"`
+	Error        string                `json:"error,omitempty"`
+}
+
+// backfills are those that this instance runs or ran. The replay topic records what each has sent, so any instance can continue one.
+type backfills struct {
+	mu   sync.Mutex // guards all below
+	list map[string]*runningBackfill
+	wait sync.WaitGroup
+}
+
+type runningBackfill struct {
+	backfill *operate.Backfill
+	cancel   context.CancelFunc
+	status   backfillStatus
+}
+
+// begin takes the name and begins to run, in the background and after ctx.
+func (b *backfills) begin(ctx context.Context, c *topic.Cluster, cfg *operate.BackfillConfig) (backfillStatus, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	running := 0
+	for name, other := range b.list {
+		if other.status.State == replayRunning {
+			running++
+		} else if len(b.list) >= maxEnded {
+			delete(b.list, name)
+		}
+	}
+	if was := b.list[cfg.Name]; was != nil && was.status.State == replayRunning {
+		return backfillStatus{}, problemf(http.StatusConflict, "a backfill of this name is already running")
+	}
+	if running >= maxRunning {
+		return backfillStatus{}, problemf(http.StatusConflict, "%d backfills are running, which is the limit: wait until one ends, or cancel one", running)
+	}
+	if b.list == nil {
+		b.list = make(map[string]*runningBackfill)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	one := &runningBackfill{backfill: operate.NewBackfill(c, *cfg), cancel: cancel, status: backfillStatus{
+		Name: cfg.Name, State: replayRunning, Topic: cfg.Topic, Account: cfg.Account, Subscription: cfg.Subscription, Started: time.Now().UTC(),
+	}}
+	b.list[cfg.Name] = one
+	b.wait.Go(func() {
+		defer cancel()
+		b.end(one, b.run(ctx, one))
+	})
+	return one.status, nil
+}
+
+func (b *backfills) run(ctx context.Context, one *runningBackfill) error {
+	plan, err := one.backfill.Plan(ctx)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	one.status.Plan = plan
+	b.mu.Unlock()
+	return one.backfill.Run(ctx, plan)
+}
+
+func (b *backfills) end(one *runningBackfill, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := &one.status
+	s.Ended = new(time.Now().UTC())
+	switch {
+	case err == nil:
+		s.State = replayDone
+	case errors.Is(err, context.Canceled):
+		s.State = replayCanceled
+	default:
+		s.State, s.Error = replayFailed, err.Error()
+	}
+}
+
+func (b *backfills) get(name string) (backfillStatus, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	one := b.list[name]
+	if one == nil {
+		return backfillStatus{}, false
+	}
+	s := one.status
+	s.Sent, s.Failures = one.backfill.Sent(), one.backfill.Failures()
+	return s, true
+}
+
+// cancel ends a backfill if it is running; false where none has that name.
+func (b *backfills) cancel(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	one := b.list[name]
+	if one != nil {
+		one.cancel()
+	}
+	return one != nil
+}
+
+// stop ends all backfills and waits for them.
+func (b *backfills) stop() {
+	b.mu.Lock()
+	for _, one := range b.list {
+		one.cancel()
+	}
+	b.mu.Unlock()
+	b.wait.Wait()
+}
+
+var errNoBackfill = problemf(http.StatusNotFound, "this instance knows no backfill of this name; backfills that another instance runs are shown there")
+
+// planPatience is how long a dry run waits for the group to commit all that the backfill is about.
+const planPatience = time.Minute
+
+func (a *api) startBackfill(w http.ResponseWriter, r *http.Request) error {
+	var ask backfillAsk
+	if err := decode(r, &ask); err != nil {
+		return err
+	}
+	var sources []string
+	for _, s := range a.Kafka.Config().AllSources() {
+		sources = append(sources, s.Topic)
+	}
+	cfg, err := ask.config(sources, a.Directory.Lookup(ask.Account, ask.Subscription), time.Now())
+	if err != nil {
+		return err
+	}
+	cfg.Plan = dispatcher.NewPlanner(a.Directory).Plan
+	if ask.DryRun {
+		return a.planBackfill(w, r, &cfg)
+	}
+	if _, err := a.Kafka.Create(r.Context(), a.ReplayTopic); err != nil {
+		return err
+	}
+	status, err := a.backfills.begin(r.Context(), a.Kafka, &cfg)
+	if err != nil {
+		return err
+	}
+	a.record(a.callerOf(r, scope{}), &topic.EndpointEvent{
+		Kind: topic.KindBackfill, Account: cfg.Account, Subscription: cfg.Subscription, Detail: fmt.Sprintf("backfill %s of %s", cfg.Name, cfg.Topic),
+	})
+	w.Header().Set("Location", "/api/v1/backfills/"+status.Name)
+	writeJSON(w, http.StatusAccepted, "application/json", status)
+	return nil
+}
+
+func (a *api) planBackfill(w http.ResponseWriter, r *http.Request, cfg *operate.BackfillConfig) error {
+	ctx, cancel := context.WithTimeout(r.Context(), planPatience)
+	defer cancel()
+	plan, err := operate.NewBackfill(a.Kafka, *cfg).Plan(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return problemf(http.StatusServiceUnavailable, "the group has not committed all that the backfill is about: begin it without dryRun, and it waits")
+	}
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, "application/json", plan)
+	return nil
+}
+
+func (a *api) getBackfill(w http.ResponseWriter, r *http.Request) error {
+	status, ok := a.backfills.get(r.PathValue("name"))
+	if !ok {
+		return errNoBackfill
+	}
+	writeJSON(w, http.StatusOK, "application/json", status)
+	return nil
+}
+
+func (a *api) cancelBackfill(w http.ResponseWriter, r *http.Request) error {
+	if !a.backfills.cancel(r.PathValue("name")) {
+		return errNoBackfill
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

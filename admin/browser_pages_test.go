@@ -1,0 +1,204 @@
+//go:build browser
+
+package admin_test
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+)
+
+// tour shows every page of a scope to look. Names of pictures begin with name.
+func (b *browser) tour(look func(name string), name string, portal bool, base, account, id, position, replay string) {
+	b.t.Helper()
+	paths, _ := addresses(b.t, portal, account, id, position, replay)
+	for i, path := range paths {
+		b.goTo(base + path)
+		page, _, _ := strings.Cut(strings.Trim(path, "/"), "?")
+		look(fmt.Sprintf("%s-%02d-%s", name, i, strings.ReplaceAll(page, "/", "-")))
+	}
+}
+
+// enter opens a portal link for an account in the browser, and returns what its paths begin with.
+func (b *browser) enter(account string) string {
+	b.t.Helper()
+	made := b.w.makeLink(account, "")
+	link, err := url.Parse(made["url"].(string))
+	must(b.t, err)
+	b.goTo(link.Path)
+	return "/portal/" + made["id"].(string)
+}
+
+func TestEmptyPagesInTheBrowser(t *testing.T) {
+	w := newWorld(t, token)
+	b := newBrowser(t, w)
+	b.tour(b.inspect, "empty-portal", true, b.enter("acme"), "acme", "", "", "")
+	b.signIn()
+	b.tour(b.inspect, "empty", false, "", "acme", "", "", "")
+	for name, path := range map[string]string{"none": "/nothing", "webhook": "/endpoints/show?account=a&id=b", "link": "/portal/x.y/", "problem": "/dead-letters?reason=x"} {
+		b.expects("Failed to load resource: the server responded with a status of 4")
+		b.goTo(path)
+		b.inspect("error-" + name)
+	}
+}
+
+func (b *browser) signIn() {
+	b.t.Helper()
+	b.goTo("/")
+	b.fill("Token", b.w.token)
+	b.submit(button("Sign in"))
+	b.sees("Overview")
+}
+
+func TestOddIdentifiersInTheBrowser(t *testing.T) {
+	w := newWorld(t, token)
+	id := strings.Repeat("w", 64)
+	w.recv.answers(410, strings.Repeat("gone", 200))
+	b := newBrowser(t, w)
+	b.signIn()
+	for i, account := range odd()[:3] {
+		w.want(201, "PUT", "/api/v1/accounts/"+url.PathEscape(account)+"/subscriptions/"+id, fmt.Sprintf(`{"url":"%s/%s","events":["*"],"description":%q}`, w.recv.URL, strings.Repeat("path", 200), strings.Repeat("d", 1024)))
+		w.open("t", account)
+		w.until("a dead letter", func() bool {
+			return w.do("GET", "/api/v1/dead-letters?account="+url.QueryEscape(account), "").json(t)["matched"] != 0.0
+		})
+		position := w.letter(account, strings.Repeat("s", 256), "msg_"+strings.Repeat("m", 256))
+		replay := strings.Repeat("r", 190) + strconv.Itoa(i)
+		w.want(202, "POST", "/api/v1/replays", fmt.Sprintf(`{"name":%q,"account":%s}`, replay, quoted(account)))
+		// The longest one is looked at in every way.
+		look := b.glance
+		if i == 0 {
+			look = b.inspect
+		}
+		b.tour(look, fmt.Sprintf("odd-%d", i), false, "", account, id, position, replay)
+		b.tour(look, fmt.Sprintf("odd-portal-%d", i), true, b.enter(account), account, id, position, "")
+		w.want(204, "DELETE", "/api/v1/replays/"+replay, "")
+	}
+}
+
+// A browser has six connections to a host, for all of its tabs.
+func TestTenTabsStayLive(t *testing.T) {
+	w := newWorld(t, "")
+	w.put("acme", "first")
+	first := newBrowser(t, w)
+	tabs := []*browser{first}
+	for range 9 {
+		tabs = append(tabs, first.tab())
+	}
+	for i, tab := range tabs {
+		began := time.Now()
+		tab.goTo([]string{"/endpoints", "/endpoints?q=acme"}[i%2])
+		tab.sees("first")
+		t.Logf("tab %d was there after %s", i+1, time.Since(began).Round(time.Millisecond))
+	}
+	w.put("acme", "second")
+	for i, tab := range tabs {
+		if took := tab.within(5*time.Second, "second"); took > 4*time.Second {
+			t.Errorf("tab %d saw the change after %s", i+1, took)
+		}
+	}
+	// What a person does in one of them works as well.
+	tabs[9].submit(link("Settings"))
+	tabs[9].sees("Type an account")
+	// Nobody asks for a tab that is not seen.
+	hidden := tabs[3]
+	hidden.text(`Object.defineProperty(document, "hidden", { get: () => true, configurable: true }); document.dispatchEvent(new Event("visibilitychange")); ""`)
+	asked := hidden.text(`new Promise(done => setTimeout(() => { performance.clearResourceTimings(); setTimeout(() => done(String(performance.getEntriesByType("resource").length)), 2500); }, 500))`)
+	if asked != "0" {
+		t.Errorf("a hidden tab asked %s times in 2.5 s", asked)
+	}
+	w.put("acme", "third")
+	hidden.text(`Object.defineProperty(document, "hidden", { get: () => false, configurable: true }); document.dispatchEvent(new Event("visibilitychange")); ""`)
+	hidden.within(2*time.Second, "third")
+}
+
+// What somebody reads does not move: an opened attempt of a busy webhook, what has the focus, what is selected.
+func TestReadingIsNotDisturbed(t *testing.T) {
+	w := newWorld(t, "")
+	w.put("acme", "orders")
+	w.recv.answers(500, strings.Repeat("a long answer\n", 40))
+	for i := range 20 {
+		w.open(fmt.Sprintf("before-%d", i), "acme")
+	}
+	w.until("attempts", func() bool { return w.recv.count("before-") >= 20 })
+	b := newBrowser(t, w)
+	b.goTo("/endpoints/show?account=acme&id=orders")
+	b.sees("HTTP 500")
+	where := `(() => { const open = document.querySelector("#attempts details[open]"); return open.closest("li").id + " " + Math.round(open.getBoundingClientRect().top) + " " + (document.activeElement === open.querySelector("summary")); })()`
+	b.click(`.attempts li:nth-child(3) summary`)
+	b.text(`document.querySelector("#attempts details[open] pre").scrollIntoView(); ""`)
+	before := b.text(where)
+	failures := b.text(`document.querySelector("#live dl").innerText`)
+	for i := range 60 {
+		w.open(fmt.Sprintf("after-%d", i), "acme")
+	}
+	b.sees("new") // at the foot of the window
+	b.sees("The list waits while you read it.")
+	w.until("the rest of the page", func() bool { return b.text(`document.querySelector("#live dl").innerText`) != failures })
+	if now := b.text(where); now != before || !strings.HasSuffix(now, "true") {
+		t.Errorf("the opened attempt was %q, and is %q", before, now)
+	}
+	b.inspect("reading")
+	b.click(button("Go on"))
+	b.gone("The list waits while you read it.")
+	w.until("the new attempts", func() bool {
+		return b.text(`String(document.querySelector("#attempts").textContent.includes("after-"))`) == "true"
+	})
+
+	// With the keyboard: the list of webhooks waits while one of its links has the focus.
+	b.goTo("/endpoints")
+	b.sees("acme / orders")
+	for range 12 { // past the navigation and the filter
+		if b.text(`String(document.activeElement.matches("#rows a"))`) == "true" {
+			break
+		}
+		b.do(chromedp.KeyEvent("\t"))
+	}
+	w.put("acme", "a-new-one")
+	b.sees("The list waits while you read it.")
+	if b.text(`document.activeElement.innerText`) != "acme / orders" || strings.Contains(b.text(`document.getElementById("rows").innerText`), "a-new-one") {
+		t.Error("the list changed under the keyboard's focus")
+	}
+	b.do(chromedp.KeyEvent("\t")) // on to the next, which leaves the list
+	b.sees("a-new-one")
+
+	// Selected text stays selected.
+	b.text(`getSelection().selectAllChildren(document.querySelector("#rows .name")); ""`)
+	w.put("acme", "another")
+	b.sees("The list waits while you read it.")
+	if got := b.text(`getSelection().toString()`); got != "acme" {
+		t.Errorf("%q is selected, want acme", got)
+	}
+	b.text(`getSelection().removeAllRanges(); ""`)
+	b.sees("another")
+}
+
+// What is on the page is never older than the page says.
+func TestStaleIsSaid(t *testing.T) {
+	w := newWorld(t, token)
+	b := newBrowser(t, w)
+	b.signIn()
+	b.expects("net::ERR_INTERNET_DISCONNECTED")
+	offline := func(is bool) {
+		call(b, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{
+			MatchedNetworkConditions: []*network.Conditions{{DownloadThroughput: -1, UploadThroughput: -1, Offline: is}},
+		})
+	}
+	offline(true)
+	b.sees("No answer since")
+	b.picture("stale")
+	offline(false)
+	b.gone("No answer since")
+	// The session ends elsewhere.
+	other := b.tab()
+	other.goTo("/")
+	other.submit(button("Sign out"))
+	b.expects("401")
+	b.sees("You are signed out.")
+}

@@ -1,0 +1,79 @@
+package admin
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// PagePaths lists the paths of the pages: of the operator's alone, and of those that the portal has too.
+func PagePaths() (operator, shared []string) {
+	p := &pages{}
+	for _, page := range p.operatorPages() {
+		operator = append(operator, page.path)
+	}
+	for _, page := range p.sharedPages() {
+		shared = append(shared, page.path)
+	}
+	return operator, shared
+}
+
+// Meter is the meter, read when a test says so.
+type Meter struct{ meter }
+
+func NewMeter(metrics prometheus.Gatherer) *Meter { return &Meter{meter{metrics: metrics}} }
+
+// ReadAt reads the metrics as they are at now, and returns the flow since the reading before.
+func (m *Meter) ReadAt(now time.Time) sample {
+	m.read(now)
+	r, _ := m.latest()
+	return r.sample
+}
+
+// Words of the pages.
+var (
+	Ago      = ago
+	Due      = due
+	Overdue  = overdue
+	Plural   = plural
+	Sentence = sentence
+	Clock    = clock
+)
+
+// Age makes what was asked in the background so much older.
+func (s *Server) Age(d time.Duration) {
+	p := s.panel
+	p.tiers.mu.Lock()
+	p.tiers.asked = p.tiers.asked.Add(-d)
+	p.tiers.mu.Unlock()
+	p.tally.mu.Lock()
+	p.tally.counted = p.tally.counted.Add(-d)
+	p.tally.mu.Unlock()
+}
+
+// Patterns lists what each listener serves, as its router has it: "listener METHOD path".
+func (s *Server) Patterns() (list []string) {
+	for _, d := range s.doors() {
+		for _, pattern := range d.routes {
+			list = append(list, d.name+" "+pattern)
+		}
+	}
+	return list
+}
+
+// ConnsFor is how many connections a listener keeps.
+var ConnsFor = connsFor
+
+// Budgets are what portals may cost.
+type Budgets struct{ *budgets }
+
+func NewBudgets() Budgets { return Budgets{newBudgets()} }
+
+// Scan waits for leave to read a topic: for an account's portal, or, where that is empty, for an operator.
+func (b Budgets) Scan(ctx context.Context, account string) (func(), error) {
+	return b.scan(ctx, scope{Portal: account != "", Account: account})
+}
+
+// Discreet is what a customer is told.
+var Discreet = discreet

@@ -1,0 +1,35 @@
+package admin
+
+// histogram is how often something of a size was observed.
+type histogram struct {
+	count   float64  // of all, those above the last bound too
+	buckets []bucket // cumulative, by rising bound
+}
+
+// bucket is how many were at most as large as the bound.
+type bucket struct{ bound, count float64 }
+
+// since is what was observed after an earlier reading of the same histogram. An earlier one without buckets is empty.
+func (h histogram) since(was histogram) histogram {
+	out := histogram{count: h.count - was.count}
+	for i, b := range h.buckets {
+		if i < len(was.buckets) {
+			b.count -= was.buckets[i].count
+		}
+		out.buckets = append(out.buckets, b)
+	}
+	return out
+}
+
+// quantile estimates the size that a share q of the observations do not exceed, as Prometheus does: linearly within a
+// bucket. All that is known of what lies above the last bound is that it does; it counts as that bound.
+func (h histogram) quantile(q float64) float64 {
+	rank, lower := q*h.count, bucket{}
+	for _, b := range h.buckets {
+		if b.count >= rank && b.count > lower.count {
+			return lower.bound + (b.bound-lower.bound)*(rank-lower.count)/(b.count-lower.count)
+		}
+		lower = b
+	}
+	return lower.bound
+}

@@ -1,0 +1,97 @@
+"use strict";
+// Renews the live part of a page once a second, while its tab is seen. It asks with short requests and holds no stream
+// open: a browser has six connections to a host for all its tabs together.
+(() => {
+  const region = document.getElementById("live");
+  if (!region || !window.Idiomorph) return;
+  const every = 1000, slower = 5000, patience = 10000; // ms
+  const note = document.getElementById("live-note");
+  const [text, count, button] = note.children;
+  let tag = "", timer = 0, asking = false, over = false, renewed = new Date();
+
+  // say shows one sentence at the foot of the window, or nothing. What changes every second is not read out.
+  const say = (sentence, more, action) => {
+    note.hidden = !sentence;
+    if (text.textContent !== sentence) text.textContent = sentence;
+    count.textContent = more || "";
+    button.hidden = !action;
+    note.classList.toggle("bad", !action);
+  };
+
+  // A list that somebody reads does not change under their eyes: one of its entries is open, has the keyboard's focus, or
+  // is selected. The attributes data-hold mark such lists.
+  const selected = (list) => {
+    const selection = getSelection();
+    return selection && !selection.isCollapsed && selection.rangeCount > 0 && selection.getRangeAt(0).intersectsNode(list);
+  };
+  const read = (list) => Boolean(list.querySelector("details[open], :focus-visible")) || selected(list);
+
+  const show = (html) => {
+    const focused = region.contains(document.activeElement) ? document.activeElement : null;
+    let held = false, fresh = 0;
+    Idiomorph.morph(region, html, {
+      morphStyle: "innerHTML",
+      callbacks: {
+        beforeNodeMorphed: (now, next) => {
+          if (!(now instanceof Element) || !now.hasAttribute("data-hold") || !read(now)) return true;
+          held = true;
+          for (const entry of next.children) if (!document.getElementById(entry.id)) fresh++;
+          return false;
+        },
+        // An entry whose list is gone altogether stays too while it is read.
+        beforeNodeRemoved: (node) => {
+          if (!(node instanceof Element)) return true;
+          const list = node.matches("[data-hold]") ? node : node.querySelector("[data-hold]");
+          if (!list || !read(list)) return true;
+          held = true;
+          return false;
+        },
+      },
+    });
+    if (focused && !focused.isConnected) region.focus({ preventScroll: true });
+    if (held) say("The list waits while you read it.", fresh ? fresh + " new" : "", true);
+    else say("");
+    region.dispatchEvent(new CustomEvent("renewed"));
+    return held;
+  };
+
+  const ask = async () => {
+    let url = region.dataset.live;
+    if (region.dataset.since) url += "&since=" + encodeURIComponent(region.dataset.since);
+    const answer = await fetch(url, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store", signal: AbortSignal.timeout(patience) });
+    if (answer.status === 401 || answer.status === 404) {
+      over = true;
+      say(answer.status === 401 ? "You are signed out. Reload the page to sign in again." : "What this page shows is no longer there.");
+      return;
+    }
+    if (answer.status !== 304 && !answer.ok) throw new Error(String(answer.status));
+    renewed = new Date();
+    if (answer.status === 304) { say(""); return; }
+    // What is held back is asked for again, so the answer does not count as shown.
+    tag = show(await answer.text()) ? "" : answer.headers.get("ETag");
+  };
+
+  const renew = async () => {
+    clearTimeout(timer);
+    if (document.hidden || asking || over) return;
+    let wait = every;
+    asking = true;
+    try {
+      await ask();
+    } catch {
+      wait = slower;
+      say("No answer since " + renewed.toLocaleTimeString() + ": what you see is as old as that.");
+    }
+    asking = false;
+    timer = setTimeout(renew, wait);
+  };
+
+  button.addEventListener("click", () => {
+    for (const entry of region.querySelectorAll("[data-hold] details[open]")) entry.open = false;
+    getSelection().removeAllRanges();
+    region.focus({ preventScroll: true });
+    renew();
+  });
+  document.addEventListener("visibilitychange", renew);
+  renew();
+})();
