@@ -18,14 +18,14 @@ const masked = "(set)"
 func (c *Config) Dump(w io.Writer) error {
 	encoder := yaml.NewEncoder(w)
 	encoder.SetIndent(2)
-	if err := encoder.Encode(redacted("", reflect.ValueOf(*c))); err != nil {
+	if err := encoder.Encode(encoded("", reflect.ValueOf(*c), mask)); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
 	return nil
 }
 
-// redacted is the value as a YAML node, in the order of the fields.
-func redacted(path string, value reflect.Value) *yaml.Node {
+// encoded is the value as a YAML node, in the order of the fields. show is what is written of the text at a path.
+func encoded(path string, value reflect.Value, show func(path, text string) string) *yaml.Node {
 	scalar := &yaml.Node{Kind: yaml.ScalarNode, Value: plain(value)}
 	if d, ok := reflect.TypeAssert[time.Duration](value); ok {
 		scalar.Value = duration(d)
@@ -35,7 +35,7 @@ func redacted(path string, value reflect.Value) *yaml.Node {
 	case reflect.Struct:
 		node := &yaml.Node{Kind: yaml.MappingNode}
 		for name, field := range fields(value) {
-			node.Content = append(node.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: name}, redacted(path+"."+name, field))
+			node.Content = append(node.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: name}, encoded(path+"."+name, field, show))
 		}
 		return node
 	case reflect.Map:
@@ -43,17 +43,17 @@ func redacted(path string, value reflect.Value) *yaml.Node {
 		names := value.MapKeys()
 		slices.SortFunc(names, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 		for _, name := range names {
-			node.Content = append(node.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: name.String()}, redacted(path, value.MapIndex(name)))
+			node.Content = append(node.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: name.String()}, encoded(path, value.MapIndex(name), show))
 		}
 		return node
 	case reflect.Slice:
 		node := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 		for i := range value.Len() {
-			node.Content = append(node.Content, redacted(path, value.Index(i)))
+			node.Content = append(node.Content, encoded(path, value.Index(i), show))
 		}
 		return node
 	case reflect.String:
-		scalar.SetString(mask(path, value.String()))
+		scalar.SetString(show(path, value.String()))
 	}
 	return scalar
 }

@@ -38,7 +38,7 @@ func Load(file string, explicit bool, env []string, flags *pflag.FlagSet) (Confi
 	if err = errors.Join(err, v.UnmarshalExact(&cfg)); err != nil {
 		r.problems = append(r.problems, Problem{Place: file, Text: err.Error()})
 	}
-	cfg.Redis.Group = cfg.Kafka.Group
+	cfg.Redis.Group, cfg.Redis.Catalogue = cfg.Kafka.Group, cfg.Catalogue()
 	warnings := unknownVariables(env, all)
 	// What could not be read has its default here, so that the rest is judged all the same.
 	r.problems = append(r.problems, validate(&cfg, r.places)...)

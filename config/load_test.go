@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"fanout/config"
-	"fanout/consumer"
 	"fanout/event"
+	"fanout/topic"
 )
 
 // write makes a configuration file.
@@ -73,7 +73,7 @@ delivery: {max_ages: {EMAIL_OPEN: 24h}}
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []consumer.SourceConfig{{Topic: "channel.email"}, {Topic: "bounces", Mapping: event.Mapping{
+	want := []topic.SourceConfig{{Topic: "channel.email"}, {Topic: "bounces", Mapping: event.Mapping{
 		Channel: "EMAIL", Fields: map[string]string{"trackingId": "message.Tracking_ID"}, Types: map[string]string{"Bounced": "FAILED", "a.b": "OPEN"},
 	}}}
 	if diff := cmp.Diff(want, cfg.Sources); diff != "" {
@@ -106,10 +106,10 @@ log: {level: debug}
 	want := config.Default()
 	want.Kafka.Brokers, want.Kafka.Group = []string{"a:9092", "b:9092"}, "flag"
 	want.Redis.Group = "flag"
-	want.Kafka.TLS = consumer.TLSConfig{Enabled: true, ServerName: "env"}
+	want.Kafka.TLS = topic.TLSConfig{Enabled: true, ServerName: "env"}
 	want.Delivery.Schedule = []time.Duration{time.Second, 2 * time.Second, 2 * time.Second}
 	want.Delivery.MaxAges = map[string]time.Duration{"EMAIL_OPEN": 24 * time.Hour, "SMS_FAILED": time.Hour}
-	want.Sources = []consumer.SourceConfig{{Topic: "one"}, {Topic: "two"}}
+	want.Sources = []topic.SourceConfig{{Topic: "one"}, {Topic: "two"}}
 	want.Log.Level, want.Attempts.Topic, want.Admin.Token = "debug", true, "s3cret"
 	if diff := cmp.Diff(want, cfg); diff != "" {
 		t.Fatalf("Load (-want +got):\n%s", diff)
@@ -119,7 +119,7 @@ log: {level: debug}
 func TestSourcesWithMappingsFromTheEnvironment(t *testing.T) {
 	t.Parallel()
 	cfg, _, err := config.Load("", false, []string{`FANOUT_SOURCES=[{"topic":"b","types":{"Bounced":"FAILED"}}]`}, nil)
-	want := []consumer.SourceConfig{{Topic: "b", Mapping: event.Mapping{Types: map[string]string{"Bounced": "FAILED"}}}}
+	want := []topic.SourceConfig{{Topic: "b", Mapping: event.Mapping{Types: map[string]string{"Bounced": "FAILED"}}}}
 	if diff := cmp.Diff(want, cfg.Sources); err != nil || diff != "" {
 		t.Fatalf("Load = %v\n%s", err, diff)
 	}
@@ -196,24 +196,50 @@ func TestEachProblem(t *testing.T) {
 		"sources: [{topic: a, channel: FAX}]":          `sources[0].channel: unknown channel "FAX"`,
 		"sources: [{topic: a, fields: {tracking: x}}]": "sources[0].fields.tracking: unknown field",
 		"sources: [{topic: a, field: {}}]":             "sources[0].field: unknown key; did you mean fields?",
-		"topics: {prefix: 'a/b'}":                      "a topic's name takes",
-		"admin: {listen: 0.0.0.0:8080}":                "needs a token",
-		"admin: {listen: '8080'}":                      "want host:port",
-		"log: {level: warning}":                        "did you mean warn?",
-		"log: {format: text}":                          "want json or console",
-		"max_event_bytes: 10":                          "want 256 to 16777216 bytes",
-		"shutdown_timeout: 0s":                         "want a duration above 0",
-		"lanes: {queue: 0}":                            "want 1 or more",
-		"egress: {allow_cidrs: [10.0.0.0]}":            "egress.allow_cidrs[0]",
-		"egress: {ports: [70000]}":                     "egress.ports[0]",
-		"Kafka: {}":                                    "Kafka: unknown key; did you mean kafka?",
-		"kafka: [1]":                                   "want keys with values here, not a list",
-		"kafka: {group: a\n":                           "not YAML",
-		"a: b: c":                                      "fanout.yaml: not YAML: mapping values are not allowed",
+		"kafka: {start: newest}":                       `kafka.start: "newest": want earliest, latest or a time such as 2026-01-31T08:00:00Z`,
+		"kafka: {start: Latest}":                       "did you mean latest?",
+		"sources: [{topic: a, start: earlist}]":        `fanout.yaml:1: sources[0].start: "earlist": want earliest, latest or a time such as 2026-01-31T08:00:00Z; did you mean earliest?`,
+		"sources: [{topic: a, start: 2026-01-31}]":     `sources[0].start: "2026-01-31": want earliest, latest or a time`,
+		"sources: [{topic: a, channel: EMAIL, types: {bounced: FAILD}}]": `fanout.yaml:1: sources[0].types.bounced: "FAILD": no event of channel EMAIL has this type: ` +
+			`want OPEN, CLICK, FAILED or ignore; did you mean FAILED?`,
+		"sources: [{topic: a, channel: sms, types: {seen: OPEN}}]": `sources[0].types.seen: "OPEN": no event of channel sms has this type: want FAILED or ignore`,
+		"sources: [{topic: a, types: {sent: ignored}}]":            `sources[0].types.sent: "ignored": no event has this type: want OPEN, CLICK, FAILED or ignore; did you mean ignore?`,
+		"topics: {prefix: 'a/b'}":                                  "a topic's name takes",
+		"topics: {dead_letter_retention: 10s}":                     `topics.dead_letter_retention: "10s": want 1h or more`,
+		"admin: {listen: 0.0.0.0:8080}":                            "needs a token",
+		"admin: {listen: '8080'}":                                  "want host:port",
+		"log: {level: warning}":                                    "did you mean warn?",
+		"log: {format: text}":                                      "want json or console",
+		"max_event_bytes: 10":                                      "want 256 to 16777216 bytes",
+		"shutdown_timeout: 0s":                                     "want a duration above 0",
+		"lanes: {queue: 0}":                                        "want 1 or more",
+		"egress: {allow_cidrs: [10.0.0.0]}":                        "egress.allow_cidrs[0]",
+		"egress: {ports: [70000]}":                                 "egress.ports[0]",
+		"Kafka: {}":                                                "Kafka: unknown key; did you mean kafka?",
+		"kafka: [1]":                                               "want keys with values here, not a list",
+		"kafka: {group: a\n":                                       "not YAML",
+		"a: b: c":                                                  "fanout.yaml: not YAML: mapping values are not allowed",
 	} {
 		if got := problems(t, text); !strings.Contains(got, want) || strings.Count(got, "\n") > 0 {
 			t.Errorf("%s\n got: %s\nwant: one line with %s", text, got, want)
 		}
+	}
+}
+
+// What says where sources begin, and what their types are mapped to, is taken in each form that is right.
+func TestStartsAndTypes(t *testing.T) {
+	t.Parallel()
+	cfg, _, err := config.Load(write(t, `kafka: {start: 2026-01-31T08:00:00+01:00}
+sources:
+  - {topic: a, start: latest, types: {bounced: failed, seen: Open, sent: ignore}}
+  - {topic: b, start: "2026-01-31T08:00:00Z", channel: SMS, types: {x: IGNORE}}
+  - {topic: c}`), true, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{cfg.Kafka.Start, cfg.Sources[0].Start, cfg.Sources[1].Start, cfg.Sources[2].Start}
+	if diff := cmp.Diff([]string{"2026-01-31T08:00:00+01:00", "latest", "2026-01-31T08:00:00Z", ""}, got); diff != "" {
+		t.Errorf("starts (-want +got):\n%s", diff)
 	}
 }
 
@@ -297,7 +323,7 @@ func TestDumpLoads(t *testing.T) {
 	t.Parallel()
 	want := config.Default()
 	want.Delivery.MaxAges = map[string]time.Duration{"EMAIL_OPEN": 24 * time.Hour}
-	want.Sources = []consumer.SourceConfig{{Topic: "a", Mapping: event.Mapping{Types: map[string]string{"Bounced": "FAILED"}}}}
+	want.Sources = []topic.SourceConfig{{Topic: "a", Mapping: event.Mapping{Types: map[string]string{"Bounced": "FAILED"}}}}
 	var dump strings.Builder
 	if err := want.Dump(&dump); err != nil {
 		t.Fatal(err)
@@ -305,6 +331,39 @@ func TestDumpLoads(t *testing.T) {
 	got, _, err := config.Load(write(t, dump.String()), true, nil, nil)
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); err != nil || diff != "" {
 		t.Fatalf("Load of a dump = %v\n%s\n%s", err, diff, dump.String())
+	}
+}
+
+// What Changes writes is loaded as the same configuration, secrets included, and has no key at its default.
+func TestChangesLoads(t *testing.T) {
+	t.Parallel()
+	want := config.Default()
+	want.Kafka.Brokers, want.Kafka.CreateTopics = []string{"a:9092", "b:9092"}, false
+	want.Kafka.SASL.Mechanism, want.Kafka.SASL.Username, want.Kafka.SASL.Password = "PLAIN", "me", "no: 'quote\" #"
+	want.Redis.URL = "redis://me:hunter2@127.0.0.1:6379/0"
+	want.Delivery.Schedule = []time.Duration{500 * time.Millisecond, 90 * time.Minute}
+	want.Delivery.MaxAges = map[string]time.Duration{"EMAIL_OPEN": 24 * time.Hour}
+	want.Delivery.PermanentStatuses = nil
+	want.Admin.Token = "0123456789"
+	want.Sources = []topic.SourceConfig{{Topic: "a"}, {Topic: "b", Mapping: event.Mapping{
+		Channel: "EMAIL", Fields: map[string]string{"trackingId": "message.tracking_id"}, Types: map[string]string{"Bounced": "FAILED"},
+	}}}
+	text, err := want.Changes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := config.Load(write(t, string(text)), true, nil, nil)
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); err != nil || diff != "" {
+		t.Fatalf("Load of the changes = %v\n%s\n%s", err, diff, text)
+	}
+	for _, key := range []string{"group", "timeout", "listen", "log", "max_age:", "format", "channel: \"\""} {
+		if strings.Contains(string(text), key) {
+			t.Errorf("%s is not changed, and it is written:\n%s", key, text)
+		}
+	}
+	unchanged := config.Default()
+	if text, err := unchanged.Changes(); err != nil || string(text) != "{}\n" {
+		t.Errorf("the default differs from itself: %s, %v", text, err)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"fanout/spelling"
 )
 
 // Problem is one thing that is wrong, for the person who can mend it.
@@ -68,44 +70,10 @@ type Warning string
 
 // nearest is the ending "; did you mean X?" where one of the known words is close to the given one.
 func nearest(word string, known []string) string {
-	best, distance := "", max(1, len(word)/3)+1
-	for _, k := range known {
-		if len(k) > 3 && strings.HasPrefix(word, k) {
-			best = k
-			break
-		}
-		if d := edits(strings.ToLower(word), strings.ToLower(k)); d < distance {
-			best, distance = k, d
-		}
+	if best := spelling.Nearest(word, known); best != "" {
+		return "; did you mean " + best + "?"
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %s?", best)
-}
-
-// edits is how many letters have to be changed, added, dropped or swapped with their neighbour to make b of a.
-func edits(a, b string) int {
-	before, last := []int(nil), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row := make([]int, len(b)+1)
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(row[j]+1, last[j+1]+1, last[j]+cost)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return last[len(b)]
+	return ""
 }
 
 // list is "a, b or c".

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"fanout/event"
 )
 
 // key is one leaf of the configuration: what has a value of its own.
@@ -79,6 +81,8 @@ func kind(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[time.Duration]():
 		return "duration"
+	case t == reflect.TypeFor[[]event.Row]():
+		return "rows"
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		return "topics"
 	case t.Kind() == reflect.Slice:

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"reflect"
@@ -13,9 +14,9 @@ import (
 	"time"
 
 	"fanout/admin"
-	"fanout/consumer"
-	"fanout/dispatcher/egress"
+	"fanout/egress"
 	"fanout/event"
+	"fanout/topic"
 )
 
 const (
@@ -34,6 +35,8 @@ type judge struct {
 func validate(c *Config, places map[string]string) Problems {
 	j := &judge{places: places}
 	j.kafka(&c.Kafka)
+	j.events(c.Events)
+	j.payload(c.Payload)
 	j.sources(c)
 	j.theirs(c.SchemaRegistry.Validate())
 	j.positive("schema_registry.timeout", c.SchemaRegistry.Timeout)
@@ -46,8 +49,17 @@ func validate(c *Config, places map[string]string) Problems {
 	if !topicName.MatchString(c.Topics.Prefix) || len(c.Topics.Prefix) > 200 {
 		j.badf("topics.prefix", c.Topics.Prefix, "a topic's name takes letters, digits, '.', '_' and '-' alone; want 1 to 200 of them")
 	}
-	j.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
-	j.oneOf("log.format", c.Log.Format, "json", "console")
+	if c.Topics.DeadLetterRetention < time.Hour {
+		j.badf("topics.dead_letter_retention", c.Topics.DeadLetterRetention, "want 1h or more: a dead letter can be replayed for so long")
+	}
+	if c.Attempts.Retention < time.Hour {
+		j.badf("attempts.retention", c.Attempts.Retention, "want 1h or more: audit, find and the dashboard look there for what became of deliveries")
+	}
+	if n := c.Limits.WebhooksPerAccount; n < 1 || n > 1_000_000 {
+		j.badf("limits.webhooks_per_account", n, "want 1 to 1000000 webhooks")
+	}
+	j.oneOf("log.level", c.Log.Level)
+	j.oneOf("log.format", c.Log.Format)
 	j.tracing(&c.Tracing)
 	if n := c.MaxEventBytes; n < minEventBytes || n > maxEventBytes {
 		j.badf("max_event_bytes", n, "want %d to %d bytes", minEventBytes, maxEventBytes)
@@ -91,13 +103,23 @@ func (j *judge) atLeastOne(path string, n int) {
 	}
 }
 
-func (j *judge) oneOf(path, value string, known ...string) {
+// Choices are the values of each key that takes one of a closed list.
+func Choices() map[string][]string {
+	return map[string][]string{
+		"log.level":            {"debug", "info", "warn", "error"},
+		"log.format":           {"json", "console"},
+		"kafka.sasl.mechanism": {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"},
+	}
+}
+
+func (j *judge) oneOf(path, value string) {
+	known := Choices()[path]
 	if !slices.Contains(known, value) {
 		j.badf(path, value, "want %s", list(known...)+nearest(value, known))
 	}
 }
 
-func (j *judge) kafka(c *consumer.KafkaConfig) {
+func (j *judge) kafka(c *topic.KafkaConfig) {
 	if len(c.Brokers) == 0 {
 		j.badf("kafka.brokers", "", "no broker: name at least one, as in [127.0.0.1:9092]")
 	}
@@ -107,14 +129,27 @@ func (j *judge) kafka(c *consumer.KafkaConfig) {
 	if c.Group == "" || len(c.Group) > 200 {
 		j.badf("kafka.group", c.Group, "want a consumer group's name of 1 to 200 characters")
 	}
+	for i, group := range c.FormerGroups {
+		if key := fmt.Sprintf("kafka.former_groups[%d]", i); group == "" || len(group) > 200 {
+			j.badf(key, group, "want a consumer group's name of 1 to 200 characters")
+		} else if group == c.Group {
+			j.badf(key, group, "that is kafka.group itself: name the groups that it had before")
+		}
+	}
 	j.atLeastOne("kafka.partitions", c.Partitions)
 	j.atLeastOne("kafka.retry_partitions", c.RetryPartitions)
-	j.atLeastOne("kafka.replication", c.Replication)
-	if _, err := time.Parse(time.RFC3339, c.Start); err != nil && c.Start != "earliest" && c.Start != "latest" {
-		j.badf("kafka.start", c.Start, "want earliest, latest or a time such as 2026-01-31T08:00:00Z%s", nearest(c.Start, []string{"earliest", "latest"}))
+	if c.Replication != -1 && (c.Replication < 1 || c.Replication > math.MaxInt16) {
+		j.badf("kafka.replication", c.Replication, "want 1 or more, or -1 to leave it to the brokers")
+	}
+	j.start("kafka.start", c.Start)
+	if c.SessionTimeout < time.Second || c.SessionTimeout > 5*time.Minute {
+		j.badf("kafka.session_timeout", c.SessionTimeout, "want 1s to 5m: so long stand the partitions of an instance that was killed")
+	}
+	if len(c.InstanceID) > 200 {
+		j.badf("kafka.instance_id", c.InstanceID, "want at most 200 characters")
 	}
 	switch tls := c.TLS; {
-	case !tls.Enabled && tls != (consumer.TLSConfig{}):
+	case !tls.Enabled && tls != (topic.TLSConfig{}):
 		j.badf("kafka.tls.enabled", tls.Enabled, "keys of kafka.tls are given and TLS is off: write enabled: true, or remove them")
 	case (tls.CertFile == "") != (tls.KeyFile == ""):
 		j.badf("kafka.tls", "", "cert_file and key_file belong together: give both or none")
@@ -122,14 +157,25 @@ func (j *judge) kafka(c *consumer.KafkaConfig) {
 	j.sasl(c.SASL)
 }
 
-func (j *judge) sasl(c consumer.SASLConfig) {
+// start notes what does not say where a source begins. Empty leaves it open.
+func (j *judge) start(path, value string) {
+	words := []string{topic.StartEarliest, topic.StartLatest}
+	if value == "" || slices.Contains(words, value) {
+		return
+	}
+	if _, err := time.Parse(time.RFC3339, value); err != nil {
+		j.badf(path, value, "want earliest, latest or a time such as 2026-01-31T08:00:00Z%s", nearest(value, words))
+	}
+}
+
+func (j *judge) sasl(c topic.SASLConfig) {
 	if c.Mechanism == "" {
-		if c != (consumer.SASLConfig{}) {
+		if c != (topic.SASLConfig{}) {
 			j.badf("kafka.sasl.mechanism", "", "credentials are given and no mechanism: want PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")
 		}
 		return
 	}
-	j.oneOf("kafka.sasl.mechanism", c.Mechanism, "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
+	j.oneOf("kafka.sasl.mechanism", c.Mechanism)
 	if c.Mechanism == "OAUTHBEARER" {
 		if c.TokenFile == "" || c.Username+c.Password+c.PasswordFile != "" {
 			j.badf("kafka.sasl.token_file", c.TokenFile, "OAUTHBEARER wants a file with a token, and neither user name nor password")
@@ -148,14 +194,12 @@ func (j *judge) sasl(c consumer.SASLConfig) {
 }
 
 // address notes what is no host:port; port 0 is taken where lowest is 0. example is part of the remedy.
-func (j *judge) address(path, text string, lowest int, example string) bool {
+func (j *judge) address(path, text string, lowest int, example string) {
 	host, port, err := net.SplitHostPort(text)
 	n, portErr := strconv.Atoi(port)
 	if err != nil || portErr != nil || n < lowest || n > 65535 || (host == "" && lowest > 0) || strings.ContainsAny(host, "/@ ") {
 		j.badf(path, text, "want host:port, as in %s", example)
-		return false
 	}
-	return true
 }
 
 // topicName is what Kafka takes for a topic.
@@ -179,7 +223,9 @@ func (j *judge) sources(c *Config) {
 			seen[topic] = i
 		}
 		j.format(c, path+".format", source.Format)
-		if _, err := source.Compile(); err != nil {
+		j.start(path+".start", source.Start)
+		j.types(path+".types", &source.Mapping, c.Catalogue())
+		if _, err := source.Compile(c.Catalogue(), goodPayload(c.Payload)...); err != nil {
 			key, text, _ := strings.Cut(err.Error(), ": ")
 			j.badf(path+"."+key, "", "%s", text)
 		}
@@ -188,13 +234,60 @@ func (j *judge) sources(c *Config) {
 
 // format notes an unknown format, and one that needs a registry where none is configured.
 func (j *judge) format(c *Config, path, format string) {
-	known := []string{consumer.FormatJSON, consumer.FormatConfluent}
+	known := []string{topic.FormatJSON, topic.FormatConfluent}
 	switch {
 	case format != "" && !slices.Contains(known, format):
 		j.badf(path, format, "want json, or confluent for Avro, Protobuf and JSON with a schema registry%s", nearest(format, known))
-	case format == consumer.FormatConfluent && c.SchemaRegistry.URL == "":
+	case format == topic.FormatConfluent && c.SchemaRegistry.URL == "":
 		j.badf(path, format, "needs a schema registry: set schema_registry.url, as in http://127.0.0.1:8081")
 	}
+}
+
+// types notes types that are mapped to what no event of the source has: their records would be dropped in silence. What is
+// to be dropped is mapped to ignore.
+func (j *judge) types(path string, m *event.Mapping, c *event.Catalogue) {
+	whose := "no event"
+	if m.Channel != "" {
+		whose += " of channel " + m.Channel
+	}
+	known := append(c.RawTypes(m.Channel), event.Ignore)
+	for _, theirs := range m.UnknownTypes(c) {
+		ours := m.Types[theirs]
+		j.badf(path+"."+theirs, ours, "%s has this type: want %s%s", whose, list(known...), nearest(ours, known))
+	}
+}
+
+// events notes rows that the catalogue cannot take.
+func (j *judge) events(rows []event.Row) {
+	_, problems := event.NewCatalogue(rows)
+	for _, p := range problems {
+		path, value := fmt.Sprintf("events[%d]", p.Row), ""
+		if p.Key != "" {
+			path += "." + p.Key
+			value = map[string]string{"name": rows[p.Row].Name, "channel": rows[p.Row].Channel, "type": rows[p.Row].Type, "eventType": rows[p.Row].EventType}[p.Key]
+		}
+		j.badf(path, value, "%s", p.Text)
+	}
+}
+
+// payload notes keys that cannot follow the five.
+func (j *judge) payload(keys []string) {
+	for i, key := range keys {
+		if text := event.PayloadKeyProblem(key, keys[:i]); text != "" {
+			j.badf(fmt.Sprintf("payload[%d]", i), key, "%s", text)
+		}
+	}
+}
+
+// goodPayload are the keys that nothing is wrong with, so that the sources are judged all the same.
+func goodPayload(keys []string) []string {
+	var good []string
+	for _, key := range keys {
+		if event.PayloadKeyProblem(key, good) == "" {
+			good = append(good, key)
+		}
+	}
+	return good
 }
 
 // owned says whether fanout writes to that topic.
@@ -216,11 +309,8 @@ func (j *judge) delivery(c *Config) {
 	j.positive("delivery.max_age", d.MaxAge)
 	for name, age := range d.MaxAges {
 		path := "delivery.max_ages." + name
-		if _, ok := event.ParseName(name); !ok {
-			var known []string
-			for _, n := range event.Names() {
-				known = append(known, n.String())
-			}
+		if _, ok := c.Catalogue().Parse(name); !ok {
+			known := c.Catalogue().Texts()
 			j.badf(path, "", "unknown event name, want %s%s", list(known...), nearest(name, known))
 		}
 		j.positive(path, age)
@@ -235,6 +325,25 @@ func (j *judge) delivery(c *Config) {
 		}
 	}
 	j.atLeastOne("delivery.max_in_flight", d.MaxInFlight)
+	j.positive("delivery.connection_max_age", d.ConnectionMaxAge)
+	if d.MaxBatchBytes < minBatchBytes || d.MaxBatchBytes > maxBatchBytes {
+		j.badf("delivery.max_batch_bytes", d.MaxBatchBytes, "want %d to %d", minBatchBytes, maxBatchBytes)
+	}
+	if !isFieldValue(d.UserAgent) {
+		j.badf("delivery.user_agent", d.UserAgent, "want printable ASCII, as in Acme-Webhooks/1.0")
+	}
+}
+
+// Bounds of delivery.max_batch_bytes.
+const (
+	minBatchBytes = 1 << 10
+	maxBatchBytes = 16 << 20
+)
+
+// isFieldValue reports whether text may stand as the value of a header: one line of ASCII that can be seen, without
+// blanks at its ends.
+func isFieldValue(text string) bool {
+	return strings.TrimSpace(text) == text && !strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
 func (j *judge) lanes(c *Config) {
@@ -267,9 +376,11 @@ func (j *judge) theirs(err error) {
 }
 
 func (j *judge) admin(c admin.Config) {
-	if j.address("admin.listen", c.Listen, 0, "127.0.0.1:8080") && c.Token == "" && !admin.Loopback(c.Listen) {
-		j.badf("admin.listen", c.Listen, "others can reach this address, so it needs a token: set admin.token or FANOUT_ADMIN_TOKEN, or listen on 127.0.0.1")
+	j.address("admin.listen", c.Listen, 0, "127.0.0.1:8080")
+	if c.Portal.Listen != "" {
+		j.address("admin.portal.listen", c.Portal.Listen, 0, "127.0.0.1:8081")
 	}
+	j.theirs(c.Validate())
 }
 
 func (j *judge) tracing(c *Tracing) {

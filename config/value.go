@@ -187,7 +187,7 @@ func (r *reader) text(text, path string, t reflect.Type) (reflect.Value, bool) {
 	node := &yaml.Node{Kind: yaml.ScalarNode, Value: text}
 	switch {
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
-		return r.sources(text, path, t)
+		return r.rows(text, path, t)
 	case t.Kind() == reflect.Slice:
 		node = &yaml.Node{Kind: yaml.SequenceNode}
 		for _, item := range items(text) {
@@ -209,9 +209,14 @@ func (r *reader) text(text, path string, t reflect.Type) (reflect.Value, bool) {
 	return r.read(node, path, t)
 }
 
-// sources are topic names separated by commas, or, for mappings, the list as YAML or JSON.
-func (r *reader) sources(text, path string, t reflect.Type) (reflect.Value, bool) {
-	if !strings.HasPrefix(strings.TrimSpace(text), "[") {
+// rows are a list as YAML or JSON; for sources without a mapping, topic names separated by commas too.
+func (r *reader) rows(text, path string, t reflect.Type) (reflect.Value, bool) {
+	remedy := "want a list in YAML or JSON"
+	_, topics := t.Elem().FieldByName("Topic")
+	if topics {
+		remedy = "want topics separated by commas, or a list in YAML or JSON"
+	}
+	if topics && !strings.HasPrefix(strings.TrimSpace(text), "[") {
 		var topics []string
 		for _, topic := range items(text) {
 			topics = append(topics, fmt.Sprintf("{topic: %q}", topic))
@@ -219,8 +224,8 @@ func (r *reader) sources(text, path string, t reflect.Type) (reflect.Value, bool
 		text = "[" + strings.Join(topics, ", ") + "]"
 	}
 	var document yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &document); err != nil {
-		r.wrongf(&yaml.Node{Value: text}, path, "want topics separated by commas, or a list in YAML or JSON")
+	if err := yaml.Unmarshal([]byte(text), &document); err != nil || len(document.Content) == 0 {
+		r.wrongf(&yaml.Node{Value: text}, path, "%s", remedy)
 		return reflect.Value{}, false
 	}
 	return r.read(document.Content[0], path, t)

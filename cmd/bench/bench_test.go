@@ -1,6 +1,13 @@
 package main
 
 import (
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
@@ -46,5 +53,35 @@ func TestUnknownPart(t *testing.T) {
 	}
 	if err := run(t.Context(), []string{"help"}, t.Output()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Each part that the pages name is there, and takes the flags that they show. What it measures takes minutes, so that no
+// test runs it whole.
+func TestPagesNameParts(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, page := range append(pages, filepath.Join("..", "..", "README.md")) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range regexp.MustCompile("`(?:go run [.]/cmd/)?bench ([^`]+)`").FindAllSubmatch(text, -1) {
+			named++
+			words := strings.Fields(string(found[1]))
+			if words[0] == "help" {
+				continue
+			}
+			if err := run(t.Context(), append(words, "-h"), io.Discard); !errors.Is(err, flag.ErrHelp) {
+				t.Errorf("%s: bench %s: %v", page, found[1], err)
+			}
+		}
+	}
+	if named < 20 {
+		t.Errorf("only %d commands were found", named)
 	}
 }

@@ -23,6 +23,7 @@ type variant struct {
 	db        int    // Redis' database with its subscriptions; variants with the same ones share it
 	instances int    // 0 is 1
 	failing   bool   // some deliveries are not made
+	batched   bool   // a request has several
 	tier      bool   // the deliveries come up from a retry tier
 	warm      bool   // the instances have joined before there is anything to do
 	adjust    func(lab.Config)
@@ -127,10 +128,10 @@ func summary(name string, all []variant, rounds [][]ran) string {
 
 // variant measures one run, on topics and with consumer groups of its own.
 func (w *world) variant(ctx context.Context, nginx *lab.Nginx, v *variant, topic string) (ran, error) {
-	r := work{group: topic, topic: topic, deliveries: v.load.deliveries(), failing: v.failing}
+	r := work{group: topic, topic: topic, deliveries: v.load.deliveries(), failing: v.failing, batched: v.batched}
 	if v.tier {
-		r.group += tierSuffix
-		r.topic = r.group
+		r.group += groupSuffix
+		r.topic += tierSuffix
 		if err := w.kafka.CreateTopics(ctx, lab.Topic{Name: topic}); err != nil {
 			return ran{}, err
 		}

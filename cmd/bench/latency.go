@@ -106,6 +106,7 @@ type steady struct {
 	ld          load
 	topic       string
 	perTick     int
+	crowd       *crowding   // nil: none
 	sent, acked []time.Time // of each tick's batch
 	busy        float64     // part of the machine's CPU time that was used while it produced
 	fanout      float64     // cores that fanout used in that time

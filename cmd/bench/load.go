@@ -22,6 +22,7 @@ type load struct {
 	connections   int
 	fanOut        int // subscriptions of an account, all of which want each of its events; 0 is 1
 	busy          int // accounts that have events; 0 is all
+	batch         int // deliveries in one request, as subscriptions ask for; 0: they do not
 }
 
 // deliveries is what the events come to.
@@ -87,7 +88,11 @@ func (w *world) store(ctx context.Context, ld load, db int, url string) error {
 	for from := 0; from < ld.subscriptions; from += batch {
 		_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i := from; i < min(from+batch, ld.subscriptions); i++ {
-				value := fmt.Sprintf(`{"url":"%s/hooks/%d","events":["EMAIL_OPEN"],"secrets":["%s"]}`, url, i, secret())
+				extra := ""
+				if ld.batch > 0 {
+					extra = fmt.Sprintf(`,"batch":{"max":%d,"wait":"100ms"}`, ld.batch)
+				}
+				value := fmt.Sprintf(`{"url":"%s/hooks/%d","events":["EMAIL_OPEN"],"secrets":["%s"]%s}`, url, i, secret(), extra)
 				p.HSet(ctx, "fanout:account:"+account(i/max(ld.fanOut, 1)), subscription(i%max(ld.fanOut, 1)), value)
 			}
 			return nil

@@ -16,8 +16,8 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"fanout/cmd/internal/lab"
-	"fanout/dispatcher/egress"
 	"fanout/dispatcher/post"
+	"fanout/egress"
 )
 
 // What a delivery of the pipeline looks like on the wire: the loops send the same, ready made.
@@ -85,7 +85,7 @@ func loop(ctx context.Context, n, connections int, dial func() client) (figure, 
 	return newFigure(int64(n), took, after.CPU-before.CPU), err
 }
 
-// fasthttpLoop is the yardstick of DESIGN.md, section 9: the fastest client there is, doing nothing else.
+// fasthttpLoop is the yardstick bare of docs/contract.md#targets: the fastest client there is, doing nothing else.
 func fasthttpLoop(ctx context.Context, at receiverAt, ld load) (figure, error) {
 	host := &fasthttp.HostClient{Addr: at.addr, MaxConns: ld.connections, NoDefaultUserAgentHeader: true}
 	if at.roots != nil {
@@ -126,7 +126,10 @@ func postLoop(ctx context.Context, at receiverAt, ld load) (figure, error) {
 	if err != nil {
 		return figure{}, err
 	}
-	poster := post.New(post.Config{Egress: rules, RootCAs: at.roots})
+	poster, err := post.New(post.Config{Egress: rules, RootCAs: at.roots})
+	if err != nil {
+		return figure{}, err
+	}
 	defer poster.Close()
 	target := &egress.Target{Host: to.Addr().String(), Addr: to.Addr(), Port: to.Port(), Path: samplePath, TLS: at.roots != nil}
 	body := []byte(sampleBody)

@@ -27,6 +27,8 @@ func parts() []part {
 	return []part{
 		{"pipeline", "pace and CPU of fanout beside bare loops of HTTP clients (the default)", pipeline},
 		{"tls", "the same over HTTPS with keep-alive", overTLS},
+		{"plain", "fanout beside the plain pipeline: kafka-go, encoding/json, crypto/hmac, fasthttp", plain},
+		{"batch", "deliveries one by one, and 10, 100 and 1000 in a request, beside the plain pipeline", batches},
 		{"subscriptions", "1 to 1 000 000 subscriptions: CPU a delivery, memory, start", comparison("subscriptions", sizes)},
 		{"fanout", "1, 10 and 100 subscriptions an event", comparison("fanout", fanOuts)},
 		{"failing", "1 % and 20 % of the deliveries answered 503", comparison("failing", failures)},
@@ -37,6 +39,8 @@ func parts() []part {
 		{"loops", "the bare loops alone", loops},
 		{"latency", "from a record's append to its request's receipt, at a steady rate", latency},
 		{"slow", "what the others notice of receivers that hang or are slow", slow},
+		{"fairness", "what all other accounts notice of one that has many webhooks, slow or failing ones", fairness},
+		{"deploy", "what the others notice of a rolling restart while a receiver hangs", deploy},
 		{"outage", "a receiver that fails for a while: requests it got, and how its backlog drains", outage},
 		{"rate", "maxPerSecond over 1 and 3 instances, and Retry-After", limits},
 		{"idle", "memory after many subscriptions each got one delivery", idle},

@@ -30,6 +30,8 @@ func TestPartsRun(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"pipeline -pairs 2 -events 5000 -subscriptions 100", "medians: fanout"},
 		{"tls -pairs 1 -events 5000 -subscriptions 100", "medians: fanout"},
+		{"plain -pairs 1 -events 5000 -subscriptions 100", "medians, plain: plain"},
+		{"batch -pairs 1 -events 5000 -subscriptions 20", "medians, batch: plain"},
 		{"failing -pairs 1 -events 5000 -subscriptions 100", "medians, failing: none failing"},
 		{"retry -pairs 1 -events 5000 -subscriptions 100", "medians, retry: first attempts"},
 		{"latency -rate 1000 -for 2s -warm 500ms -subscriptions 100", "2500 requests, 0 missing"},

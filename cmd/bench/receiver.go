@@ -21,6 +21,7 @@ const (
 	receiverPart = "receiver"
 	trackPrefix  = "track-" // trackingId of event number i is track-<i>
 	openPath     = "/open"  // answers how many requests have been open at most at once
+	againPath    = "/again" // answers how many requests were for an event that had come before
 	timesPath    = "/times" // answers, for each event, when its first request came, as big-endian Unix nanoseconds
 )
 
@@ -40,7 +41,7 @@ func receive(ctx context.Context, args []string, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	var open, most atomic.Int64
+	var open, most, again atomic.Int64
 	stopped := ctx
 	server := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) {
 		now := time.Now().UnixNano()
@@ -56,10 +57,17 @@ func receive(ctx context.Context, args []string, _ io.Writer) error {
 			ctx.SetBody(strconv.AppendInt(nil, most.Load(), 10))
 			return
 		}
+		if string(ctx.Path()) == againPath {
+			ctx.SetBody(strconv.AppendInt(nil, again.Load(), 10))
+			return
+		}
 		here := open.Add(1)
 		defer open.Add(-1)
 		for seen := most.Load(); here > seen && !most.CompareAndSwap(seen, here); {
 			seen = most.Load()
+		}
+		if crowded(stopped, ctx) {
+			return
 		}
 		if n, err := strconv.Atoi(strings.TrimPrefix(string(ctx.Path()), "/hooks/")); err == nil && n < *bad {
 			if *delay == 0 {
@@ -69,7 +77,9 @@ func receive(ctx context.Context, args []string, _ io.Writer) error {
 			time.Sleep(*delay)
 		}
 		if i, ok := trackNumber(ctx.PostBody()); ok && i < len(times) {
-			times[i].CompareAndSwap(0, now)
+			if !times[i].CompareAndSwap(0, now) {
+				again.Add(1)
+			}
 		}
 		ctx.SetStatusCode(fasthttp.StatusNoContent)
 	}}
@@ -78,6 +88,24 @@ func receive(ctx context.Context, args []string, _ io.Writer) error {
 		return fmt.Errorf("receive: %w", err)
 	}
 	return nil
+}
+
+// crowded answers a webhook of a crowd; false where it is none.
+func crowded(stopped context.Context, ctx *fasthttp.RequestCtx) bool {
+	ctx.SetStatusCode(fasthttp.StatusNoContent)
+	switch path := string(ctx.Path()); {
+	case strings.HasPrefix(path, pathFast):
+	case strings.HasPrefix(path, pathSlow):
+		time.Sleep(crowdDelay)
+	case strings.HasPrefix(path, pathFailing):
+		time.Sleep(crowdDelay)
+		ctx.SetStatusCode(fasthttp.StatusInternalServerError)
+	case strings.HasPrefix(path, pathHangs):
+		<-stopped.Done()
+	default:
+		return false
+	}
+	return true
 }
 
 // trackNumber finds the event's number in a payload.

@@ -69,10 +69,11 @@ func tiers(ld load) []variant {
 	return []variant{{name: "first attempts", load: ld}, {name: "retries", load: ld, tier: true}}
 }
 
-// tierSuffix is what a group's, and a topic's, name ends with for the tier of the retries.
+// The retry tier that is measured: how its topic's name ends, that of the group that reads it, and its delay.
 const (
-	tierSuffix = ".retry.5s"
-	tierDelay  = 5 * time.Second
+	tierSuffix  = ".retry.5s"
+	groupSuffix = ".retry"
+	tierDelay   = 5 * time.Second
 )
 
 // produceRetries fills the topic of a tier with deliveries that have failed once, and waits until all are due.
@@ -91,7 +92,7 @@ func (w *world) produceRetries(ctx context.Context, topic string, ld load) error
 	}
 }
 
-// retryRecord is what fanout would write of delivery number i (DESIGN.md, section 4).
+// retryRecord is what fanout would write of delivery number i (docs/contract.md#retry-record).
 func retryRecord(i, accounts int, ms string) kafka.Message {
 	id := []byte("msg_aaaaaaaaaaaaaaaaaaaaaaaaaa")
 	for at, n := len(id)-1, i; n > 0; at, n = at-1, n/26 {

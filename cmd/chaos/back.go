@@ -9,8 +9,8 @@ import (
 	"fanout/cmd/internal/lab"
 )
 
-// How soon deliveries go on when what was missing is back (DESIGN.md, section 9): one instance, with the times that
-// fanout has by itself. The run fails where the first delivery takes longer.
+// These scenarios measure how soon deliveries go on after an outage (docs/contract.md#targets): one instance, with
+// fanout's own intervals. The run fails where the first delivery takes longer.
 
 // backKilled starts an instance again that was killed: the group waits for the dead member's session.
 func backKilled(ctx context.Context, w *world) error {
@@ -20,7 +20,7 @@ func backKilled(ctx context.Context, w *world) error {
 	if err := w.kill(w.fans[0]); err != nil {
 		return err
 	}
-	w.mended()
+	w.faultEnded()
 	if err := w.fans[0].Start(); err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func backStopped(ctx context.Context, w *world) error {
 	if err := w.stop(ctx, w.fans[0]); err != nil {
 		return err
 	}
-	w.mended()
+	w.faultEnded()
 	if err := w.fans[0].Start(); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func backRedis(ctx context.Context, w *world) error {
 	if err := w.redis.Start(ctx); err != nil {
 		return err
 	}
-	w.mended()
+	w.faultEnded()
 	return pause(ctx, 6*time.Second)
 }
 
@@ -89,7 +89,7 @@ func backReceiver(ctx context.Context, w *world) error {
 	if err := w.receiver.Start(); err != nil {
 		return err
 	}
-	w.mended()
+	w.faultEnded()
 	return pause(ctx, 8*time.Second)
 }
 

@@ -2,20 +2,21 @@ package main
 
 import "time"
 
-// scenarios are all kinds of trouble, in the order of their worth.
+// scenarios are all kinds of faults, the most valuable ones first.
 func scenarios() []scenario {
 	return []scenario{
 		{name: "kill", about: "kill -9 of one of three instances every 2 to 5 s", short: true, instances: 3, run: killing},
 		{name: "kill-alone", about: "kill -9 of the only instance every 2 to 5 s", instances: 1, run: killing},
 		{name: "rolling", about: "SIGTERM and restart of each of three instances", short: true, instances: 3, run: rolling},
+		{name: "deploy", about: "a receiver that hangs through a rolling restart of three, one instance more, and one less", instances: 3, run: deploying},
 		{name: "freeze", about: "SIGSTOP of one of two instances, SIGCONT when its partitions are the other's", short: true, instances: 2, run: freezing},
 		{name: "broker-kill", about: "kill -9 of the only broker, and its restart", short: true, instances: 2, run: brokerKill},
 		{name: "retry-denied", about: "writing to the retry topics denied by an access list", short: true, instances: 2, kafka: authorize, run: denied(retryTopic)},
-		{name: "retry-deleted", about: "the retry topics deleted, and created anew by somebody", run: deleted(retryTopic, false)},
-		{name: "retry-mended", about: "the retry topics deleted, with kafka.create_topics", run: deleted(retryTopic, true)},
+		{name: "retry-deleted", about: "the retry topics deleted, and created again by somebody", run: deleted(retryTopic, false)},
+		{name: "retry-recreated", about: "the retry topics deleted, with kafka.create_topics", run: deleted(retryTopic, true)},
 		{name: "dead-few", about: "min.insync.replicas of the dead-letter topic too high", instances: 2, run: tooFew(deadLetter)},
 		{name: "dead-denied", about: "writing to the dead-letter topic denied by an access list", instances: 2, kafka: authorize, run: denied(deadLetter)},
-		{name: "dead-deleted", about: "the dead-letter topic deleted, and created anew by somebody", run: deleted(deadLetter, false)},
+		{name: "dead-deleted", about: "the dead-letter topic deleted, and created again by somebody", run: deleted(deadLetter, false)},
 		{name: "redis-hang", about: "Redis frozen, an instance killed and started meanwhile", instances: 2, run: redisHang},
 		{name: "redis-kill", about: "Redis killed, an instance killed and started meanwhile", short: true, instances: 2, run: redisKill},
 		{name: "redis-empty", about: "Redis emptied, an instance killed and started meanwhile", instances: 2, run: redisEmpty},
@@ -30,8 +31,8 @@ func scenarios() []scenario {
 		{name: "disk-full", about: "the snapshot on a full disk", run: diskFull},
 		{name: "transactions", about: "transactional producers with aborts, in every compression", short: true, instances: 2, run: transactions},
 		{name: "clock", about: "the clocks of two instances set forwards and backwards", waits: true, run: clockSteps},
-		{name: "truncated", about: "the log's start overtakes the offset; a source topic created anew", instances: 1, run: truncated},
-		{name: "replaced", about: "a source topic created anew while nothing is read", instances: 1, kafka: authorize, run: replaced},
+		{name: "truncated", about: "the log's start overtakes the offset; a source topic created again", instances: 1, run: truncated},
+		{name: "replaced", about: "a source topic created again while nothing is read", instances: 1, kafka: authorize, run: replaced},
 		{name: "back-killed", about: "first delivery after kill -9 and restart", instances: 1, plain: true, waits: true, limit: 12 * time.Second, run: backKilled},
 		{name: "back-stopped", about: "first delivery after SIGTERM and restart", instances: 1, plain: true, waits: true, limit: 2 * time.Second, run: backStopped},
 		{name: "back-redis", about: "first delivery after Redis is back", instances: 1, plain: true, waits: true, limit: 5 * time.Second, run: backRedis},

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"fanout/cmd/internal/lab"
-	"fanout/dispatcher/webhook"
+	"fanout/webhook"
 )
 
 func TestList(t *testing.T) {
@@ -66,9 +66,9 @@ func TestWanted(t *testing.T) {
 }
 
 // A webhook-id that differs between attempts of a delivery is a problem; the same one again is a repeat.
-func TestSight(t *testing.T) {
+func TestReceipts(t *testing.T) {
 	var p problems
-	s := newSight(&p)
+	s := newReceipts(&p)
 	began := time.Now()
 	note := func(id string, delivered bool) {
 		s.note(lab.Request{At: time.Now(), Path: "/a", WebhookID: id, Body: []byte(`{"trackingId":"t-1"}`)}, delivered)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 
-	"fanout/dispatcher/webhook"
+	"fanout/webhook"
 )
 
 // Who there is: more accounts than a full load of subscriptions must hold before it is guarded against shrinking.
@@ -31,7 +31,7 @@ type raw struct {
 	ID           string `json:"id,omitempty"`
 }
 
-// draw makes the n-th event: mostly some that are wanted, a few that nobody wants, and a few that are no events at all.
+// draw makes the n-th record: mostly events that are wanted, a few that nobody wants, and a few that are not events.
 // With named, each has an id of its producer's, else about half of them.
 func draw(rng *rand.Rand, n int, named bool) (topic string, value []byte) {
 	e := raw{
@@ -64,8 +64,8 @@ func draw(rng *rand.Rand, n int, named bool) (topic string, value []byte) {
 	return topic, value
 }
 
-// wanted says which deliveries a record leads to, by webhook-id; a record that is no event leads to a dead letter, by
-// its origin. It is written down a second time, so that a mistake in fanout's own matching is seen.
+// wanted says which deliveries a record leads to, by webhook-id; a malformed record leads to a dead letter, by its
+// origin. The rules are written down a second time here, so that a mistake in fanout's own matching is seen.
 func wanted(topic string, partition int32, offset int64, value []byte) (ids []string) {
 	var e raw
 	if json.Unmarshal(value, &e) != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // brokerKill kills the only broker and starts it again. Commits fail meanwhile, and the group may have to be joined
-// anew: what was settled since the kill may come again.
+// again: what was settled since the kill may come again.
 func brokerKill(ctx context.Context, w *world) error {
 	rounds := 2
 	if w.set.short {
@@ -49,7 +49,7 @@ func (w *world) killNodes(ctx context.Context, down time.Duration, nodes ...*lab
 	}
 	w.notef("start of Kafka %.1f s", time.Since(began).Seconds())
 	w.crashed(from, time.Now())
-	w.mended()
+	w.faultEnded()
 	return nil
 }
 
@@ -78,11 +78,11 @@ func twoNodesDown(ctx context.Context, w *world) error {
 			down = append(down, n)
 		}
 	}
-	w.humour.failing.Store(200) // so that there is something to write
+	w.faults.failing.Store(200) // so that there is something to write
 	if err := w.killNodes(ctx, w.between(10*time.Second, 15*time.Second), down...); err != nil {
 		return err
 	}
-	w.humour.failing.Store(20)
+	w.faults.failing.Store(20)
 	return pause(ctx, 10*time.Second)
 }
 
@@ -119,7 +119,7 @@ func leaderMoved(ctx context.Context, w *world) error {
 		// The group's coordinator has moved as well: no commit is taken until its new place has loaded the group, and a
 		// session that noticed waits four seconds for that.
 		w.crashed(time.Now(), time.Now().Add(5*time.Second))
-		w.mended()
+		w.faultEnded()
 	}
 	return pause(ctx, 15*time.Second)
 }
@@ -137,7 +137,7 @@ func partitionsAdded(ctx context.Context, w *world) error {
 	if err != nil {
 		return err
 	}
-	w.mended()
+	w.faultEnded()
 	err = pause(ctx, 15*time.Second)
 	w.revoked(from, time.Now())
 	return err
@@ -164,7 +164,7 @@ func fresh(ctx context.Context, w *world) error {
 		return err
 	}
 	w.load(ctx, w.set.rate)
-	w.mended()
+	w.faultEnded()
 	for _, f := range w.fans {
 		if err := w.ready(ctx, f); err != nil {
 			return err

@@ -96,7 +96,7 @@ func clockSteps(ctx context.Context, w *world) error {
 		}
 		w.sayf("%d clocks are off by %v", len(which), step)
 		if step != 2*time.Hour {
-			w.mended()
+			w.faultEnded()
 		}
 		if err := pause(ctx, w.between(5*time.Second, 8*time.Second)); err != nil {
 			return err

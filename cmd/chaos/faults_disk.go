@@ -45,7 +45,7 @@ func diskFull(ctx context.Context, w *world) error {
 	if err := w.redis.Pause(); err != nil {
 		return err
 	}
-	w.mended()
+	w.faultEnded()
 	if err := pause(ctx, 4*time.Second); err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func killing(ctx context.Context, w *world) error {
 		if err := f.Start(); err != nil {
 			return err
 		}
-		w.mended()
+		w.faultEnded()
 	}
 	return pause(ctx, 3*time.Second)
 }
@@ -43,12 +43,34 @@ func rolling(ctx context.Context, w *world) error {
 			if err := w.stop(ctx, f); err != nil {
 				return err
 			}
-			w.mended()
+			w.faultEnded()
 			if err := w.restart(ctx, f); err != nil {
 				return err
 			}
 		}
 	}
+	return pause(ctx, 2*time.Second)
+}
+
+// deploying is a deployment and a step of an autoscaler while one account's receivers hang: its deliveries are what is in flight whenever a
+// partition moves.
+func deploying(ctx context.Context, w *world) error {
+	w.faults.hanging.Store(new(accountName(0)))
+	if err := rolling(ctx, w); err != nil {
+		return err
+	}
+	more, err := w.add(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := pause(ctx, w.between(2*time.Second, 4*time.Second)); err != nil {
+		return err
+	}
+	if err := w.stop(ctx, more); err != nil {
+		return err
+	}
+	w.faultEnded()
+	w.faults.hanging.Store(nil)
 	return pause(ctx, 2*time.Second)
 }
 
@@ -65,7 +87,7 @@ func freezing(ctx context.Context, w *world) error {
 	}
 	frozen := w.length(w.between(20*time.Second, 60*time.Second), 14*time.Second)
 	w.notef("frozen %.0f s", frozen.Seconds())
-	w.mended()
+	w.faultEnded()
 	if err := pause(ctx, frozen); err != nil {
 		return err
 	}
@@ -74,7 +96,7 @@ func freezing(ctx context.Context, w *world) error {
 	}
 	w.kills++
 	w.crashed(at, at)
-	w.mended()
+	w.faultEnded()
 	w.sayf("goes on")
 	return pause(ctx, 8*time.Second)
 }
@@ -94,7 +116,7 @@ func rewinding(ctx context.Context, w *world) error {
 			return err
 		}
 	}
-	before, err := w.take(ctx)
+	before, err := w.countDeliveries(ctx)
 	if err != nil {
 		return err
 	}
@@ -108,10 +130,10 @@ func rewinding(ctx context.Context, w *world) error {
 			return err
 		}
 	}
-	w.mended()
+	w.faultEnded()
 	w.watch(ctx)
 	return lab.Await(ctx, "everything to come again", func() bool {
-		now := w.sight.counts()
+		now := w.receipts.counts()
 		for id, n := range before.delivered {
 			if now[id] <= n && !w.witness.isDead(id) {
 				return false

@@ -36,14 +36,14 @@ func slowNetwork(ctx context.Context, w *world) error {
 	p.hole.Store(false)
 	w.sayf("the line is back")
 	w.crashed(from, time.Now())
-	w.mended()
+	w.faultEnded()
 	if err := pause(ctx, 12*time.Second); err != nil {
 		return err
 	}
 	from = time.Now()
 	p.cut()
 	w.sayf("every connection is cut")
-	w.mended()
+	w.faultEnded()
 	err = pause(ctx, 8*time.Second)
 	w.crashed(from, from)
 	w.revoked(from, time.Now())

@@ -36,14 +36,14 @@ func (w *world) withoutRedis(ctx context.Context, away, back func() error) error
 	if err := away(); err != nil {
 		return err
 	}
-	w.mended()
+	w.faultEnded()
 	if err := pause(ctx, w.between(2*time.Second, 4*time.Second)); err != nil {
 		return err
 	}
 	if err := w.kill(f); err != nil {
 		return err
 	}
-	w.mended()
+	w.faultEnded()
 	if err := w.restart(ctx, f); err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (w *world) withoutRedis(ctx context.Context, away, back func() error) error
 	if err := back(); err != nil {
 		return err
 	}
-	w.mended()
+	w.faultEnded()
 	return pause(ctx, 5*time.Second)
 }
 
@@ -72,6 +72,6 @@ func receiversDown(ctx context.Context, w *world) error {
 	if err := w.receiver.Start(); err != nil {
 		return err
 	}
-	w.mended()
+	w.faultEnded()
 	return pause(ctx, 8*time.Second)
 }

@@ -17,8 +17,8 @@ func authorize(c *lab.KafkaConfig) {
 	c.Properties["allow.everyone.if.no.acl.found"] = "true"
 }
 
-// aside is fanout's topics whose names begin so.
-func (w *world) aside(ctx context.Context, prefix string) (names []string, err error) {
+// topicsWithPrefix lists the existing topics whose names begin with the prefix.
+func (w *world) topicsWithPrefix(ctx context.Context, prefix string) (names []string, err error) {
 	topics, err := w.witness.admin.ListTopics(ctx)
 	if err != nil {
 		return nil, err
@@ -31,12 +31,12 @@ func (w *world) aside(ctx context.Context, prefix string) (names []string, err e
 	return names, nil
 }
 
-// trouble makes the receivers fail in the way that fills the topics with that prefix.
-func (w *world) trouble(prefix string, on bool) {
-	part := &w.humour.failing
+// setReceiverFault makes the receivers fail in the way that fills the topics with that prefix.
+func (w *world) setReceiverFault(prefix string, on bool) {
+	part := &w.faults.failing
 	usual := int64(20)
 	if prefix == deadLetter {
-		part, usual = &w.humour.refuses, 0
+		part, usual = &w.faults.refuses, 0
 	}
 	if on {
 		usual = 250
@@ -56,7 +56,7 @@ func denied(prefix string) func(context.Context, *world) error {
 }
 
 func (w *world) denial(ctx context.Context, prefix string) (shut, open func() error, err error) {
-	names, err := w.aside(ctx, prefix)
+	names, err := w.topicsWithPrefix(ctx, prefix)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -80,7 +80,7 @@ func (w *world) denial(ctx context.Context, prefix string) (shut, open func() er
 	return shut, open, nil
 }
 
-// replaced creates a source topic anew while reading waits for a record that cannot be written, and lets it grow beyond
+// replaced creates a source topic again while reading waits for a record that cannot be written, and lets it grow beyond
 // the old one before reading goes on: nothing but the group's missing offset tells that it is another.
 func replaced(ctx context.Context, w *world) error {
 	w.named = true
@@ -100,7 +100,7 @@ func replaced(ctx context.Context, w *world) error {
 		return err
 	}
 	from := time.Now()
-	w.trouble(retryTopic, true)
+	w.setReceiverFault(retryTopic, true)
 	w.spared = topicSMS
 	w.load(ctx, w.set.rate)
 	if err := w.waitUnready(ctx); err != nil {
@@ -132,15 +132,15 @@ func replaced(ctx context.Context, w *world) error {
 	w.sayf("reading may go on")
 	w.watch(ctx)
 	w.denied = append(w.denied, span{from, time.Now()})
-	w.mended()
-	w.trouble(retryTopic, false)
+	w.faultEnded()
+	w.setReceiverFault(retryTopic, false)
 	return pause(ctx, 6*time.Second)
 }
 
 // tooFew asks for more in-sync replicas than there are, for a while.
 func tooFew(prefix string) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) error {
-		names, err := w.aside(ctx, prefix)
+		names, err := w.topicsWithPrefix(ctx, prefix)
 		if err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ func (w *world) unwritable(ctx context.Context, prefix string, shut, open func()
 	if err := pause(ctx, 3*time.Second); err != nil {
 		return err
 	}
-	w.trouble(prefix, true)
+	w.setReceiverFault(prefix, true)
 	from := time.Now()
 	if err := shut(); err != nil {
 		return err
@@ -187,8 +187,8 @@ func (w *world) unwritable(ctx context.Context, prefix string, shut, open func()
 	}
 	w.sayf("%s* can be written again", prefix)
 	w.denied = append(w.denied, span{from, time.Now()})
-	w.mended()
-	w.trouble(prefix, false)
+	w.faultEnded()
+	w.setReceiverFault(prefix, false)
 	return pause(ctx, 5*time.Second)
 }
 
@@ -234,11 +234,11 @@ func deleted(prefix string, create bool) func(context.Context, *world) error {
 }
 
 func (w *world) deleteAndLoad(ctx context.Context, prefix string, create bool) error {
-	names, err := w.aside(ctx, prefix)
+	names, err := w.topicsWithPrefix(ctx, prefix)
 	if err != nil {
 		return err
 	}
-	w.trouble(prefix, true)
+	w.setReceiverFault(prefix, true)
 	from := time.Now()
 	answers, err := w.witness.admin.DeleteTopics(ctx, names...)
 	if err == nil {
@@ -260,13 +260,13 @@ func (w *world) deleteAndLoad(ctx context.Context, prefix string, create bool) e
 		}
 		for _, name := range names {
 			if err := w.kafka.CreateTopics(ctx, lab.Topic{Name: name, Partitions: 2}); err != nil {
-				return fmt.Errorf("create %s anew: %w", name, err)
+				return fmt.Errorf("create %s again: %w", name, err)
 			}
 		}
 	}
-	w.mended()
+	w.faultEnded()
 	err = pause(ctx, 8*time.Second)
-	w.trouble(prefix, false)
+	w.setReceiverFault(prefix, false)
 	w.revoked(from, time.Now())
 	return err
 }
@@ -296,7 +296,7 @@ func truncated(ctx context.Context, w *world) error {
 		return err
 	}
 	w.load(ctx, w.set.rate)
-	w.mended()
+	w.faultEnded()
 	if err := w.waitGap(ctx, f, topicSMS, float64(gone)); err != nil {
 		return err
 	}
@@ -326,7 +326,7 @@ func (w *world) replaceSource(ctx context.Context, f *lab.Fanout) error {
 	w.sayf("%s is another topic now", topicSMS)
 	w.load(ctx, w.set.rate)
 	w.watch(ctx)
-	w.mended()
+	w.faultEnded()
 	before := float64(0)
 	if m, err := f.Metrics(ctx); err == nil {
 		before = m.Sum("fanout_gap_offsets_total", `source="`+topicSMS+`"`)

@@ -36,7 +36,7 @@ func transactions(ctx context.Context, w *world) error {
 	for _, n := range aborted {
 		sum += n
 	}
-	w.mended()
+	w.faultEnded()
 	w.load(ctx, 20) // for the first delivery
 	if err := pause(ctx, 2*time.Second); err != nil {
 		return err

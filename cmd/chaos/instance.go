@@ -84,21 +84,21 @@ func (w *world) kill(f *lab.Fanout) error {
 	return f.Kill()
 }
 
-// crashed notes that what was under way in a span, and what was settled in the commit interval before it, may come again
-// (DESIGN.md, section 4).
+// crashed notes a span whose attempts may be repeated, and those that were settled in the commit interval before it
+// (docs/contract.md#repeats).
 func (w *world) crashed(from, to time.Time) {
 	const commitInterval = time.Second
 	w.crashes = append(w.crashes, span{from.Add(-commitInterval), to})
 }
 
-// revoked notes that instances hand partitions over, or end, in a span: what takes a receiver longer than they may wait
-// is deferred while it is under way, and so comes twice (DESIGN.md, section 4).
+// revoked notes a span in which instances hand partitions over, or end: an attempt that takes longer than they may wait
+// is deferred while it is under way, and is so made twice (docs/contract.md#stop-and-revoke).
 func (w *world) revoked(from, to time.Time) {
 	w.revokes = append(w.revokes, span{from, to})
 }
 
-// mended notes a moment after which deliveries should go on.
-func (w *world) mended() { w.marks = append(w.marks, time.Now()) }
+// faultEnded notes a moment after which deliveries should go on.
+func (w *world) faultEnded() { w.marks = append(w.marks, time.Now()) }
 
 // stop ends an instance with SIGTERM: within its time, with status 0, and with nothing but its own files left.
 func (w *world) stop(ctx context.Context, f *lab.Fanout) error {

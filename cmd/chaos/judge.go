@@ -40,7 +40,7 @@ func (w *world) checkCommits(ctx context.Context) error {
 	if err := w.witness.catchUp(ctx); err != nil {
 		return err
 	}
-	delivered := w.sight.counts()
+	delivered := w.receipts.counts()
 	w.witness.mu.Lock()
 	defer w.witness.mu.Unlock()
 	for at, offset := range committed {
@@ -52,7 +52,7 @@ func (w *world) checkCommits(ctx context.Context) error {
 		records, checked := w.witness.source[at], w.witness.checked[at]
 		for ; checked < len(records) && records[checked].offset < offset; checked++ {
 			for _, id := range records[checked].ids {
-				if delivered[id] == 0 && !w.witness.aside[id] && !w.excused[id] {
+				if delivered[id] == 0 && !w.witness.unsuccessful[id] && !w.excused[id] {
 					w.problems.addf("%s/%d is committed to %d, and %s of offset %d is not settled", at.topic, at.partition, offset, id, records[checked].offset)
 				}
 			}
@@ -79,8 +79,9 @@ type account struct {
 	missing   []string // nowhere
 }
 
-// take counts everything. Commits are read last: what waits in a retry topic is not forgotten because it comes up.
-func (w *world) take(ctx context.Context) (*account, error) {
+// countDeliveries says where every delivery is. It reads the commits last, so that a retry record that is due meanwhile
+// still counts as waiting.
+func (w *world) countDeliveries(ctx context.Context) (*account, error) {
 	if err := w.witness.catchUp(ctx); err != nil {
 		return nil, err
 	}
@@ -88,7 +89,7 @@ func (w *world) take(ctx context.Context) (*account, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &account{expected: make(map[string]int), delivered: w.sight.counts()}
+	a := &account{expected: make(map[string]int), delivered: w.receipts.counts()}
 	t := w.witness
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,7 +128,7 @@ func (w *world) settle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	for {
-		a, err := w.take(ctx)
+		a, err := w.countDeliveries(ctx)
 		unbalanced := w.unbalanced(ctx)
 		if err == nil && len(a.missing) == 0 && (a.waiting == 0 || w.s.waits) && unbalanced == "" {
 			w.sayf("settled")
@@ -144,7 +145,7 @@ func (w *world) settle(ctx context.Context) {
 	}
 }
 
-// unbalanced says which running instance does not account for all that it took up (DESIGN.md, section 8).
+// unbalanced names a running instance whose loss account is off (docs/contract.md#loss-account); empty: none is.
 func (w *world) unbalanced(ctx context.Context) string {
 	for i, f := range w.fans {
 		if !f.Running() {
@@ -165,21 +166,21 @@ func (w *world) unbalanced(ctx context.Context) string {
 	return ""
 }
 
-// siblings is how many deliveries share their source record with one of the given: as long as that one's failure cannot
-// be written the record is in flight, and whoever reads it after a crash makes all its deliveries again (DESIGN.md,
-// section 4).
+// siblings counts the deliveries that share their source record with one of the given. As long as that one's retry record
+// cannot be written, the source record is in flight, and whoever reads it after a crash makes all its deliveries again
+// (docs/contract.md#repeats).
 func (t *witness) siblings(given map[string]bool) (n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, r := range t.allSource() {
-		stuck := 0
+		unwritten := 0
 		for _, id := range r.ids {
 			if given[id] {
-				stuck++
+				unwritten++
 			}
 		}
-		if stuck > 0 {
-			n += len(r.ids) - stuck
+		if unwritten > 0 {
+			n += len(r.ids) - unwritten
 		}
 	}
 	return n
@@ -190,7 +191,7 @@ func (w *world) judge(ctx context.Context, r *result) error {
 	if err := w.checkCommits(ctx); err != nil {
 		return err
 	}
-	a, err := w.take(ctx)
+	a, err := w.countDeliveries(ctx)
 	if err != nil {
 		return err
 	}
@@ -204,14 +205,14 @@ func (w *world) judge(ctx context.Context, r *result) error {
 		r.repeats += max(0, n-max(a.expected[id], 1))
 	}
 	for _, c := range w.crashes {
-		r.bound += w.sight.under(c.from, c.to, 0)
+		r.bound += w.receipts.under(c.from, c.to, 0)
 	}
 	const drain = 2 * time.Second // what an instance that hands partitions over surely waits
 	for _, c := range w.revokes {
-		r.bound += w.sight.under(c.from, c.to, drain)
+		r.bound += w.receipts.under(c.from, c.to, drain)
 	}
 	for _, d := range w.denied {
-		r.bound += w.witness.siblings(w.sight.failed(d))
+		r.bound += w.witness.siblings(w.receipts.failed(d))
 	}
 	if r.lost > 0 {
 		w.problems.addf("%d deliveries are lost, such as %v", r.lost, slices.Sorted(slices.Values(a.missing))[:min(3, r.lost)])
@@ -229,9 +230,9 @@ func (w *world) judge(ctx context.Context, r *result) error {
 		r.notes = append(slices.Clone(r.notes), fmt.Sprintf("%d dead letters", a.dead))
 	}
 	for _, at := range w.marks {
-		wait, ok := w.sight.first(at)
+		wait, ok := w.receipts.first(at)
 		if !ok {
-			w.problems.addf("nothing was delivered after a fault was mended")
+			w.problems.addf("nothing was delivered after a fault had ended")
 			continue
 		}
 		r.faults++

@@ -1,9 +1,10 @@
 // Command chaos proves from outside that fanout loses nothing: it starts Apache Kafka, redis-server, receivers and
-// instances of fanout as processes of their own, breaks them from a seed, and counts at the end (DESIGN.md, sections 3,
-// 4 and 9). One line a scenario and seed; the exit status is 1 where anything was lost or a bound was broken.
+// instances of fanout as processes of their own, breaks them from a seed, and counts at the end
+// (docs/contract.md#the-guarantee, docs/contract.md#targets). It prints one line a scenario and seed; the exit status is 1
+// where anything was lost or a bound was broken.
 //
-// What is checked is in judge.go. What was sent is read back from Kafka with another client than fanout's, and what
-// arrived is what the receivers answered with 2xx.
+// judge.go checks. The events that were sent are read back from Kafka with another client than fanout's, and a delivery
+// has arrived when a receiver has answered it with 2xx.
 package main
 
 import (

@@ -13,7 +13,7 @@ import (
 	"fanout/cmd/internal/lab"
 )
 
-// scenario is one kind of trouble.
+// scenario is one kind of fault.
 type scenario struct {
 	name, about string
 	short       bool          // part of -short

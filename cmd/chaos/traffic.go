@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,11 +86,13 @@ func (w *world) unload(ctx context.Context) error {
 	return nil
 }
 
-// humour is how the receivers feel, in parts of a thousand.
-type humour struct {
+// receiverFaults says how many requests the receivers answer badly, in parts of a thousand.
+type receiverFaults struct {
 	failing atomic.Int64 // answers with 500
 	refuses atomic.Int64 // answers with 422, for good
 	slow    atomic.Int64 // takes three seconds
+
+	hanging atomic.Pointer[string] // the account whose receivers take longer than is waited for; nil: none
 }
 
 // behave is the receivers' behaviour: a little of everything, decided by the seed.
@@ -103,12 +106,15 @@ func (w *world) behave(n int64, r *lab.Request) lab.Answer {
 		return k < part.Load()
 	}
 	a := lab.Answer{Delay: time.Duration(x>>40%4) * time.Millisecond}
+	account := w.faults.hanging.Load()
 	switch {
-	case pick(&w.humour.failing):
+	case account != nil && strings.HasPrefix(r.Path, "/"+*account+"/"):
+		a.Status, a.Delay = 500, 20*time.Second
+	case pick(&w.faults.failing):
 		a.Status = 500
-	case pick(&w.humour.refuses):
+	case pick(&w.faults.refuses):
 		a.Status = 422
-	case pick(&w.humour.slow):
+	case pick(&w.faults.slow):
 		a.Delay = 3 * time.Second
 	}
 	return a

@@ -20,27 +20,27 @@ const (
 	deadLetter = "fanout.dead-letter"
 )
 
-// witness reads what is in Kafka, with another client than fanout's: what was really written to the source topics, and
-// what fanout put aside.
+// witness reads Kafka with another client than fanout's: the records that were really written to the source topics, and
+// the retry records and dead letters that fanout wrote.
 type witness struct {
 	brokers  []string
 	client   *kgo.Client
 	admin    *kadm.Client
 	problems *problems
 
-	mu        sync.Mutex // guards all below
-	next      map[place]int64
-	source    map[place][]record // of source topics, in order
-	past      [][]record         // of source topics that are gone
-	checked   map[place]int      // how many of them are known to have been settled when they were committed
-	retry     map[place][]record
-	aside     map[string]bool // ever seen in a retry or the dead-letter topic
-	dead      map[string]bool // ever seen in the dead-letter topic
-	committed map[string]int64
-	events    int
+	mu           sync.Mutex // guards all below
+	next         map[topicPartition]int64
+	source       map[topicPartition][]record // of source topics, in order
+	past         [][]record                  // of source topics that are gone
+	checked      map[topicPartition]int      // how many of them are known to have been settled when they were committed
+	retry        map[topicPartition][]record
+	unsuccessful map[string]bool // ever seen in a retry topic or the dead-letter topic
+	dead         map[string]bool // ever seen in the dead-letter topic
+	committed    map[string]int64
+	events       int
 }
 
-type place struct {
+type topicPartition struct {
 	topic     string
 	partition int32
 }
@@ -58,8 +58,8 @@ func newWitness(brokers []string, p *problems) (*witness, error) {
 	}
 	return &witness{
 		brokers: brokers, client: client, admin: kadm.NewClient(client), problems: p,
-		next: make(map[place]int64), source: make(map[place][]record), checked: make(map[place]int), retry: make(map[place][]record),
-		aside: make(map[string]bool), dead: make(map[string]bool), committed: make(map[string]int64),
+		next: make(map[topicPartition]int64), source: make(map[topicPartition][]record), checked: make(map[topicPartition]int), retry: make(map[topicPartition][]record),
+		unsuccessful: make(map[string]bool), dead: make(map[string]bool), committed: make(map[string]int64),
 	}, nil
 }
 
@@ -100,7 +100,7 @@ func (t *witness) catchUp(ctx context.Context) error {
 			return fmt.Errorf("read %s/%d: %w", e.Topic, e.Partition, e.Err)
 		}
 		fetched.EachRecord(func(r *kgo.Record) {
-			at := place{r.Topic, r.Partition}
+			at := topicPartition{r.Topic, r.Partition}
 			if r.Offset < t.next[at] {
 				return
 			}
@@ -117,7 +117,7 @@ func (t *witness) catchUp(ctx context.Context) error {
 }
 
 // news is where there is something to read: from where, and up to where.
-func (t *witness) news(ctx context.Context) (map[string]map[int32]kgo.Offset, map[place]int64, error) {
+func (t *witness) news(ctx context.Context) (map[string]map[int32]kgo.Offset, map[topicPartition]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	topics, err := t.admin.ListTopics(ctx)
@@ -144,9 +144,9 @@ func (t *witness) news(ctx context.Context) (map[string]map[int32]kgo.Offset, ma
 	if err != nil {
 		return nil, nil, err
 	}
-	todo, ends := make(map[string]map[int32]kgo.Offset), make(map[place]int64)
+	todo, ends := make(map[string]map[int32]kgo.Offset), make(map[topicPartition]int64)
 	stable.Each(func(end kadm.ListedOffset) {
-		at := place{end.Topic, end.Partition}
+		at := topicPartition{end.Topic, end.Partition}
 		start, _ := starts.Lookup(end.Topic, end.Partition)
 		from := max(t.next[at], start.Offset)
 		if from >= end.Offset {
@@ -162,7 +162,7 @@ func (t *witness) news(ctx context.Context) (map[string]map[int32]kgo.Offset, ma
 }
 
 // take remembers a record.
-func (t *witness) take(at place, r *kgo.Record) {
+func (t *witness) take(at topicPartition, r *kgo.Record) {
 	if !strings.HasPrefix(at.topic, "fanout.") {
 		t.events++
 		t.source[at] = append(t.source[at], record{r.Offset, wanted(r.Topic, r.Partition, r.Offset, r.Value)})
@@ -184,7 +184,7 @@ func (t *witness) take(at place, r *kgo.Record) {
 		t.problems.addf("a record without an id at %s/%d/%d", r.Topic, r.Partition, r.Offset)
 		return
 	}
-	t.aside[id] = true
+	t.unsuccessful[id] = true
 	if at.topic == deadLetter {
 		t.dead[id] = true
 		return
@@ -194,14 +194,14 @@ func (t *witness) take(at place, r *kgo.Record) {
 
 // groupOf is the consumer group that reads a topic.
 func groupOf(topic string) string {
-	if tier, ok := strings.CutPrefix(topic, retryTopic); ok {
-		return group + ".retry." + tier
+	if strings.HasPrefix(topic, retryTopic) {
+		return group + ".retry"
 	}
 	return group
 }
 
 // commits is what every group has committed, by place.
-func (t *witness) commits(ctx context.Context) (map[place]int64, error) {
+func (t *witness) commits(ctx context.Context) (map[topicPartition]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	topics, err := t.admin.ListTopics(ctx)
@@ -214,7 +214,7 @@ func (t *witness) commits(ctx context.Context) (map[place]int64, error) {
 			groups[groupOf(name)] = true
 		}
 	}
-	out := make(map[place]int64)
+	out := make(map[topicPartition]int64)
 	for name := range groups {
 		offsets, err := t.admin.FetchOffsets(ctx, name)
 		if err == nil {
@@ -223,7 +223,7 @@ func (t *witness) commits(ctx context.Context) (map[place]int64, error) {
 		if err != nil {
 			return nil, fmt.Errorf("commits of %s: %w", name, err)
 		}
-		offsets.Each(func(o kadm.OffsetResponse) { out[place{o.Topic, o.Partition}] = o.At })
+		offsets.Each(func(o kadm.OffsetResponse) { out[topicPartition{o.Topic, o.Partition}] = o.At })
 	}
 	if len(out) == 0 {
 		return nil, errors.New("nothing is committed yet")

@@ -27,8 +27,8 @@ type world struct {
 	kafka    *lab.Kafka
 	redis    *lab.Redis
 	receiver *lab.Receiver
-	humour   humour
-	sight    *sight
+	faults   receiverFaults
+	receipts *receipts
 	witness  *witness
 
 	fans []*lab.Fanout
@@ -87,10 +87,10 @@ func newWorld(ctx context.Context, l *lab.Lab, set *settings, s *scenario, seed 
 	if w.receiver, err = l.Receiver(lab.KeepCount); err != nil {
 		return w, err
 	}
-	w.sight = newSight(&w.problems)
-	w.receiver.Watch(w.sight.note)
-	w.humour.failing.Store(20)
-	w.humour.slow.Store(2)
+	w.receipts = newReceipts(&w.problems)
+	w.receiver.Watch(w.receipts.note)
+	w.faults.failing.Store(20)
+	w.faults.slow.Store(2)
 	for _, topic := range sources() {
 		if err := w.createSource(ctx, topic); err != nil {
 			return w, err

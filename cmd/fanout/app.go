@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"fanout/config"
+	"fanout/dispatcher/resolve"
 )
 
 // app is what all commands share: where they read and write, and the flags that every command takes.
@@ -16,6 +18,7 @@ type app struct {
 	env            []string
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	network        resolve.Config // how receivers are reached; the zero value is the system's
 
 	file    string   // --config
 	format  string   // -o
@@ -28,76 +31,123 @@ func (a *app) command(args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "fanout",
 		Short: "Kafka events to webhooks, none lost",
-		Long: "fanout reads raw channel events from Kafka and POSTs each to the webhook subscriptions that want it.\n" +
-			"What fails is retried from Kafka, then kept as a dead letter.\n\n" +
-			"Exit status: 0 done, 1 a problem or a bad configuration, 2 a command line that is not understood.",
-		Example:       "  fanout demo              # see it work, nothing to install\n  fanout check             # is everything in place?\n  fanout run",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			_, lines := cmd.Annotations[streams]
-			switch {
-			case a.format == "table", a.format == "json", a.format == "ndjson" && lines:
-			case lines:
-				return fmt.Errorf("-o %s: want table, json or ndjson", a.format)
-			default:
-				return fmt.Errorf("-o %s: want table or json", a.format)
-			}
-			if err := cmd.ValidateRequiredFlags(); err != nil { // cobra does that too, later
-				return err
-			}
-			a.started = true
-			return nil
-		},
+		Long: `fanout reads raw channel events from Kafka and POSTs each one to the webhook
+subscriptions that want it. What fails is retried from Kafka, and at last kept
+as a dead letter.
+
+Tables fit the terminal's width, or COLUMNS where that is set. Into a pipe or a
+file they go whole. -o json is for programs.
+
+Exit status: 0 done, 1 a problem (a bad configuration too), 2 a command line
+that is not understood. A command that means more by it says so in its help.`,
+		Example: `  fanout demo      # see it work, with nothing to install
+  fanout check     # is everything in place?
+  fanout run`,
+		Version:           thisBuild().Version,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: a.understand,
 	}
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
+	root.SetVersionTemplate("fanout {{.Version}}\n")
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.file, "config", "", "configuration file (default fanout.yaml, if it is there)")
-	flags.StringVarP(&a.format, "output", "o", "table", "table, or json for programs")
+	flags.StringVar(&a.file, "config", "", "configuration `FILE` (default $FANOUT_CONFIG, else fanout.yaml if it is there)")
+	flags.StringVarP(&a.format, "output", "o", "table", "`FORMAT`: table, or json for programs")
 	root.SetGlobalNormalizationFunc(dashed)
-	root.AddCommand(
-		a.runCommand(), a.demoCommand(), a.checkCommand(), a.topicsCommand(), a.subscriptionsCommand(),
-		a.sendCommand(), a.verifyCommand(), a.deadletterCommand(), a.explainCommand(), a.auditCommand(), a.diffCommand(), a.tailCommand(), a.topCommand(),
-		a.planCommand(), a.healthCommand(), a.versionCommand(),
-	)
+	root.SetFlagErrorFunc(flagError)
+	helpful(root)
+	for _, part := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Start:", []*cobra.Command{a.demoCommand(), a.runCommand(), a.checkCommand(), a.topicsCommand(), a.planCommand()}},
+		{"Webhooks:", []*cobra.Command{a.subscriptionsCommand(), a.sendCommand(), a.verifyCommand()}},
+		{"Look:", []*cobra.Command{a.topCommand(), a.tailCommand(), a.healthCommand(), a.findCommand(), a.explainCommand(), a.auditCommand(), a.diffCommand(), a.groupCommand(), a.schemaCommand()}},
+		{"Repair:", []*cobra.Command{a.releaseCommand(), a.deadletterCommand(), a.resendCommand(), a.backfillCommand()}},
+		{"More:", []*cobra.Command{a.tokenCommand(), a.completionCommand(), a.versionCommand()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: part.title, Title: part.title})
+		for _, cmd := range part.commands {
+			cmd.GroupID = part.title
+			root.AddCommand(cmd)
+		}
+	}
+	eachCommand(root, func(cmd *cobra.Command) {
+		if cmd.HasSubCommands() {
+			group(cmd)
+		}
+	})
+	a.completeValues(root)
 	return root
 }
+
+// understand is the last step of reading a command line. What fails up to here ends with status 2.
+func (a *app) understand(cmd *cobra.Command, _ []string) error {
+	if err := choice("-o", a.format, "format", formats(cmd)); err != nil {
+		return err
+	}
+	if err := cmd.ValidateRequiredFlags(); err != nil { // cobra does that too, but later
+		return err
+	}
+	a.started = true
+	return nil
+}
+
+// formats are what -o may say.
+func formats(cmd *cobra.Command) []string {
+	if _, lines := cmd.Annotations[streams]; lines {
+		return []string{"table", "json", "ndjson"}
+	}
+	return []string{"table", "json"}
+}
+
+// streams marks a command whose results can be written one a line (ndjson).
+const streams = "streams"
 
 // dashed lets a key's flag be spelled like the key: --kafka.create_topics is --kafka-create-topics.
 func dashed(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	return pflag.NormalizedName(strings.NewReplacer(".", "-", "_", "-").Replace(name))
 }
 
-// configured marks a command that reads the configuration: it takes a flag for each key. They are listed in the help
-// of `run`.
+// configured marks a command that reads the configuration: it takes a flag for each key. The help of `run` lists them.
 func configured(cmd *cobra.Command) *cobra.Command {
 	keys := pflag.NewFlagSet("", pflag.ContinueOnError)
 	config.AddFlags(keys)
 	keys.VisitAll(func(flag *pflag.Flag) { flag.Hidden = cmd.Name() != "run" })
 	cmd.Flags().AddFlagSet(keys)
-	if cmd.Name() != "run" {
-		cmd.Long = strings.TrimSpace(cmd.Long + "\n\nIt takes a flag for every key of the configuration too: see fanout run --help.")
-	}
 	return cmd
 }
 
+// isConfigured says whether configured marked the command.
+func isConfigured(cmd *cobra.Command) bool { return cmd.Flags().Lookup("kafka-brokers") != nil }
+
 // load reads the configuration for cmd, and warns of what is odd.
 func (a *app) load(cmd *cobra.Command) (config.Config, error) {
-	file, explicit := a.file, a.file != ""
-	for _, pair := range a.env {
-		if name, value, _ := strings.Cut(pair, "="); !explicit && name == config.FileVariable && value != "" {
-			file, explicit = value, true
-		}
-	}
-	if !explicit {
-		file = "fanout.yaml"
-	}
+	file, explicit := a.configFile()
 	cfg, warnings, err := config.Load(file, explicit, a.env, cmd.Flags())
 	for _, warning := range warnings {
 		fmt.Fprintf(a.stderr, "warning: %s\n", warning)
 	}
 	return cfg, err
+}
+
+// configFile is the configuration file, and whether somebody named it.
+func (a *app) configFile() (file string, explicit bool) {
+	if file = cmp.Or(a.file, a.variable(config.FileVariable)); file != "" {
+		return file, true
+	}
+	return "fanout.yaml", false
+}
+
+// variable is an environment variable's value, empty where it is not set. As for a process, the last one counts.
+func (a *app) variable(name string) (value string) {
+	for _, pair := range a.env {
+		if v, ok := strings.CutPrefix(pair, name+"="); ok {
+			value = v
+		}
+	}
+	return value
 }

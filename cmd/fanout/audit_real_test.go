@@ -40,7 +40,7 @@ func TestRealExplain(t *testing.T) {
 		{"result   event", "✓ crm", "now        delivered", "curl", "attempt 1", "record   explain.email/0/0"},
 		{"✓ crm", "waiting in explain.retry.1h, due ", "after 2 attempts", "HTTP 503", "attempt 2"},
 		{"✓ crm", "dead since ", "permanent_status (HTTP 400", "dead letter "},
-		{"result   unmatched", "✗ sms  did not select EMAIL_OPEN; it selects SMS_FAILED", "✗ off  disabled"},
+		{"result   unmatched", "✗ sms  does not select EMAIL_OPEN; it selects SMS_FAILED", "✗ off  disabled"},
 		{"result   malformed: malformed event", "dead letter ", "`fanout deadletter show "},
 	} {
 		r := s.must(t, "explain", fmt.Sprintf("%s/0/%d", s.email(), offset))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,10 +15,8 @@ import (
 
 	"fanout/admin"
 	"fanout/config"
-	"fanout/consumer"
-	"fanout/consumer/registry"
-	"fanout/dispatcher/egress"
-	"fanout/subscriptions"
+	"fanout/topic"
+	"fanout/topic/registry"
 )
 
 // finding is one thing that check has looked at.
@@ -49,10 +46,15 @@ func (a *app) checkCommand() *cobra.Command {
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "See whether everything is in place: configuration, Kafka, topics, Redis",
-		Long: "check looks at the configuration, the brokers, the topics that fanout reads and owns, Redis and the egress rules,\n" +
-			"and says of each problem what to do. It changes nothing.\n\n" +
-			"Exit status: 0 where there is no problem (there may be warnings), else 1.",
+		Short: "Say whether configuration, Kafka and Redis are in place",
+		Long: `check looks at the configuration, the brokers, the topics that fanout reads and
+owns, the schema registry, Redis with its subscriptions, the egress rules, and
+what receivers are reached by: each name server, CA roots, the egress proxy, the
+clock. It says of each problem what to do, and changes nothing.
+
+Exit status: 0 there is no problem (there may be warnings), else 1.`,
+		Example: `  fanout check
+  fanout check --kafka-brokers kafka-1:9092,kafka-2:9092 -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(cmd)
@@ -69,8 +71,9 @@ func (a *app) checkCommand() *cobra.Command {
 			f.configuration(problems)
 			f.kafka(cmd.Context(), &cfg)
 			f.registry(cmd.Context(), &cfg)
-			f.redis(cmd.Context(), &cfg)
+			names := f.redis(cmd.Context(), &cfg)
 			f.egress(&cfg)
+			f.receivers(cmd.Context(), &cfg, a.network, names)
 			return a.showFindings(f)
 		},
 	}
@@ -99,57 +102,26 @@ func missingSources(ctx context.Context, cfg *config.Config) config.Problems {
 	if slices.Equal(cfg.Kafka.Brokers, config.Default().Kafka.Brokers) {
 		return nil
 	}
-	admin, err := consumer.NewAdmin(cfg.Consumer())
+	admin, err := topic.NewCluster(cfg.Topic())
 	if err != nil {
 		return nil
 	}
 	defer admin.Close()
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	partitions, err := admin.Partitions(ctx)
+	partitions, err := admin.Sizes(ctx)
 	if err != nil {
 		return nil
 	}
-	if _, err = admin.Sources(partitions); err == nil {
+	if _, err = admin.Config().Existing(partitions); err == nil {
 		return nil
 	}
 	return config.Problems{{Key: "sources", Text: err.Error()}}
 }
 
-func (a *app) showFindings(f findings) error {
-	problems := 0
-	rows := [][]string{}
-	for _, one := range f {
-		if one.State == "problem" {
-			problems++
-		}
-		for i, line := range strings.Split(one.Found, "\n") {
-			if i == 0 {
-				rows = append(rows, []string{one.State, one.What, line})
-			} else {
-				rows = append(rows, []string{"", "", "  " + strings.TrimSpace(line)})
-			}
-		}
-		if one.Remedy != "" {
-			rows = append(rows, []string{"", "", "→ " + one.Remedy})
-		}
-	}
-	if a.asJSON() {
-		if err := a.json(map[string]any{"ok": problems == 0, "findings": f}); err != nil {
-			return err
-		}
-	} else if err := table(a.stdout, rows); err != nil {
-		return err
-	}
-	if problems > 0 {
-		return said()
-	}
-	return nil
-}
-
 func (f *findings) kafka(ctx context.Context, cfg *config.Config) {
 	brokers := strings.Join(cfg.Kafka.Brokers, ",")
-	admin, err := consumer.NewAdmin(cfg.Consumer())
+	admin, err := topic.NewCluster(cfg.Topic())
 	if err != nil {
 		f.problem("kafka", err.Error(), "see kafka.tls and kafka.sasl")
 		return
@@ -157,7 +129,7 @@ func (f *findings) kafka(ctx context.Context, cfg *config.Config) {
 	defer admin.Close()
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	partitions, err := admin.Partitions(ctx)
+	partitions, err := admin.Sizes(ctx)
 	if err != nil {
 		f.problem("kafka", fmt.Sprintf("%s: %v", brokers, err), "start a broker there, or set kafka.brokers; a listener with TLS or SASL needs kafka.tls or kafka.sasl")
 		return
@@ -167,24 +139,67 @@ func (f *findings) kafka(ctx context.Context, cfg *config.Config) {
 		f.warning("kafka", "kafka.sasl.mechanism "+m+" without TLS: whoever sees the network sees the secret", "set kafka.tls.enabled and use a SASL_SSL listener, or SCRAM")
 	}
 	f.sources(admin, partitions)
+	f.mappings(cfg)
+	f.starts(ctx, cfg, admin, partitions)
+	f.orphans(ctx, admin, partitions)
 	topics, err := describeTopics(ctx, cfg, admin)
 	if err != nil {
-		f.problem("topics", err.Error(), "the Kafka user needs Describe and DescribeConfigs on the topics: see ACLs in docs/operating.md")
+		f.problem("topics", err.Error(), "the Kafka user needs Describe and DescribeConfigs on the topics: see ACLs in docs/kafka.md")
 		return
 	}
 	for _, t := range topics {
-		switch {
-		case t.spec != nil:
+		if t.spec != nil {
 			f.own(cfg, &t)
-		case t.Partitions > 0:
-			f.okf("source "+t.Name, "%s", count(t.Partitions, "partition"))
+		}
+	}
+	f.thin(cfg, topics)
+}
+
+// thin warns of what the brokers have chosen, where replicas are left to them.
+func (f *findings) thin(cfg *config.Config, topics []describedTopic) {
+	if cfg.Kafka.Replication > 0 {
+		return
+	}
+	var names []string
+	why := ""
+	for _, t := range topics {
+		if t.spec == nil || !t.spec.Vital || t.Partitions == 0 || t.Replicas >= 3 { // of three it has been said
+			continue
+		}
+		if thin := topic.Thin(topic.Replicas{All: t.Replicas, InSync: t.InSync}, t.Config); thin != "" {
+			names, why = append(names, t.Name), thin
+		}
+	}
+	if len(names) > 0 {
+		f.warning("replicas", fmt.Sprintf("of %s, %s among them: %s", count(len(names), "topic"), names[0], why),
+			"on a cluster of three brokers or more, set kafka.replication: 3 before the topics are created; kafka-reassign-partitions.sh adds replicas to those that exist")
+	}
+}
+
+// orphans names the retry and replay topics that run would not read: they hold records of a group that is gone.
+func (f *findings) orphans(ctx context.Context, admin *topic.Cluster, sizes map[string]int) {
+	unbegun, err := admin.Unbegun(ctx, sizes)
+	if err != nil {
+		return // the same right is missing that starts has named
+	}
+	said := make(map[string]bool)
+	for _, p := range unbegun {
+		group, err := admin.Orphans(ctx, p)
+		switch {
+		case err != nil:
+			f.problem("topic "+p.Topic, err.Error(), "the Kafka user needs Read on the topic: see ACLs in docs/kafka.md")
+			return
+		case group != "" && !said[p.Topic+" "+group]:
+			said[p.Topic+" "+group] = true
+			f.problem("topic "+p.Topic, fmt.Sprintf("it holds records of consumer group %s, which has no members, and %s has no offset for it: it is not read", group, admin.Config().RetryGroup()),
+				"name "+group+" in kafka.former_groups if its records are to be delivered, or start that group, or give this deployment its own topics.prefix")
 		}
 	}
 }
 
-func (f *findings) sources(admin *consumer.Admin, partitions map[string]int) {
-	_, err := admin.Sources(partitions)
-	missing, ok := errors.AsType[*consumer.MissingTopicsError](err)
+func (f *findings) sources(admin *topic.Cluster, partitions map[string]int) {
+	_, err := admin.Config().Existing(partitions)
+	missing, ok := errors.AsType[*topic.MissingTopicsError](err)
 	switch {
 	case err == nil:
 	case ok:
@@ -194,8 +209,20 @@ func (f *findings) sources(admin *consumer.Admin, partitions map[string]int) {
 	}
 }
 
+// mappings says what each configured source takes and drops.
+func (f *findings) mappings(cfg *config.Config) {
+	for i := range cfg.Sources {
+		source := &cfg.Sources[i]
+		text := "takes " + strings.Join(cfg.Catalogue().RawTypes(source.Channel), ", ")
+		if ignored := source.Ignored(); len(ignored) > 0 {
+			text += "; ignores " + strings.Join(ignored, ", ")
+		}
+		f.okf("mapping of "+source.Topic, "%s; ignores every other type that types does not map", text)
+	}
+}
+
 // own looks at a topic that fanout owns: losing its records loses deliveries.
-func (f *findings) own(cfg *config.Config, t *topic) {
+func (f *findings) own(cfg *config.Config, t *describedTopic) {
 	what := "topic " + t.Name
 	if t.Partitions == 0 {
 		if cfg.Kafka.CreateTopics {
@@ -216,20 +243,12 @@ func (f *findings) own(cfg *config.Config, t *topic) {
 		}
 		return n
 	}
-	wanted, _ := strconv.ParseInt(t.spec.Config["retention.ms"], 10, 64)
-	if n := number("retention.ms"); n >= 0 && n < wanted {
-		f.problem(what, fmt.Sprintf("records are kept for %s only, want %s: what waits longer is lost", retention(t.Config["retention.ms"]), retention(t.spec.Config["retention.ms"])),
-			alter("retention.ms="+t.spec.Config["retention.ms"]))
-	}
-	if strings.Contains(t.Config["cleanup.policy"], "compact") {
-		f.problem(what, "it is compacted: of a subscription's deliveries only the last one would be kept", alter("cleanup.policy=delete"))
-	}
-	if n := number("retention.bytes"); n >= 0 {
-		f.warning(what, fmt.Sprintf("at most %d bytes a partition are kept: a long outage of a receiver may lose deliveries", n), alter("retention.bytes=-1"))
-	}
-	room, _ := strconv.ParseInt(t.spec.Config["max.message.bytes"], 10, 64)
-	if n := number("max.message.bytes"); n >= 0 && n < room {
-		f.warning(what, fmt.Sprintf("takes records of %d bytes, want %d for the largest raw event with its headers", n, room), alter("max.message.bytes="+t.spec.Config["max.message.bytes"]))
+	for _, flaw := range t.spec.Flaws(t.Config) {
+		if flaw.Fatal || flaw.Setting == "cleanup.policy" || flaw.Setting == "retention.ms" {
+			f.problem(what, flaw.String(), "fanout topics apply")
+		} else {
+			f.warning(what, flaw.String(), "fanout topics apply")
+		}
 	}
 	f.replicas(cfg, t, what, int(max(1, number("min.insync.replicas"))), alter)
 	if len(*f) == before {
@@ -237,7 +256,7 @@ func (f *findings) own(cfg *config.Config, t *topic) {
 	}
 }
 
-func (f *findings) replicas(cfg *config.Config, t *topic, what string, minimum int, alter func(string) string) {
+func (f *findings) replicas(cfg *config.Config, t *describedTopic, what string, minimum int, alter func(string) string) {
 	switch {
 	case minimum > t.Replicas:
 		f.problem(what, fmt.Sprintf("min.insync.replicas is %d and there are %s: nothing can be written", minimum, count(t.Replicas, "replica")), alter("min.insync.replicas="+strconv.Itoa(t.Replicas)))
@@ -253,7 +272,7 @@ func (f *findings) replicas(cfg *config.Config, t *topic, what string, minimum i
 // registry asks the schema registry, where a source needs it.
 func (f *findings) registry(ctx context.Context, cfg *config.Config) {
 	c := cfg.SchemaRegistry
-	if c.URL == "" || !slices.ContainsFunc(cfg.Sources, func(s consumer.SourceConfig) bool { return s.Format == consumer.FormatConfluent }) {
+	if c.URL == "" || !slices.ContainsFunc(cfg.Sources, func(s topic.SourceConfig) bool { return s.Format == topic.FormatConfluent }) {
 		return
 	}
 	schemas, err := registry.New(c, nil, nil)
@@ -271,54 +290,6 @@ func (f *findings) registry(ctx context.Context, cfg *config.Config) {
 	}
 }
 
-// redis counts what is stored there, and names what does not validate.
-func (f *findings) redis(ctx context.Context, cfg *config.Config) {
-	store, err := subscriptions.NewStore(cfg.Redis)
-	if err != nil {
-		f.problem("redis", err.Error(), "see redis.url and redis.tls")
-		return
-	}
-	defer store.Close()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	if err := store.Ping(ctx); err != nil {
-		f.store(err)
-		return
-	}
-	rules, err := egress.New(cfg.Egress)
-	if err != nil { // a problem of the configuration: it has been said
-		return
-	}
-	total, before := 0, len(*f)
-	for stored, err := range store.ListAll(ctx) {
-		if err != nil {
-			f.store(err)
-			return
-		}
-		total++
-		if problem := judgeStored(&stored, rules); problem != "" && len(*f)-before < shownInvalid {
-			f.warning("subscription "+stored.Account+"/"+stored.ID, problem, "fanout subscriptions list shows all that are invalid; its last good version stays in force, if there is one")
-		}
-	}
-	if total == 0 {
-		f.warning("redis", "no subscription is stored: nothing would be delivered", "fanout subscriptions apply -f FILE")
-		return
-	}
-	f.okf("redis", "answers, %s", count(total, "subscription"))
-}
-
-// store is an error of Redis, with its own remedy if it has one.
-func (f *findings) store(err error) {
-	found, remedy := err.Error(), ""
-	if e, ok := errors.AsType[*subscriptions.StoreError](err); ok {
-		found, remedy = e.Found, e.Remedy
-	}
-	f.problem("redis", found, cmp.Or(remedy, "start Redis, or set redis.url; it holds the subscriptions"))
-}
-
-// shownInvalid bounds how many invalid subscriptions check names.
-const shownInvalid = 20
-
 // egress warns of rules that protect nobody.
 func (f *findings) egress(cfg *config.Config) {
 	before := len(*f)
@@ -332,6 +303,11 @@ func (f *findings) egress(cfg *config.Config) {
 	}
 	if ports := cfg.Egress.Ports; len(ports) > 0 && !slices.Contains(ports, 443) {
 		f.warning("egress", "ports does not have 443: no ordinary https URL can be delivered to", "add 443")
+	}
+	if cfg.Egress.ProxyNames {
+		f.warning("egress", "proxy_names is set: names are not looked up here, and the proxy alone decides which addresses can be reached", "have the proxy deny internal and metadata addresses")
+	} else if cfg.Egress.Proxy != "" && cfg.Egress.AllowHTTP {
+		f.warning("egress", "http goes through the proxy by address, and most proxies then send the address as Host: receivers behind virtual hosts answer for another one", "use https for these, or set egress.proxy_names")
 	}
 	if len(*f) == before {
 		f.okf("egress", "https to public addresses")

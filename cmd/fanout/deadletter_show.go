@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,25 +14,30 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fanout/cmd/internal/terminal"
 	"fanout/config"
-	"fanout/consumer"
+	"fanout/operate"
+	"fanout/topic"
 )
 
 func (a *app) deadletterExportCommand() *cobra.Command {
 	var s selection
 	var file string
 	cmd := &cobra.Command{
-		Use:     "export",
-		Short:   "Write dead letters whole, one JSON object a line",
-		Long:    "export writes the selected dead letters with key and value (base64), one JSON object a line. `deadletter replay\n--from-file` replays what such a file, perhaps with lines taken out, still lists.",
-		Example: "  fanout deadletter export --account acme --file acme.ndjson\n  fanout deadletter replay --from-file acme.ndjson",
-		Args:    cobra.NoArgs,
+		Use:   "export",
+		Short: "Write dead letters whole, one JSON object a line",
+		Long: `export writes the selected dead letters with key and value (base64), one JSON
+object a line, by partition and offset. fanout deadletter replay --from-file
+replays what such a file lists; lines may be taken out of it before.`,
+		Example: `  fanout deadletter export --account acme --file acme.ndjson
+  fanout deadletter replay --from-file acme.ndjson --dry-run`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			filter, err := s.filter(time.Now())
+			filter, err := s.filter(a.catalogue(cmd), time.Now())
 			if err != nil {
 				return err
 			}
-			return a.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *consumer.Admin) error {
+			return a.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *topic.Cluster) error {
 				return a.deadletterExport(ctx, admin, &filter, file)
 			})
 		},
@@ -43,7 +47,7 @@ func (a *app) deadletterExportCommand() *cobra.Command {
 	return configured(cmd)
 }
 
-func (a *app) deadletterExport(ctx context.Context, admin *consumer.Admin, filter *consumer.Filter, name string) (err error) {
+func (a *app) deadletterExport(ctx context.Context, admin *topic.Cluster, filter *topic.Filter, name string) (err error) {
 	out := a.stdout
 	if name != "-" {
 		file, opened := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -52,20 +56,32 @@ func (a *app) deadletterExport(ctx context.Context, admin *consumer.Admin, filte
 		}
 		defer func() {
 			if err = errors.Join(err, file.Close()); err != nil {
-				_ = os.Remove(name) // half of an export is none
+				_ = os.Remove(name) // half an export looks like a whole one
 			}
 		}()
 		out = file
 	}
-	buffered := bufio.NewWriterSize(out, 1<<16)
+	letters := admin.DeadLetters()
+	ranges, err := letters.Ranges(ctx, filter)
+	if err != nil {
+		return err
+	}
+	done, total, end := a.progress("reading dead letters")
+	total(topic.Total(ranges))
 	n := 0
-	list := &lister{out: buffered, lines: true}
-	_, err = a.eachLetter(ctx, admin, filter, func(d *consumer.DeadLetter) error {
-		n++
-		return list.add(d)
-	})
+	list := newLister(out, true)
+	for _, partition := range slices.Sorted(maps.Keys(ranges)) { // one after the other, so that the order is that of the topic
+		one := map[int]topic.Range{partition: ranges[partition]}
+		if err = letters.Each(ctx, filter, one, done, func(d *topic.DeadLetter) error {
+			n++
+			return list.add(d)
+		}); err != nil {
+			break
+		}
+	}
+	end()
 	if err == nil {
-		err = buffered.Flush()
+		err = list.end()
 	}
 	if err != nil {
 		return err
@@ -76,12 +92,16 @@ func (a *app) deadletterExport(ctx context.Context, admin *consumer.Admin, filte
 
 func (a *app) deadletterShowCommand() *cobra.Command {
 	return configured(&cobra.Command{
-		Use:     "show PARTITION/OFFSET | WEBHOOK-ID",
-		Short:   "Show one dead letter whole: what was sent, what came back, how to send it again",
-		Example: "  fanout deadletter show 3/1287\n  fanout deadletter show msg_2mbk7qbnrzvv2pfh3esgfzy4ea",
-		Args:    cobra.ExactArgs(1),
+		Use:   "show PARTITION/OFFSET|WEBHOOK-ID",
+		Short: "Show one dead letter: body, attempts, a curl command",
+		Long: `show prints all that is known of a dead letter: why it died, its body, its
+attempts with their answers (where attempts.topic is on), and the curl command
+that would send it again by hand.`,
+		Example: `  fanout deadletter show 3/1287
+  fanout deadletter show msg_2mbk7qbnrzvv2pfh3esgfzy4ea`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *consumer.Admin) error {
+			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
 				return a.deadletterShow(ctx, cfg, admin, args[0])
 			})
 		},
@@ -90,31 +110,31 @@ func (a *app) deadletterShowCommand() *cobra.Command {
 
 // shownLetter is all that is known of a dead letter.
 type shownLetter struct {
-	*consumer.DeadLetter
-	Body  string          `json:"body"` // the value, as text
-	Trace *consumer.Trace `json:"trace,omitempty"`
-	Curl  string          `json:"curl,omitempty"`
-	Why   string          `json:"whyNoCurl,omitempty"`
+	*topic.DeadLetter
+	Body  string         `json:"body"` // the value, as text
+	Trace *operate.Trace `json:"trace,omitempty"`
+	Curl  string         `json:"curl,omitempty"`
+	Why   string         `json:"whyNoCurl,omitempty"`
 }
 
-func (a *app) deadletterShow(ctx context.Context, cfg *config.Config, admin *consumer.Admin, which string) error {
+func (a *app) deadletterShow(ctx context.Context, cfg *config.Config, admin *topic.Cluster, which string) error {
 	letters, err := a.findLetters(ctx, admin, which)
 	if err != nil {
 		return err
 	}
 	if len(letters) == 0 {
-		return hint(fmt.Errorf("no dead letter is %s", which), "`fanout deadletter list` shows where they are; it may have passed its retention")
+		return hint(fmt.Errorf("there is no dead letter %s", which), "`fanout deadletter list` shows what there is; it may have passed its retention")
 	}
 	shown := make([]shownLetter, 0, len(letters))
 	for _, d := range letters {
 		s := shownLetter{DeadLetter: d, Body: string(d.Value)}
 		if !d.Malformed() {
-			s.Trace = new(consumer.Trace)
+			s.Trace = new(operate.Trace)
 			since := d.DeadAt.Add(-cfg.Delivery.MaxAge)
 			if d.FirstSeen != nil {
 				since = d.FirstSeen.Add(-time.Minute)
 			}
-			if _, err := admin.Trace(ctx, consumer.TraceConfig{Since: since, Attempts: true, Want: func(id string) *consumer.Trace {
+			if _, err := operate.FindTraces(ctx, admin, operate.TraceConfig{Since: since, Attempts: true, Want: func(id string) *operate.Trace {
 				if id == d.ID {
 					return s.Trace
 				}
@@ -138,15 +158,15 @@ func (a *app) deadletterShow(ctx context.Context, cfg *config.Config, admin *con
 	return nil
 }
 
-func (a *app) findLetters(ctx context.Context, admin *consumer.Admin, which string) ([]*consumer.DeadLetter, error) {
-	filter := consumer.Filter{IDs: []string{which}}
+func (a *app) findLetters(ctx context.Context, admin *topic.Cluster, which string) ([]*topic.DeadLetter, error) {
+	filter := topic.Filter{IDs: []string{which}}
 	if p, o, ok := strings.Cut(which, "/"); ok {
 		partition, err1 := strconv.Atoi(p)
 		offset, err2 := strconv.ParseInt(o, 10, 64)
 		if err1 != nil || err2 != nil || partition < 0 || offset < 0 {
-			return nil, &exitError{code: 2, err: fmt.Errorf("%s is no PARTITION/OFFSET", which)}
+			return nil, misusef("%s is not a PARTITION/OFFSET, such as 3/1287", which)
 		}
-		filter = consumer.Filter{Partitions: []int{partition}, Offsets: &consumer.Range{From: offset, To: offset + 1}}
+		filter = topic.Filter{Partitions: []int{partition}, Offsets: &topic.Range{From: offset, To: offset + 1}}
 	}
 	return a.selectedLetters(ctx, admin, &filter)
 }
@@ -155,7 +175,7 @@ func showLetter(w io.Writer, s *shownLetter) {
 	d := s.DeadLetter
 	line := func(name, value string) {
 		if value != "" && value != "0" {
-			fmt.Fprintf(w, "%-13s %s\n", name, printable(value))
+			fmt.Fprintf(w, "%-13s %s\n", name, terminal.Visible(value))
 		}
 	}
 	fmt.Fprintf(w, "dead letter   %s\n", d.Position())
@@ -177,22 +197,22 @@ func showLetter(w io.Writer, s *shownLetter) {
 	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
 		line("header", name+": "+string(d.Headers[name]))
 	}
-	fmt.Fprintf(w, "value         %s\n", printable(s.Body))
+	fmt.Fprintf(w, "value         %s\n", terminal.Visible(s.Body))
 	if s.Trace != nil {
 		showTrace(w, s.Trace)
 	}
 	if s.Curl != "" {
-		fmt.Fprintf(w, "\nto send it again by hand:\n%s\n", printableLines(s.Curl))
+		fmt.Fprintf(w, "\nto send it again by hand:\n%s\n", terminal.VisibleLines(s.Curl))
 	}
 	if s.Why != "" {
-		fmt.Fprintf(w, "\n%s\n", printable(s.Why))
+		fmt.Fprintf(w, "\n%s\n", terminal.Visible(s.Why))
 	}
 }
 
 // showTrace shows the attempts that are known, and where the delivery is.
-func showTrace(w io.Writer, t *consumer.Trace) {
+func showTrace(w io.Writer, t *operate.Trace) {
 	if len(t.Attempts) == 0 {
-		fmt.Fprintln(w, "attempts are not kept: set attempts.topic: true, and every one from then on is")
+		fmt.Fprintln(w, "no attempts are kept: with attempts.topic: true, those from then on are")
 	}
 	for _, at := range t.Attempts {
 		text := at.Outcome
@@ -202,9 +222,9 @@ func showTrace(w io.Writer, t *consumer.Trace) {
 		if at.Attempt > 0 {
 			text = fmt.Sprintf("attempt %d, %dms: %s", at.Attempt, at.TookMillis, text)
 		}
-		fmt.Fprintf(w, "  %s  %-8s %s %s\n", time.UnixMilli(at.Time).Local().Format("01-02 15:04:05.000"), printable(at.Stage), printable(text), printable(at.Detail))
+		fmt.Fprintf(w, "  %s  %-8s %s %s\n", time.UnixMilli(at.Time).Local().Format("01-02 15:04:05.000"), terminal.Visible(at.Stage), terminal.Visible(text), terminal.Visible(at.Detail))
 		if at.Response != "" {
-			fmt.Fprintf(w, "      answer: %s\n", printable(at.Response))
+			fmt.Fprintf(w, "      answer: %s\n", terminal.Visible(at.Response))
 		}
 	}
 }

@@ -4,179 +4,267 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
+	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/spf13/cobra"
-	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/spf13/pflag"
 	"go.uber.org/zap"
-	"golang.org/x/term"
 
 	"fanout/config"
-	"fanout/event"
+	"fanout/dispatcher/resolve"
 )
 
+// demoFlags are the flags of `demo`.
+type demoFlags struct {
+	length time.Duration // how long events are sent; 0: until the demo is stopped
+	rate   int           // events a second
+	file   string        // where the configuration is written; empty: a new file in the temporary folder
+}
+
 func (a *app) demoCommand() *cobra.Command {
-	var (
-		length time.Duration
-		rate   int
-	)
+	var f demoFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "See it work: everything embedded, nothing to install",
-		Long: "demo runs fanout as `run` does, with an embedded Kafka and Redis, live events of all eight names, and three\n" +
-			"receivers: one well, one flaky, one dead. Its ladder of retries is short, so that dead letters are seen soon.\n" +
-			"It ends with what was sent, delivered, retried and dead, and the loss account.\n\n" +
-			"Exit status: 0 where nothing was lost, else 1.",
-		Example: "  fanout demo\n  fanout demo --for 10s",
+		Short: "See it work, with nothing to install",
+		Long: `demo runs fanout as run does, together with an embedded Kafka, an embedded
+Redis, three receivers (one well, one flaky, one dead) and live traffic.
+
+It is a playground: it writes a configuration file with which every command can
+be tried on it from a second terminal. Only you can read the file, and it is
+removed at the end. Retries are quick, and a delivery expires after 5 s, so that
+dead letters are seen soon. Records are kept for 10 minutes.
+
+Ctrl-C stops the traffic. The demo then waits for the last deliveries, for 30 s
+at most, and accounts for all of them. A second Ctrl-C ends it at once.
+
+The dashboard listens on admin.listen (--admin-listen, FANOUT_ADMIN_LISTEN), or
+on a free port where that one is taken. FANOUT_ADMIN_TOKEN is asked for if set.
+The rest of the configuration is the demo's own.
+
+Exit status: 0 where nothing was lost, 1 where the account does not balance or
+the demo cannot run, 130 after a second Ctrl-C.`,
+		Example: "  fanout demo\n  fanout demo --for 10s\n  fanout demo --config-file demo.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if rate < 1 || rate > 10_000 {
-				return &exitError{2, errors.New("--rate: want 1 to 10000 events a second")}
+			if err := f.check(a.file); err != nil {
+				return misuse(err)
 			}
-			return a.demo(cmd.Context(), length, rate)
+			cfg, err := a.demoAdmin(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			return a.demo(cmd.Context(), &cfg, &f)
 		},
 	}
-	cmd.Flags().DurationVar(&length, "for", 0, "how long events are sent; 0 means until it is stopped")
-	cmd.Flags().IntVar(&rate, "rate", 200, "events a second")
+	flags := cmd.Flags()
+	flags.DurationVar(&f.length, "for", 0, "`DURATION` for which events are sent; 0 is until it is stopped")
+	flags.IntVar(&f.rate, "rate", 200, "`EVENTS` a second, 1 to 10000")
+	flags.StringVar(&f.file, "config-file", "", "`FILE` to write the demo's configuration to (default a new one in the temporary folder)")
+	keys := pflag.NewFlagSet("", pflag.ContinueOnError)
+	config.AddFlags(keys)
+	keys.VisitAll(func(flag *pflag.Flag) {
+		if strings.HasPrefix(flag.Name, "admin-") {
+			flag.Hidden = true // as with every command but run
+			flags.AddFlag(flag)
+		}
+	})
 	return cmd
 }
 
-// outside is the demo's world: what is somebody else's where fanout is run for good.
-type outside struct {
-	kafka     *kfake.Cluster
-	redis     *miniredis.Miniredis
-	receivers receivers
+// check looks for flags that make no sense. file is that of --config.
+func (f *demoFlags) check(file string) error {
+	switch {
+	case file != "":
+		return hint(fmt.Errorf("--config %s: the demo reads no configuration", file), "--config-file says where it writes its own")
+	case f.length < 0:
+		return fmt.Errorf("--for %s: want a duration above 0, as in 10s, or 0 to run until it is stopped", f.length)
+	case f.rate < 1 || f.rate > 10_000:
+		return fmt.Errorf("--rate %d: want 1 to 10000 events a second", f.rate)
+	}
+	return nil
 }
 
-func newOutside(ctx context.Context) (*outside, error) {
-	o := &outside{}
-	var err error
-	if o.kafka, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, sourceTopics()...)); err != nil {
-		return nil, fmt.Errorf("embedded Kafka: %w", err)
-	}
-	if o.redis, err = miniredis.Run(); err != nil {
-		o.close()
-		return nil, fmt.Errorf("embedded Redis: %w", err)
-	}
-	if o.receivers, err = startReceivers(ctx); err != nil {
-		o.close()
-		return nil, fmt.Errorf("receivers: %w", err)
-	}
-	// As a config sync job would: the two commands of DESIGN.md section 5.
-	for _, r := range o.receivers {
-		o.redis.HSet("fanout:account:"+r.account, r.id, r.subscription())
-		if _, err := o.redis.XAdd("fanout:changes", "*", []string{"account", r.account}); err != nil {
-			o.close()
-			return nil, fmt.Errorf("embedded Redis: %w", err)
+// demoAdmin is the default configuration with the section admin of flags and variables. Whatever else is set there may be
+// meant for production, and is left alone.
+func (a *app) demoAdmin(flags *pflag.FlagSet) (config.Config, error) {
+	var env []string
+	for _, pair := range a.env {
+		if strings.HasPrefix(pair, "FANOUT_ADMIN_") {
+			env = append(env, pair)
 		}
 	}
-	return o, nil
-}
-
-func (o *outside) close() {
-	o.receivers.close()
-	if o.redis != nil {
-		o.redis.Close()
+	cfg, warnings, err := config.Load("", false, env, flags)
+	for _, warning := range warnings {
+		fmt.Fprintf(a.stderr, "warning: %s\n", warning)
 	}
-	o.kafka.Close()
+	return cfg, err
 }
 
-// demoConfig is the default configuration, with the outside's addresses and a ladder for the impatient.
-func demoConfig(o *outside) config.Config {
-	cfg := config.Default()
-	cfg.Kafka.Brokers, cfg.Kafka.Partitions = o.kafka.ListenAddrs(), 3
-	cfg.Kafka.RetryPartitions = 1
-	cfg.Redis.URL, cfg.Redis.SnapshotFile = "redis://"+o.redis.Addr(), "off"
-	cfg.Delivery.Schedule = []time.Duration{500 * time.Millisecond, time.Second, time.Second}
-	cfg.Delivery.MaxAge = 5 * time.Second
-	cfg.Lanes.ParkAfter, cfg.Lanes.ParkMin, cfg.Lanes.ParkMax = 100, time.Second, 2*time.Second
-	cfg.Egress.AllowHTTP, cfg.Egress.AllowCIDRs = true, []string{"127.0.0.0/8"}
-	return cfg
-}
+// exitInterrupted is the exit status after a second SIGINT or SIGTERM, as a shell has it for a program that SIGINT ended.
+const exitInterrupted = 130
 
-// drainWithin is how long the last deliveries may take: the ladder, the age at which they expire, and some waits.
+// drainWithin is how long the last deliveries may take: an attempt that hangs, the age at which deliveries expire, and
+// some waiting.
 const drainWithin = 30 * time.Second
 
-// demo sends events until ctx or length ends, waits until the last delivery is settled, and shows the account.
-func (a *app) demo(ctx context.Context, length time.Duration, rate int) error {
+// demo sends events until ctx or f.length ends, waits until the last delivery has ended, and shows the account.
+func (a *app) demo(ctx context.Context, cfg *config.Config, f *demoFlags) (err error) {
+	atOnce, stop := interruptedAgain(ctx)
+	defer stop()
+	show := a.newDemoView(f)
+	defer show.close()
+	show.starting("Kafka and Redis")
+
 	o, err := newOutside(ctx)
 	if err != nil {
 		return err
 	}
 	defer o.close()
-	cfg := demoConfig(o)
-	i, err := newDemoInstance(ctx, &cfg, newLogger(config.Log{Level: "error", Format: "console"}, a.stderr))
+	o.configure(cfg)
+	i, taken, err := newDemoInstance(ctx, cfg, newLogger(config.Log{Level: "error", Format: "console"}, show.logs()))
 	if err != nil {
 		return err
 	}
-	show := a.stdout
-	if a.asJSON() { // standard output is the program's
-		show = a.stderr
-	}
-	fmt.Fprintf(show, "fanout demo: embedded Kafka and Redis, %d events a second, three receivers\n", rate)
-	for _, r := range o.receivers {
-		fmt.Fprintf(show, "  %-18s %s\n", r.account+"/"+r.id, r.manner)
-	}
-	fmt.Fprintf(show, "dashboard: http://%s\n\n", i.admin.Addr())
-
-	stop := begin(ctx, i.run)
-	sending := ctx
-	if length > 0 {
-		var cancel context.CancelFunc
-		sending, cancel = context.WithTimeout(ctx, length)
-		defer cancel()
-	}
-	t := &traffic{receivers: o.receivers, brokers: o.kafka.ListenAddrs(), rate: rate}
-	l := newLive(show, i.registry, t)
-	sendErr := t.run(sending, func() { l.show() })
-	account := l.drain(context.WithoutCancel(ctx), drainWithin)
-	if err := errors.Join(sendErr, stop()); err != nil {
+	r := beginInstance(ctx, i)
+	defer func() { err = errors.Join(err, r.stop()) }()
+	file, err := writeDemoFile(f.file, cfg)
+	if err != nil {
 		return err
 	}
-	if a.asJSON() {
-		err = a.json(account)
-	} else {
-		err = account.write(a.stdout)
+	defer file.remove()
+	if !r.ready(ctx, show.starting) {
+		show.say("Stopped before it was ready.")
+		return nil
 	}
-	if err == nil && !account.Balanced {
-		return errors.New("the account does not balance")
+	show.started(&playground{
+		dashboard: adminURL(cfg.Admin.Listen), taken: taken, kafka: cfg.Kafka.Brokers[0], redis: cfg.Redis.URL,
+		file: file.name, receivers: o.receivers, unset: overriding(a.env, cfg),
+	})
+
+	pruned, stopPruning := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopPruning()
+	go o.prune(pruned)
+	t := &traffic{receivers: o.receivers, brokers: cfg.Kafka.Brokers, rate: f.rate}
+	b := &books{cfg: cfg, registry: i.registry, outside: o, traffic: t, start: time.Now()}
+	sendErr := r.send(ctx, atOnce, t, f.length, func() { show.progress(b.account()) })
+	show.stopping()
+	drained, cancel := context.WithTimeout(r.while(atOnce), drainWithin)
+	defer cancel()
+	account := b.drain(drained, show.progress)
+	if err := errors.Join(sendErr, a.showAccount(show, account)); err != nil {
+		return err
 	}
-	return err
+	if atOnce.Err() != nil && !account.Settled {
+		return &exitError{exitInterrupted, errors.New("some deliveries had not ended")}
+	}
+	return account.problem()
 }
 
-// newDemoInstance takes a free port where that of the dashboard is taken.
-func newDemoInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (*instance, error) {
-	i, err := newInstance(ctx, cfg, log)
+// interruptedAgain returns a context that ends at the second SIGINT or SIGTERM (the first one ends ctx, elsewhere), or at
+// SIGHUP, which a terminal sends when it is closed. From then on signals have their default effect.
+func interruptedAgain(ctx context.Context) (again context.Context, stop func()) {
+	again, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	go func() {
+		defer cancel()
+		defer signal.Stop(signals)
+		for first := true; ; first = false {
+			select {
+			case <-again.Done():
+				return
+			case s := <-signals:
+				if !first || s == syscall.SIGHUP {
+					return
+				}
+			}
+		}
+	}()
+	return again, cancel
+}
+
+// newDemoInstance takes a free port where that of the dashboard is taken, and says so. cfg has the address then.
+func newDemoInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (i *instance, taken string, err error) {
+	i, err = newInstance(ctx, cfg, log, resolve.Config{})
 	if errors.Is(err, syscall.EADDRINUSE) {
-		cfg.Admin.Listen = net.JoinHostPort("127.0.0.1", "0")
-		i, err = newInstance(ctx, cfg, log)
+		taken = cfg.Admin.Listen
+		host, _, _ := net.SplitHostPort(taken) // newInstance has understood it
+		cfg.Admin.Listen = net.JoinHostPort(host, "0")
+		i, err = newInstance(ctx, cfg, log, resolve.Config{})
 	}
-	return i, err
+	if failed, ok := errors.AsType[*net.OpError](err); ok && failed.Op == "listen" {
+		return nil, "", hint(err, "--admin-listen or FANOUT_ADMIN_LISTEN says where the dashboard listens")
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	cfg.Admin.Listen = i.admin.Addr().String()
+	return i, taken, nil
 }
 
-// sourceTopics are the six default ones.
-func sourceTopics() []string {
-	var topics []string
-	seen := map[string]bool{}
-	for _, name := range event.Names() {
-		if topic := sourceTopic(name); !seen[topic] {
-			seen[topic] = true
-			topics = append(topics, topic)
+// demoInstance is an instance that runs.
+type demoInstance struct {
+	*instance
+	ended chan struct{} // closed when it has ended, by itself too
+	stop  func() error  // stops it, and returns its error
+}
+
+func beginInstance(ctx context.Context, i *instance) *demoInstance {
+	r := &demoInstance{instance: i, ended: make(chan struct{})}
+	r.stop = begin(ctx, func(ctx context.Context) error {
+		defer close(r.ended)
+		return i.run(ctx)
+	})
+	return r
+}
+
+// while is ctx for as long as the instance runs.
+func (r *demoInstance) while(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		select {
+		case <-r.ended:
+		case <-ctx.Done():
+		}
+	}()
+	return ctx
+}
+
+// ready waits until the instance delivers, and says meanwhile what it waits for. It is false where ctx or the instance
+// ends before.
+func (r *demoInstance) ready(ctx context.Context, say func(waitsFor string)) bool {
+	ctx = r.while(ctx)
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for ctx.Err() == nil {
+		if r.admin.Ready() {
+			return true
+		}
+		say("fanout")
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
 		}
 	}
-	return topics
+	return false
 }
 
-// sourceTopic is the default topic that an event comes from.
-func sourceTopic(name event.Name) string { return "channel." + strings.ToLower(name.Channel()) }
-
-// isTerminal says whether w shows what is written to a person.
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(interface{ Fd() uintptr })
-	return ok && term.IsTerminal(int(file.Fd()))
+// send produces traffic until ctx, atOnce or length ends; a length of 0 never does.
+func (r *demoInstance) send(ctx, atOnce context.Context, t *traffic, length time.Duration, tick func()) error {
+	ctx, cancel := context.WithCancel(r.while(ctx))
+	defer cancel()
+	defer context.AfterFunc(atOnce, cancel)()
+	if length > 0 {
+		defer time.AfterFunc(length, cancel).Stop()
+	}
+	return t.run(ctx, tick)
 }

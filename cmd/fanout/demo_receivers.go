@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"fanout/dispatcher/webhook"
+	"fanout/webhook"
 )
 
 // receiver is a webhook endpoint of the demo, with the subscription that names it.
@@ -30,18 +30,22 @@ type receiver struct {
 
 	unsigned atomic.Int64 // requests whose signature did not verify
 
-	mu  sync.Mutex // guards got
-	got map[string]struct{}
+	mu            sync.Mutex // guards what follows
+	taken         int        // different webhook-ids that were answered with 200
+	recent, older map[string]struct{}
 }
+
+// remembered is how many webhook-ids a receiver remembers at least.
+const remembered = 100_000
 
 type receivers []*receiver
 
-// startReceivers starts them all.
+// startReceivers starts three. Their shares are 10 in all.
 func startReceivers(ctx context.Context) (receivers, error) {
 	var turn atomic.Int64
 	all := receivers{
 		{account: "acme", id: "crm", manner: "well: answers 200", share: 5, status: func() int { return http.StatusOK }},
-		{account: "globex", id: "analytics", manner: "flaky: every third request gets a 503", share: 4, status: func() int {
+		{account: "globex", id: "analytics", manner: "flaky: answers every third request with 503", share: 4, status: func() int {
 			if turn.Add(1)%3 == 0 {
 				return http.StatusServiceUnavailable
 			}
@@ -61,7 +65,7 @@ func startReceivers(ctx context.Context) (receivers, error) {
 func (r *receiver) start(ctx context.Context) error {
 	key := make([]byte, 24)
 	_, _ = rand.Read(key) // it never fails
-	r.text, r.got = "whsec_"+base64.StdEncoding.EncodeToString(key), map[string]struct{}{}
+	r.text, r.recent = "whsec_"+base64.StdEncoding.EncodeToString(key), map[string]struct{}{}
 	var err error
 	if r.secret, err = webhook.ParseSecret(r.text); err != nil {
 		return fmt.Errorf("secret: %w", err)
@@ -93,7 +97,7 @@ func (d deaf) Accept() (net.Conn, error) {
 	}
 }
 
-// subscription is its JSON, of DESIGN.md section 5.
+// subscription is its JSON, as Redis holds it.
 func (r *receiver) subscription() string {
 	return fmt.Sprintf(`{"url":%q,"events":["*"],"secrets":[%q],"description":%q}`, r.url, r.text, r.manner)
 }
@@ -113,18 +117,31 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	}
 	status := r.status()
 	if status == http.StatusOK {
-		r.mu.Lock()
-		r.got[id] = struct{}{}
-		r.mu.Unlock()
+		r.take(id)
 	}
 	w.WriteHeader(status)
+}
+
+// take remembers a webhook-id.
+func (r *receiver) take(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, again := r.recent[id]
+	if _, before := r.older[id]; again || before {
+		return
+	}
+	if len(r.recent) == remembered {
+		r.older, r.recent = r.recent, map[string]struct{}{}
+	}
+	r.recent[id] = struct{}{}
+	r.taken++
 }
 
 // received counts the different webhook-ids that were answered with 200.
 func (r *receiver) received() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.got)
+	return r.taken
 }
 
 func (all receivers) close() {

@@ -20,8 +20,8 @@ type traffic struct {
 	brokers   []string
 	rate      int // events a second
 
-	sent  atomic.Int64 // acknowledged by Kafka
-	names [16]atomic.Int64
+	sent  atomic.Int64    // events that Kafka has acknowledged
+	names [8]atomic.Int64 // the same, by event name, in the order of those that are built in
 }
 
 // perSecond is how often a second a batch is produced.
@@ -65,29 +65,40 @@ func (t *traffic) produce(ctx context.Context, client *kgo.Client, run string, f
 	}
 	t.sent.Add(int64(len(records)))
 	for n := from; n < to; n++ {
-		t.names[name(n)].Add(1)
+		t.names[n%len(t.names)].Add(1)
 	}
 	return nil
 }
 
-func name(n int) event.Name { return event.Names()[n%len(event.Names())] }
+func name(n int) event.Name { return event.BuiltIn().Names()[n%len(event.BuiltIn().Names())] }
 
 // record is raw event n. Every receiver's account gets its share, whatever the event name.
 func (t *traffic) record(run string, n int) *kgo.Record {
-	account, turn := "", n/len(event.Names())%10
-	for _, r := range t.receivers {
-		if turn -= r.share; turn < 0 {
-			account = r.account
-			break
-		}
-	}
-	value, err := json.Marshal(map[string]string{
-		"accountId": account, "channel": name(n).Channel(), "type": name(n).RawType(), "id": run + "-" + strconv.Itoa(n),
-		"trackingId": "trk-" + strconv.Itoa(n), "notificationId": "welcome", "userId": "user-" + strconv.Itoa(n%1000),
+	raw := map[string]any{
+		"accountId": t.account(n), "id": run + "-" + strconv.Itoa(n),
+		"notificationId": "welcome-email", "userId": "user-" + strconv.Itoa(n%1000),
 		"occurredAt": time.Now().UTC().Format(time.RFC3339Nano),
-	})
+	}
+	topic, trackingID := sourceTopic(name(n)), "trk-"+strconv.Itoa(n)
+	if topic == bounces { // its producer's own shape
+		raw["type"], raw["message"] = "bounced", map[string]string{"tracking_id": trackingID}
+	} else {
+		raw["channel"], raw["type"], raw["trackingId"] = name(n).Channel(), name(n).RawType(), trackingID
+	}
+	value, err := json.Marshal(raw)
 	if err != nil {
 		panic(err) // strings always marshal
 	}
-	return &kgo.Record{Topic: sourceTopic(name(n)), Key: []byte(account), Value: value}
+	return &kgo.Record{Topic: topic, Key: []byte(fmt.Sprint(raw["userId"])), Value: value}
+}
+
+// account is whom raw event n is of.
+func (t *traffic) account(n int) string {
+	turn := n / len(event.BuiltIn().Names()) % 10
+	for _, r := range t.receivers {
+		if turn -= r.share; turn < 0 {
+			return r.account
+		}
+	}
+	return "" // the shares are 10 in all
 }

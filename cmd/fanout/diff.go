@@ -2,28 +2,36 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"fanout/cmd/internal/terminal"
 	"fanout/config"
-	"fanout/consumer"
-	"fanout/consumer/registry"
 	"fanout/dispatcher"
+	"fanout/topic"
 )
 
 func (a *app) diffCommand() *cobra.Command {
 	var newFile string
 	cmd := &cobra.Command{
 		Use:   "diff --new-config FILE TOPIC[/PARTITION[/FROM-TO]]",
-		Short: "Show which deliveries a new configuration adds, drops or changes",
-		Long: "diff plans recorded traffic under today's configuration and under a new one, and shows which deliveries appear,\n" +
-			"vanish, or change their payload. Mappings, the size limit and the Redis that holds the subscriptions may differ.\n" +
-			"It sends nothing.\n\nExit status: 0 nothing differs, 1 something does or a problem, 2 flags that are not understood.",
-		Example:     "  fanout diff --new-config fanout.new.yaml bounces\n  fanout diff --new-config fanout.new.yaml bounces/0/1000-1999 -o ndjson",
+		Short: "Show which deliveries a new configuration would change",
+		Long: `diff plans recorded traffic under today's configuration and under a new one, and
+shows which deliveries appear, vanish, or change their payload. Mappings, the
+size limit and the Redis that holds the subscriptions may differ. Nothing is
+sent.
+
+Exit status: 0 nothing differs, 1 something differs or a problem, 2 a command
+line that is not understood.`,
+		Example: `  fanout diff --new-config fanout.new.yaml bounces
+  fanout diff --new-config fanout.new.yaml bounces/0/1000-1999 -o ndjson`,
 		Args:        cobra.ExactArgs(1),
 		Annotations: map[string]string{streams: ""},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -34,12 +42,12 @@ func (a *app) diffCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *consumer.Admin) error {
+			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
 				return a.diff(ctx, admin, cfg, &next, args[0])
 			})
 		},
 	}
-	cmd.Flags().StringVar(&newFile, "new-config", "", "the new configuration file")
+	cmd.Flags().StringVar(&newFile, "new-config", "", "the new configuration `FILE`")
 	_ = cmd.MarkFlagRequired("new-config")
 	return configured(cmd)
 }
@@ -57,39 +65,39 @@ type difference struct {
 }
 
 // planner plans a record, or says why nothing comes of it. Its error is that of a schema registry that cannot be asked.
-type planner func(*consumer.Message) (planned []dispatcher.Delivery, why string, err error)
+type planner func(*topic.Record) (planned []dispatcher.Delivery, why string, err error)
 
 // plannerOf plans records under one configuration.
 func plannerOf(ctx context.Context, cfg *config.Config) (plan planner, stop func(), err error) {
-	decoders, err := consumer.NewDecoders(consumerConfig(cfg))
+	sources, err := newSources(cfg)
 	if err != nil {
 		return nil, nil, err
 	}
 	directory, unload, err := loadDirectory(ctx, cfg.Redis)
 	if err != nil {
-		decoders.Close()
+		sources.Close()
 		return nil, nil, err
 	}
-	end := func() { unload(); decoders.Close() }
-	deliveries, err := dispatcher.New(cfg.Dispatcher(userAgent()), directory, nil, nil)
-	if err != nil {
-		end()
-		return nil, nil, err
-	}
-	return func(m *consumer.Message) ([]dispatcher.Delivery, string, error) {
-		ev, rec, err := decoders.Decode(ctx, m)
+	end := func() { unload(); sources.Close() }
+	deliveries := dispatcher.NewPlanner(directory)
+	return func(m *topic.Record) ([]dispatcher.Delivery, string, error) {
+		ev, err := sources.Decode(ctx, m)
 		switch {
-		case errors.Is(err, registry.ErrUnavailable):
+		case errors.Is(err, topic.ErrRegistryUnavailable):
 			return nil, "", err
 		case err != nil:
 			return nil, err.Error(), nil //nolint:nilerr // it is the answer
 		}
+		rec := m.Metadata()
 		return deliveries.Plan(nil, &ev, &rec, m.Time), "", nil
 	}, end, nil
 }
 
-func (a *app) diff(ctx context.Context, admin *consumer.Admin, cfg, next *config.Config, text string) error {
-	topic, ranges, err := sourceRange(ctx, admin, text)
+func (a *app) diff(ctx context.Context, admin *topic.Cluster, cfg, next *config.Config, text string) error {
+	if source, _, _ := strings.Cut(text, "/"); !slices.Contains(sourceNames(cfg), source) && !slices.Contains(sourceNames(next), source) {
+		return misuse(notASource(cfg, source))
+	}
+	name, ranges, err := sourceRange(ctx, admin, text)
 	if err != nil {
 		return err
 	}
@@ -104,32 +112,34 @@ func (a *app) diff(ctx context.Context, admin *consumer.Admin, cfg, next *config
 	}
 	defer stopNext()
 	done, total, end := a.progress("planning twice")
-	total(consumer.Total(ranges))
-	var mu sync.Mutex // guards all below
+	total(topic.Total(ranges))
 	counts := make(map[string]int)
 	records := 0
 	var shown []difference
 	list := a.lister()
-	err = admin.Scan(ctx, topic, ranges, done, func(m *consumer.Message) error {
-		changes, err := compare(m, before, after)
-		if err != nil {
-			return err
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		records++
-		for _, c := range changes {
-			counts[c.Change]++
-			if a.format == "ndjson" {
-				if err := list.add(c); err != nil {
-					return err
-				}
-			} else if a.asJSON() || len(shown) < 100 {
-				shown = append(shown, c)
+	for _, partition := range slices.Sorted(maps.Keys(ranges)) { // one after the other, so that the order is that of the topic
+		one := map[int]topic.Range{partition: ranges[partition]}
+		if err = admin.Scan(ctx, name, one, done, func(m *topic.Record) error {
+			changes, err := compare(m, before, after)
+			if err != nil {
+				return err
 			}
+			records++
+			for _, c := range changes {
+				counts[c.Change]++
+				if a.format == "ndjson" {
+					if err := list.add(c); err != nil {
+						return err
+					}
+				} else if a.asJSON() || len(shown) < 100 {
+					shown = append(shown, c)
+				}
+			}
+			return nil
+		}); err != nil {
+			break
 		}
-		return nil
-	})
+	}
 	end()
 	if err != nil {
 		return err
@@ -153,7 +163,7 @@ func (a *app) diff(ctx context.Context, admin *consumer.Admin, cfg, next *config
 }
 
 // compare plans one record twice.
-func compare(m *consumer.Message, before, after planner) (changes []difference, err error) {
+func compare(m *topic.Record, before, after planner) (changes []difference, err error) {
 	old, whyOld, err := before(m)
 	if err != nil {
 		return nil, fmt.Errorf("today's configuration: %w", err)
@@ -162,7 +172,7 @@ func compare(m *consumer.Message, before, after planner) (changes []difference, 
 	if err != nil {
 		return nil, fmt.Errorf("the new configuration: %w", err)
 	}
-	record := dispatcher.Origin{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset}.String()
+	record := m.Origin().String()
 	kept := make(map[[2]string]*dispatcher.Delivery)
 	for i := range old {
 		kept[[2]string{old[i].Account, old[i].Subscription}] = &old[i]
@@ -182,6 +192,9 @@ func compare(m *consumer.Message, before, after planner) (changes []difference, 
 	for _, d := range kept {
 		changes = append(changes, difference{record, "vanishes", d.Account, d.Subscription, d.ID, string(d.Body), "", whyNow})
 	}
+	slices.SortFunc(changes, func(a, b difference) int {
+		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Subscription, b.Subscription), cmp.Compare(a.Change, b.Change))
+	})
 	return changes, nil
 }
 
@@ -190,7 +203,9 @@ func (a *app) diffTable(records, differs int, counts map[string]int, shown []dif
 		fmt.Fprintf(a.stdout, "%s planned twice: nothing differs\n", count(records, "record"))
 		return nil
 	}
-	rows := [][]string{{"RECORD", "CHANGE", "ACCOUNT", "SUBSCRIPTION", "BEFORE", "AFTER"}}
+	t := &terminal.Table{Columns: []terminal.Column{
+		{Name: "RECORD"}, {Name: "CHANGE"}, {Name: "ACCOUNT", Least: 8}, {Name: "SUBSCRIPTION", Least: 8}, {Name: "BEFORE", Least: 12}, {Name: "AFTER", Least: 12},
+	}}
 	for _, c := range shown {
 		was, now := c.Before, c.After
 		if was == "" {
@@ -199,9 +214,9 @@ func (a *app) diffTable(records, differs int, counts map[string]int, shown []dif
 		if now == "" {
 			now = orDash(c.Why)
 		}
-		rows = append(rows, []string{c.Record, c.Change, c.Account, c.Subscription, was, now})
+		t.Rows = append(t.Rows, []string{c.Record, c.Change, c.Account, c.Subscription, was, now})
 	}
-	if err := table(a.stdout, rows); err != nil {
+	if err := a.table(t); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "\n%s planned twice: %d deliveries appear, %d vanish, %d change their payload\n",

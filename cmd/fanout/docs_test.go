@@ -24,7 +24,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"fanout/config"
-	"fanout/consumer"
+	"fanout/topic"
 )
 
 var update = flag.Bool("update", false, "write the generated references anew")
@@ -80,11 +80,11 @@ func TestCommandReference(t *testing.T) {
 func commandReference(root *cobra.Command) []byte {
 	var b bytes.Buffer
 	b.WriteString("# Commands\n\n<!-- Generated from the commands: go test ./cmd/fanout -run Reference -update -->\n\n" +
-		"Each command takes `--config FILE` (default `fanout.yaml`, if it is there) and `-o table|json`; those marked\n" +
-		"*configured* also take a flag for every key of the [configuration](configuration.md). `fanout completion` prints a\n" +
-		"completion script for bash, zsh, fish or PowerShell.\n\n" +
-		"| exit status | meaning |\n| --- | --- |\n| 0 | it did what it was asked |\n| 1 | a problem, a bad configuration among them |\n" +
-		"| 2 | a command line that is not understood |\n\nWhere a command means more by it, its text says so.\n\n")
+		"Each command takes `--config FILE` and `-o table|json`. Without `--config`, the file is the one that `FANOUT_CONFIG` names,\n" +
+		"else `fanout.yaml`, if it is there. Commands marked *configured* also take a flag for each key of the\n" +
+		"[configuration](configuration.md).\n\n" +
+		"| exit status | meaning |\n| --- | --- |\n| 0 | done |\n| 1 | a problem, such as a bad configuration |\n" +
+		"| 2 | a command line that is not understood |\n\nIf an exit status of a command means more, its text says so.\n\n")
 	var all []*cobra.Command
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {
@@ -111,16 +111,15 @@ func commandReference(root *cobra.Command) []byte {
 
 func writeCommand(b *bytes.Buffer, cmd *cobra.Command) {
 	fmt.Fprintf(b, "\n## %s\n\n%s.", cmd.CommandPath(), cmd.Short)
-	if cmd.Name() != "run" && cmd.Flags().Lookup("kafka-brokers") != nil {
+	if cmd.Name() != "run" && isConfigured(cmd) {
 		b.WriteString(" *Configured.*")
 	}
 	if len(cmd.Aliases) > 0 {
 		fmt.Fprintf(b, " Also called: %s.", strings.Join(cmd.Aliases, ", "))
 	}
-	fmt.Fprintf(b, "\n\n```text\n%s\n", cmd.UseLine())
-	long := strings.TrimSpace(strings.ReplaceAll(cmd.Long, "It takes a flag for every key of the configuration too: see fanout run --help.", ""))
-	if long != "" {
-		fmt.Fprintf(b, "\n%s\n", long)
+	fmt.Fprintf(b, "\n\n```text\n%s\n", usageLine(cmd))
+	if cmd.Long != "" {
+		fmt.Fprintf(b, "\n%s\n", cmd.Long)
 	}
 	b.WriteString("```\n")
 	if cmd.Example != "" {
@@ -139,7 +138,11 @@ func writeCommand(b *bytes.Buffer, cmd *cobra.Command) {
 		if f.DefValue != "" && f.DefValue != "[]" && f.DefValue != "false" {
 			def = "`" + f.DefValue + "`"
 		}
-		rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s |\n", name, f.Value.Type(), def, cell(f.Usage)))
+		kind, usage := pflag.UnquoteUsage(f)
+		if kind == "" {
+			kind = f.Value.Type()
+		}
+		rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s |\n", name, kind, def, cell(usage)))
 	})
 	if len(rows) > 0 {
 		b.WriteString("\n| flag | type | default | |\n| --- | --- | --- | --- |\n" + strings.Join(rows, ""))
@@ -166,8 +169,12 @@ func TestDocumentedCommandLines(t *testing.T) {
 	t.Parallel()
 	lines := 0
 	for name, page := range documents(t) {
+		planned := plannedCommands(page)
 		for _, line := range commandLines(page) {
 			lines++
+			if slices.ContainsFunc(planned, func(command []string) bool { return startsWith(line.words, command) }) {
+				continue
+			}
 			if err := understood(line.words, line.whole); err != nil {
 				t.Errorf("%s: %s: %v", name, strings.Join(line.words, " "), err)
 			}
@@ -176,6 +183,19 @@ func TestDocumentedCommandLines(t *testing.T) {
 	if lines < 60 {
 		t.Errorf("%d command lines were found, which is too few to be all", lines)
 	}
+}
+
+// plannedCommands are those that a page, docs/contract.md that is, marks as not built yet. A test of package docs
+// complains about the mark once they are.
+func plannedCommands(page string) (commands [][]string) {
+	for _, found := range regexp.MustCompile("(?m)^\\| \\*\\(planned\\)\\* `fanout ([a-z ]+)` \\|").FindAllStringSubmatch(page, -1) {
+		commands = append(commands, strings.Fields(found[1]))
+	}
+	return commands
+}
+
+func startsWith(words, command []string) bool {
+	return len(words) >= len(command) && slices.Equal(words[:len(command)], command)
 }
 
 func TestDocumentedCommandLinesNotices(t *testing.T) {
@@ -284,8 +304,8 @@ func simpleCommands(line string) (commands [][]string) {
 // understood says what is wrong with a command line. Placeholders, such as FILE or …, are fine.
 func understood(words []string, whole bool) error {
 	root := (&app{stdout: io.Discard, stderr: io.Discard}).command(words)
-	root.InitDefaultCompletionCmd(words...)
 	root.InitDefaultHelpCmd()
+	root.InitDefaultVersionFlag()
 	cmd, args, err := root.Find(words)
 	if err != nil {
 		return err
@@ -329,12 +349,12 @@ func TestRecordsFitTheirSchemas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin, err := consumer.NewAdmin(cfg.Consumer())
+	admin, err := topic.NewCluster(cfg.Topic())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	for topic, want := range map[string]struct {
+	for name, want := range map[string]struct {
 		count           int
 		headers, values string
 	}{
@@ -343,13 +363,13 @@ func TestRecordsFitTheirSchemas(t *testing.T) {
 		"fanout.dead-letter": {7, "dead-letter-record.json", "payload.json"},
 		"fanout.attempts":    {8, "", "attempt-record.json"},
 	} {
-		ranges, err := admin.Ranges(t.Context(), topic, time.Time{})
+		ranges, err := admin.Ranges(t.Context(), name, time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var seen atomic.Int64
 		headersOf, values := contract(t, want.headers), contract(t, want.values)
-		err = admin.Scan(t.Context(), topic, ranges, nil, func(m *consumer.Message) error {
+		err = admin.Scan(t.Context(), name, ranges, nil, func(m *topic.Record) error {
 			seen.Add(1)
 			headers := map[string]any{}
 			for _, h := range m.Headers {
@@ -357,7 +377,7 @@ func TestRecordsFitTheirSchemas(t *testing.T) {
 			}
 			if headersOf != nil {
 				if err := headersOf.Validate(headers); err != nil {
-					t.Errorf("%s: headers %v: %v", topic, headers, err)
+					t.Errorf("%s: headers %v: %v", name, headers, err)
 				}
 			}
 			if headers["fanout-reason"] == "malformed_event" {
@@ -368,12 +388,12 @@ func TestRecordsFitTheirSchemas(t *testing.T) {
 				err = values.Validate(value)
 			}
 			if err != nil {
-				t.Errorf("%s: value %s: %v", topic, m.Value, err)
+				t.Errorf("%s: value %s: %v", name, m.Value, err)
 			}
 			return nil
 		})
 		if err != nil || int(seen.Load()) < want.count {
-			t.Errorf("%s: %d records, want %d: %v", topic, seen.Load(), want.count, err)
+			t.Errorf("%s: %d records, want %d: %v", name, seen.Load(), want.count, err)
 		}
 	}
 }
@@ -434,7 +454,7 @@ func TestGettingStarted(t *testing.T) {
 			t.Errorf("a delivery is not signed: %v", header)
 		}
 	}
-	for _, want := range []string{`{"ready":true`, "✓ crm", "delivered", "acme     crm"} {
+	for _, want := range []string{"  ready", "✓ crm", "delivered", "acme     crm"} {
 		if !strings.Contains(string(output), want) {
 			t.Errorf("the page's commands do not show %q:\n%s", want, output)
 		}

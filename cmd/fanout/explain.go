@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,47 +15,77 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"fanout/cmd/internal/terminal"
 	"fanout/config"
-	"fanout/consumer"
-	"fanout/consumer/registry"
 	"fanout/dispatcher"
 	"fanout/event"
+	"fanout/operate"
 	"fanout/subscriptions"
+	"fanout/topic"
 )
 
 func (a *app) explainCommand() *cobra.Command {
-	var eventFile, topic string
+	var eventFile, source string
 	var reveal bool
+	var s selectors
 	cmd := &cobra.Command{
-		Use:   "explain TOPIC/PARTITION/OFFSET",
-		Short: "Say who gets a record, who does not and why, and where its deliveries are",
-		Long: "explain decodes a record of a source topic, shows each subscription of its account with the match or the reason why\n" +
-			"not, the exact request as a curl command, and where each delivery is now. It sends nothing.\n\n" +
-			"The configuration is that of now: a subscription changed since the record was read may have been matched otherwise.",
-		Example: "  fanout explain channel.email/3/1287\n  fanout explain --event event.json --topic channel.email",
-		Args:    cobra.MaximumNArgs(1),
+		Use:   "explain [TOPIC/PARTITION/OFFSET]",
+		Short: "Say who gets a record, who does not and why",
+		Long: `explain decodes a record of a source topic. For each subscription of its account
+it shows whether the event matches or why not, the exact request as a curl
+command, and where the delivery is now. Given a retry record or a dead letter,
+it explains the record that this came from. It sends nothing. Instead of a
+record's place it takes what find takes, and explains what that leads to.
+
+  ✓ matches    ! matches, and would become a dead letter    ✗ does not match
+
+The subscriptions are those of now: one that was changed since the record was
+read may have matched otherwise.`,
+		Example: `  fanout explain channel.email/3/1287
+  fanout explain --account acme --tracking-id abc123
+  fanout explain --event event.json --topic channel.email`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if (len(args) == 1) == (eventFile != "") {
-				return &exitError{code: 2, err: errors.New("give either TOPIC/PARTITION/OFFSET or --event FILE")}
+			selecting := s.q.Account+s.q.ID != ""
+			ways := 0
+			for _, given := range []bool{len(args) == 1, eventFile != "", selecting} {
+				if given {
+					ways++
+				}
 			}
-			if topic != "" && eventFile == "" {
-				return &exitError{code: 2, err: errors.New("--topic goes with --event: a record says its topic")}
+			if ways != 1 {
+				return misusef("give one of TOPIC/PARTITION/OFFSET, --event FILE, and what selects an event (--account with --tracking-id, say)")
 			}
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *consumer.Admin) error {
+			var q *operate.FindQuery
+			if selecting {
+				var err error
+				if q, err = s.query(time.Now()); err != nil {
+					return err
+				}
+			}
+			if source != "" && eventFile == "" {
+				return misusef("--topic goes with --event: a record names its topic")
+			}
+			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
 				e := &explainer{a: a, cfg: cfg, admin: admin, reveal: reveal}
-				if eventFile != "" {
-					return e.file(ctx, eventFile, topic)
+				if q != nil {
+					return e.showFound(ctx, q)
 				}
-				origin, err := consumer.ParseOrigin(args[0])
+				out, err := e.run(ctx, args, eventFile, source)
 				if err != nil {
-					return &exitError{code: 2, err: fmt.Errorf("%s %w", args[0], err)}
+					return err
 				}
-				return e.record(ctx, origin)
+				if a.asJSON() {
+					return a.json(out)
+				}
+				showExplained(a.stdout, out)
+				return nil
 			})
 		},
 	}
-	cmd.Flags().StringVar(&eventFile, "event", "", "explain the raw event in this file (- is standard input), as if it were read now")
-	cmd.Flags().StringVar(&topic, "topic", "", "with --event: the source topic whose mapping decodes it (default the first)")
+	cmd.Flags().StringVar(&eventFile, "event", "", "explain the raw event in this `FILE` as if it were read now; - is standard input")
+	cmd.Flags().StringVar(&source, "topic", "", "with --event: the source topic whose mapping decodes it (default the first)")
+	s.flags(cmd.Flags())
 	a.adminFlag(cmd)
 	cmd.Flags().BoolVar(&reveal, "reveal", false, "show the values of the subscriptions' own headers, which may be secrets")
 	return configured(cmd)
@@ -73,20 +105,21 @@ type explainResult struct {
 
 // explainMatch is one subscription of the account.
 type explainMatch struct {
-	Subscription string          `json:"subscription"`
-	Match        bool            `json:"match"`
-	Why          string          `json:"why"`
-	ID           string          `json:"webhookId,omitempty"`
-	Where        string          `json:"where,omitempty"`
-	Lane         string          `json:"lane,omitempty"`
-	Curl         string          `json:"curl,omitempty"`
-	Trace        *consumer.Trace `json:"trace,omitempty"`
+	Subscription string         `json:"subscription"`
+	Match        bool           `json:"match"` // a delivery is planned for it
+	Why          string         `json:"why"`
+	Problem      string         `json:"problem,omitempty"` // why the delivery would become a dead letter at once
+	ID           string         `json:"webhookId,omitempty"`
+	Where        string         `json:"where,omitempty"`
+	Lane         string         `json:"lane,omitempty"`
+	Curl         string         `json:"curl,omitempty"`
+	Trace        *operate.Trace `json:"trace,omitempty"`
 }
 
 type explainer struct {
 	a      *app
 	cfg    *config.Config
-	admin  *consumer.Admin
+	admin  *topic.Cluster
 	reveal bool
 	lanes  []instanceLanes // once they were asked for
 }
@@ -98,12 +131,24 @@ type instanceLanes struct {
 	err   error
 }
 
-func (e *explainer) file(ctx context.Context, name, topic string) error {
+// run explains the event in a file, where one is named, or else a record.
+func (e *explainer) run(ctx context.Context, args []string, file, source string) (*explainResult, error) {
+	if file != "" {
+		return e.file(ctx, file, source)
+	}
+	origin, err := topic.ParseOrigin(args[0])
+	if err != nil {
+		return nil, misusef("%s is not a TOPIC/PARTITION/OFFSET, such as channel.email/3/1287", args[0])
+	}
+	return e.record(ctx, origin)
+}
+
+func (e *explainer) file(ctx context.Context, name, source string) (*explainResult, error) {
 	in := e.a.stdin
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer file.Close()
 		in = file
@@ -111,114 +156,98 @@ func (e *explainer) file(ctx context.Context, name, topic string) error {
 	limit := e.cfg.Consumer().MaxEventBytes
 	value, err := io.ReadAll(io.LimitReader(in, int64(limit)+1))
 	if err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	if topic == "" {
-		topic = consumer.DefaultSources()[0].Topic
-		if c := e.cfg.Consumer(); len(c.Sources) > 0 {
-			topic = c.Sources[0].Topic
-		}
+	sources := sourceNames(e.cfg)
+	switch {
+	case source == "":
+		source = sources[0]
+	case !slices.Contains(sources, source):
+		return nil, misuse(notASource(e.cfg, source))
 	}
-	out, err := e.explain(ctx, &consumer.Message{Topic: topic, Offset: -1, Time: time.Now(), Value: value})
-	if err != nil {
-		return err
-	}
-	return e.show(out)
+	return e.explain(ctx, &topic.Record{Partition: topic.Partition{Topic: source}, Offset: -1, Time: time.Now(), Value: value})
 }
 
-func (e *explainer) record(ctx context.Context, at dispatcher.Origin) error {
+func (e *explainer) record(ctx context.Context, at dispatcher.Origin) (*explainResult, error) {
 	m, err := e.read(ctx, at)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	decoders, err := consumer.NewDecoders(consumerConfig(e.cfg))
-	if err != nil {
-		return err
-	}
-	defer decoders.Close()
-	if !decoders.Source(at.Topic) {
-		origin, err := consumer.ParseOrigin(m.Header("fanout-origin"))
+	if sources := sourceNames(e.cfg); !slices.Contains(sources, at.Topic) {
+		origin, err := topic.ParseOrigin(m.Header("fanout-origin"))
 		if err != nil {
-			return fmt.Errorf("%s is no source topic of the configuration, and the record's fanout-origin %w", at.Topic, err)
+			return nil, notASource(e.cfg, at.Topic)
 		}
-		if !decoders.Source(origin.Topic) { // anybody may have written it, and that it comes from itself
-			return fmt.Errorf("%s is no source topic of the configuration, nor is the %s that the record says it comes from", at.Topic, origin.Topic)
+		if !slices.Contains(sources, origin.Topic) { // anybody may have written it, and that it comes from itself
+			return nil, fmt.Errorf("%w, nor is %s, which the record says it comes from", notASource(e.cfg, at.Topic), terminal.Visible(origin.Topic))
 		}
-		fmt.Fprintf(e.a.stderr, "%s is a record of %s; explaining its origin\n", at, printable(origin.String()))
+		fmt.Fprintf(e.a.stderr, "%s comes from %s, which is explained here\n", at, terminal.Visible(origin.String()))
 		if m, err = e.read(ctx, origin); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	out, err := e.explain(ctx, m)
-	if err != nil {
-		return err
-	}
-	return e.show(out)
+	return e.explain(ctx, m)
 }
 
-func (e *explainer) read(ctx context.Context, at dispatcher.Origin) (*consumer.Message, error) {
+func (e *explainer) read(ctx context.Context, at dispatcher.Origin) (*topic.Record, error) {
 	m, err := e.admin.Read(ctx, at)
 	if err == nil && m == nil {
-		err = fmt.Errorf("%s holds no record that may be read: a transaction marker, an aborted record, or one that compaction removed", at)
+		err = fmt.Errorf("%s is not a record: it is a transaction marker, belongs to an aborted transaction, or was compacted away", at)
 	}
 	return m, err
 }
 
-func consumerConfig(cfg *config.Config) *consumer.Config {
-	c := cfg.Consumer()
-	return &c
-}
-
-func (e *explainer) explain(ctx context.Context, m *consumer.Message) (*explainResult, error) {
-	decoders, err := consumer.NewDecoders(consumerConfig(e.cfg))
+func (e *explainer) explain(ctx context.Context, m *topic.Record) (*explainResult, error) {
+	sources, err := newSources(e.cfg)
 	if err != nil {
 		return nil, err
 	}
-	defer decoders.Close()
+	defer sources.Close()
 	out := &explainResult{Matches: []explainMatch{}}
 	recorded := m.Offset >= 0
 	if recorded {
-		out.Record, out.Appended = dispatcher.Origin{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset}.String(), m.Time
-		progress, err := e.admin.Committed(ctx, e.cfg.Kafka.Group, m.Topic, []int{m.Partition})
+		out.Record, out.Appended = m.Origin().String(), m.Time
+		progress, err := e.admin.Progress(ctx, e.cfg.Kafka.Group, m.Topic, []int{m.ID})
 		if err != nil {
 			return nil, err
 		}
-		p, ok := progress[m.Partition]
+		p, ok := progress[m.ID]
 		settled := ok && p.Settled(m.Offset)
 		out.Committed = &settled
 	}
-	ev, rec, err := decoders.Decode(ctx, m)
+	ev, err := sources.Decode(ctx, m)
 	switch {
-	case errors.Is(err, registry.ErrUnavailable):
+	case errors.Is(err, topic.ErrRegistryUnavailable):
 		return nil, err
 	case errors.Is(err, event.ErrIgnored):
-		out.Result, out.Problem = "ignored", "its type has no event name, or it has no value: it is counted, and never dead-lettered"
+		out.Result, out.Problem = "ignored", "no event name stands for its type, or it has no value; it is counted, and nothing is sent"
 		return out, nil
 	case err != nil:
 		out.Result, out.Problem = "malformed", err.Error()
 		if recorded {
-			out.DeadLetter, err = e.buried(ctx, m)
+			out.DeadLetter, err = e.deadLetter(ctx, m)
 		}
 		return out, err
 	}
 	out.Event = map[string]string{
 		"account": ev.Account, "name": ev.Name.String(), "trackingId": ev.TrackingID, "notificationId": ev.NotificationID, "userId": ev.UserID, "id": ev.ID,
 	}
+	rec := m.Metadata()
 	return out, e.match(ctx, out, &ev, &rec, recorded)
 }
 
-// buried finds the dead letter of a malformed record.
-func (e *explainer) buried(ctx context.Context, m *consumer.Message) (string, error) {
-	origin := dispatcher.Origin{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset}.String()
+// deadLetter finds the dead letter of a malformed record.
+func (e *explainer) deadLetter(ctx context.Context, m *topic.Record) (string, error) {
+	origin := m.Origin().String()
 	letters := e.admin.DeadLetters()
-	filter := consumer.Filter{Reasons: []string{dispatcher.MalformedEvent.String()}, Since: m.Time.Add(-time.Minute)}
+	filter := topic.Filter{Reasons: []string{dispatcher.MalformedEvent.String()}, Since: m.Time.Add(-time.Minute)}
 	ranges, err := letters.Ranges(ctx, &filter)
 	if err != nil {
 		return "", err
 	}
 	var mu sync.Mutex // guards found
 	found := ""
-	err = letters.Each(ctx, &filter, ranges, nil, func(d *consumer.DeadLetter) error {
+	err = letters.Each(ctx, &filter, ranges, nil, func(d *topic.DeadLetter) error {
 		if d.Origin == origin {
 			mu.Lock()
 			defer mu.Unlock()
@@ -237,9 +266,10 @@ func (e *explainer) match(ctx context.Context, out *explainResult, ev *event.Eve
 		return err
 	}
 	if err := directory.Refresh(ctx, ev.Account); err != nil {
-		return hint(fmt.Errorf("subscriptions of %s: %w", ev.Account, err), "explain needs Redis to know who wants the event")
+		return hint(fmt.Errorf("subscriptions of %s: %w", ev.Account, err), "explain asks Redis who wants the event: redis.url says where it is")
 	}
-	planner, err := dispatcher.New(e.cfg.Dispatcher(userAgent()), directory, nil, nil)
+	planner := dispatcher.NewPlanner(directory)
+	renderer, err := dispatcher.NewRenderer(e.cfg.Egress, e.cfg.Dispatcher(userAgent()).UserAgent)
 	if err != nil {
 		return err
 	}
@@ -252,63 +282,84 @@ func (e *explainer) match(ctx context.Context, out *explainResult, ev *event.Eve
 	if len(planned) == 0 {
 		out.Result = "unmatched"
 	}
-	traces := make(map[string]*consumer.Trace)
+	traces := make(map[string]*operate.Trace)
 	knows := false
 	if recorded {
 		for _, d := range byID {
-			traces[d.ID] = new(consumer.Trace)
+			traces[d.ID] = new(operate.Trace)
 		}
-		if knows, err = e.admin.Trace(ctx, consumer.TraceConfig{
-			Since: rec.AppendedAt.Add(-time.Minute), Attempts: true, Want: func(id string) *consumer.Trace { return traces[id] },
+		if knows, err = operate.FindTraces(ctx, e.admin, operate.TraceConfig{
+			Since: rec.AppendedAt.Add(-time.Minute), Attempts: true, Want: func(id string) *operate.Trace { return traces[id] },
 		}); err != nil {
 			return err
 		}
 	}
 	for _, sub := range directory.Account(ev.Account) {
 		m := explainMatch{Subscription: sub.ID()}
-		d := byID[sub.ID()]
-		switch {
-		case !sub.Enabled():
-			m.Why = "disabled"
-		case sub.Invalid() != "":
-			m.Match, m.Why = d != nil, "invalid_subscription: "+sub.Invalid()
-		case !sub.Events().Has(ev.Name):
-			m.Why = "did not select " + ev.Name.String() + "; it selects " + strings.Join(setNames(sub.Events()), ", ")
-		default:
-			m.Match, m.Why = true, "selects "+ev.Name.String()
-		}
-		if d != nil {
-			m.ID = d.ID
-			if sub.Paused() {
-				m.Why += "; paused: held back"
-			}
-			var blocked string
-			if m.Curl, blocked = planner.Curl(sub, d, time.Now(), e.reveal); blocked != "" {
-				m.Why += "; blocked_destination: " + blocked
-			}
+		if d := byID[sub.ID()]; d == nil {
+			m.Why = whyNot(redis.Catalogue, sub, ev)
+		} else {
+			m.Match, m.Why, m.ID = true, whyMatch(sub, ev.Name), d.ID
+			m.Curl, m.Problem = e.request(renderer, sub, d)
 			if t := traces[d.ID]; t != nil {
 				m.Trace, m.Where = t, whereabouts(t, knows, *out.Committed)
 			}
-			m.Lane = e.lane(ctx, d.Account, d.Subscription)
+			m.Lane = e.lane(ctx, sub)
 		}
 		out.Matches = append(out.Matches, m)
 	}
 	return nil
 }
 
-func setNames(s event.Set) (names []string) {
-	for _, n := range s.Names() {
+// whyNot says why no delivery is planned for a subscription.
+func whyNot(c *event.Catalogue, sub *subscriptions.Subscription, ev *event.Event) string {
+	if !sub.Enabled() {
+		return "disabled"
+	}
+	why := "does not select " + ev.Name.String() + "; it selects " + cmp.Or(strings.Join(setNames(c, sub.Events()), ", "), "nothing that is known here")
+	if sub.Events().Has(ev.Name) && !sub.WantsNotification(ev.NotificationID) {
+		return "notificationId " + ev.NotificationID + " is not in " + strings.Join(sub.NotificationIDs(), ", ")
+	}
+	if bad := sub.Invalid(); bad != "" {
+		why += "; invalid: " + strings.TrimPrefix(bad, "invalid subscription: ")
+	}
+	return why
+}
+
+// whyMatch says why a delivery is planned for a subscription.
+func whyMatch(sub *subscriptions.Subscription, name event.Name) string {
+	why := "selects " + name.String()
+	if sub.Paused() {
+		why += "; it is paused, so the delivery is held back"
+	}
+	return why
+}
+
+// request is the delivery's request, or what is wrong with it.
+func (e *explainer) request(renderer *dispatcher.Renderer, sub *subscriptions.Subscription, d *dispatcher.Delivery) (curl, problem string) {
+	if bad := sub.Invalid(); bad != "" { // its URL and headers may be the good ones, or not be known at all
+		return "", "invalid_subscription: " + strings.TrimPrefix(bad, "invalid subscription: ") + "; an instance that knows an earlier, valid version goes on with that"
+	}
+	curl, blocked := renderer.Curl(sub, d, time.Now(), e.reveal)
+	if blocked != "" {
+		return "", "blocked_destination: " + blocked
+	}
+	return curl, ""
+}
+
+func setNames(c *event.Catalogue, s event.Set) (names []string) {
+	for _, n := range s.Names(c) {
 		names = append(names, n.String())
 	}
 	return names
 }
 
 // whereabouts says where a delivery is.
-func whereabouts(t *consumer.Trace, knows, committed bool) string {
+func whereabouts(t *operate.Trace, knows, committed bool) string {
 	switch {
 	case t.Delivered:
 		return "delivered"
-	case t.Waiting != nil:
+	case t.Waiting != nil && (t.Dead == nil || t.Waiting.Due.After(t.Dead.Due)): // one that was due before has not been committed yet
 		text := fmt.Sprintf("waiting in %s, due %s", t.Waiting.Topic, clock(t.Waiting.Due))
 		if t.Waiting.Reason != "" {
 			text += fmt.Sprintf(", after %s attempts: %s %s", t.Waiting.Attempts, t.Waiting.Reason, t.Waiting.Detail)
@@ -321,98 +372,43 @@ func whereabouts(t *consumer.Trace, knows, committed bool) string {
 	case !committed:
 		return "pending: the record is not settled yet"
 	case knows:
-		return "settled, and nothing is known of it: its attempt was made before attempts.topic was on, or the subscription did not match then"
+		return "settled, and nothing more is known: it was attempted before attempts.topic was on, or the subscription did not match then"
 	}
 	return "settled: delivered or discarded; attempts.topic: true would tell which"
 }
 
-func (e *explainer) show(out *explainResult) error {
-	if e.a.asJSON() {
-		return e.a.json(out)
+// lane says how the subscription's lane is, on each instance.
+func (e *explainer) lane(ctx context.Context, sub *subscriptions.Subscription) string {
+	if e.lanes == nil { // once: one that does not answer would cost its time for each subscription
+		remotes := e.a.remotes(e.cfg)
+		e.lanes = make([]instanceLanes, len(remotes))
+		askAll(remotes, func(i int, r remote) {
+			lanes, err := r.lanes(ctx)
+			e.lanes[i] = instanceLanes{r.base, lanes, err}
+		})
 	}
-	w := e.a.stdout
-	if out.Record != "" {
-		state := "not settled yet"
-		if *out.Committed {
-			state = "settled"
-		}
-		fmt.Fprintf(w, "record   %s, appended %s, %s\n", out.Record, clock(out.Appended), state)
-	}
-	fmt.Fprintf(w, "result   %s", out.Result)
-	if out.Problem != "" {
-		fmt.Fprintf(w, ": %s", printable(out.Problem))
-	}
-	fmt.Fprintln(w)
-	if out.DeadLetter != "" {
-		fmt.Fprintf(w, "         dead letter %s; `fanout deadletter show %s`\n", out.DeadLetter, out.DeadLetter)
-	}
-	if out.Event == nil {
-		return nil
-	}
-	ev := out.Event
-	fmt.Fprintf(w, "event    %s of account %s: trackingId %s, notificationId %s, userId %s", ev["name"], printable(ev["account"]), printable(ev["trackingId"]), printable(ev["notificationId"]), printable(ev["userId"]))
-	if ev["id"] != "" {
-		fmt.Fprintf(w, ", id %s", printable(ev["id"]))
-	}
-	fmt.Fprintln(w)
-	if len(out.Matches) == 0 {
-		fmt.Fprintln(w, "\nthe account has no subscription")
-	}
-	for _, m := range out.Matches {
-		mark := "✗"
-		if m.Match {
-			mark = "✓"
-		}
-		fmt.Fprintf(w, "\n%s %s  %s\n", mark, printable(m.Subscription), printable(m.Why))
-		if m.ID != "" {
-			fmt.Fprintf(w, "  webhook-id %s\n", m.ID)
-		}
-		if m.Where != "" {
-			fmt.Fprintf(w, "  now        %s\n", printable(m.Where))
-		}
-		if m.Lane != "" {
-			fmt.Fprintf(w, "  lane       %s\n", printable(m.Lane))
-		}
-		if m.Trace != nil && len(m.Trace.Attempts) > 0 {
-			showTrace(w, m.Trace)
-		}
-		if m.Curl != "" {
-			fmt.Fprintf(w, "  request    (signed for now; not sent)\n    %s\n", strings.ReplaceAll(printableLines(m.Curl), "\n", "\n    "))
-		}
-	}
-	return nil
-}
-
-// lane asks the instances how the subscription's lane is.
-func (e *explainer) lane(ctx context.Context, account, subscription string) string {
-	if e.lanes == nil { // once: one that does not answer costs its time for each subscription else
-		for _, base := range e.a.instances(e.cfg) {
-			lanes, err := askLanes(ctx, base, e.cfg.Admin.Token)
-			e.lanes = append(e.lanes, instanceLanes{base, lanes, err})
-		}
-	}
-	var parts []string
-	for _, i := range e.lanes {
-		if i.err != nil {
-			parts = append(parts, i.base+": "+i.err.Error())
-			continue
-		}
+	now := time.Now()
+	parts := make([]string, len(e.lanes))
+	for i, one := range e.lanes {
 		text := "idle"
-		for _, l := range i.lanes {
-			if l.Account == account && l.Subscription == subscription {
-				text = fmt.Sprintf("%s, %d in flight of at most %d, %d queued", l.State, l.InFlight, l.Limit, l.Queued)
-				if l.Why != "" {
-					text += "; " + l.Why
-				}
+		switch {
+		case one.err != nil:
+			text = "unknown: " + strings.TrimPrefix(one.err.Error(), one.base+": ")
+		case sub.Paused():
+			text = "paused"
+		}
+		for _, l := range one.lanes {
+			if l.Account == sub.Account() && l.Subscription == sub.ID() {
+				text = l.words(now)
 			}
 		}
-		parts = append(parts, i.base+": "+text)
+		parts[i] = one.base + ": " + text
 	}
 	return strings.Join(parts, "; ")
 }
 
 // letterCurl is the command that sends a dead letter again, to its subscription as it is now.
-func (a *app) letterCurl(ctx context.Context, cfg *config.Config, d *consumer.DeadLetter) (curl, why string) {
+func (a *app) letterCurl(ctx context.Context, cfg *config.Config, d *topic.DeadLetter) (curl, why string) {
 	store, err := subscriptions.NewStore(cfg.Redis)
 	if err != nil {
 		return "", err.Error()
@@ -423,13 +419,13 @@ func (a *app) letterCurl(ctx context.Context, cfg *config.Config, d *consumer.De
 	case err != nil:
 		return "", "its subscription cannot be read: " + err.Error()
 	case !there:
-		return "", "its subscription does not exist any more: a replay would be discarded"
+		return "", "its subscription no longer exists: a replay would be discarded"
 	}
-	sub, bad := subscriptions.Parse(d.Account, d.Subscription, stored)
+	sub, bad := store.Reader().Parse(d.Account, d.Subscription, stored)
 	if bad != nil {
 		return "", "its subscription is invalid: " + bad.Error()
 	}
-	renderer, err := dispatcher.New(cfg.Dispatcher(userAgent()), nil, nil, nil)
+	renderer, err := dispatcher.NewRenderer(cfg.Egress, cfg.Dispatcher(userAgent()).UserAgent)
 	if err != nil {
 		return "", err.Error()
 	}

@@ -2,118 +2,135 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"net"
+	"encoding/json"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"fanout/config"
+	"fanout/cmd/internal/terminal"
 )
 
 func (a *app) healthCommand() *cobra.Command {
 	var ready bool
 	cmd := &cobra.Command{
 		Use:   "health",
-		Short: "Ask a running instance whether it is well",
-		Long: "health asks /healthz of an instance, or with --ready /readyz, and shows the answer. The exit status is 0 where\n" +
-			"it is 200, else 1: for container health checks without a shell.",
-		Example: "  fanout health\n  fanout health --ready --admin http://10.0.0.7:8080",
-		Args:    cobra.NoArgs,
+		Short: "Ask running instances whether they are alive, or ready",
+		Long: `health asks /healthz of each instance, or with --ready /readyz, and shows the
+answers. It serves as a container's health check where there is no shell.
+
+Exit status: 0 every instance is well, else 1.`,
+		Example: `  fanout health
+  fanout health --ready --admin http://10.0.0.7:8080`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(cmd)
 			if err != nil {
 				return err
 			}
-			path := "/healthz"
-			if ready {
-				path = "/readyz"
-			}
-			for _, base := range a.instances(&cfg) {
-				status, body, err := askAdmin(cmd.Context(), base+path, cfg.Admin.Token)
-				if err != nil {
-					return hint(err, "is an instance running? --admin URL or admin.listen says where")
-				}
-				fmt.Fprintf(a.stdout, "%s\n", strings.TrimSpace(string(body)))
-				if status != http.StatusOK {
-					return fmt.Errorf("%s%s: status %d", base, path, status)
-				}
-			}
-			return nil
+			remotes := a.remotes(&cfg)
+			results := make([]healthResult, len(remotes))
+			askAll(remotes, func(i int, r remote) { results[i] = askHealth(cmd.Context(), r, ready) })
+			return a.showHealth(results, ready)
 		},
 	}
-	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it is ready rather than alive")
+	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it is ready, rather than alive")
 	a.adminFlag(cmd)
 	return configured(cmd)
 }
 
-// adminFlag adds --admin to a command that asks running instances.
-func (a *app) adminFlag(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&a.admins, "admin", nil, "URL of an instance, repeatable (default admin.listen)")
+// healthResult is one instance's answer, for programs.
+type healthResult struct {
+	Instance string        `json:"instance"`
+	OK       bool          `json:"ok"`
+	Status   int           `json:"status,omitempty"` // of the HTTP answer; absent where there was none
+	Detail   string        `json:"detail,omitempty"` // why it is not well, where no check says so
+	Checks   []healthCheck `json:"checks,omitempty"` // with --ready
+	err      error         // why there is no answer
 }
 
-// instances are the base URLs of the instances to ask.
-func (a *app) instances(cfg *config.Config) []string {
-	if len(a.admins) == 0 {
-		return []string{adminURL(cfg.Admin.Listen)}
+type healthCheck struct {
+	Name   string `json:"name"`
+	Ready  bool   `json:"ready"`
+	Detail string `json:"detail,omitempty"`
+}
+
+func askHealth(ctx context.Context, r remote, ready bool) healthResult {
+	path := "/healthz"
+	if ready {
+		path = "/readyz"
 	}
-	bases := make([]string, len(a.admins))
-	for i, base := range a.admins {
-		if !strings.Contains(base, "://") {
-			base = "http://" + base
+	out := healthResult{Instance: r.base}
+	status, _, body, err := r.ask(ctx, path)
+	out.Status, out.OK, out.err = status, status == http.StatusOK, err
+	switch {
+	case err != nil:
+		out.Detail = strings.TrimPrefix(err.Error(), r.base+": ")
+	case ready:
+		var answer struct {
+			Checks []healthCheck `json:"checks"`
 		}
-		bases[i] = strings.TrimRight(base, "/")
+		if json.Unmarshal(body, &answer) != nil {
+			out.OK, out.err = false, r.stranger()
+			out.Detail = "what answers there is not a fanout instance"
+		}
+		out.Checks = answer.Checks
+	case !out.OK:
+		out.Detail = strings.TrimSpace(string(body))
+	case strings.TrimSpace(string(body)) != "ok":
+		out.OK, out.err = false, r.stranger()
+		out.Detail = "what answers there is not a fanout instance"
 	}
-	return bases
+	return out
 }
 
-// adminURL is where a listener on that address can be asked from this machine.
-func adminURL(listen string) string {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return "http://" + listen
+func (a *app) showHealth(results []healthResult, ready bool) error {
+	var failed error
+	well := true
+	for i := range results {
+		well = well && results[i].OK
+		if failed == nil {
+			failed = results[i].err
+		}
 	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
+	var err error
+	if a.asJSON() {
+		err = a.json(results)
+	} else {
+		err = a.table(healthTable(results, ready))
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	switch {
+	case err != nil:
+		return err
+	case failed != nil:
+		return failed
+	case !well:
+		return said()
+	}
+	return nil
 }
 
-// adminClient asks an instance. No proxy and no redirect: the token is for that address alone.
-func adminClient() *http.Client {
-	return &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+func healthTable(results []healthResult, ready bool) *terminal.Table {
+	state := map[bool]string{true: "alive", false: "not alive"}
+	if ready {
+		state = map[bool]string{true: "ready", false: "not ready"}
 	}
-}
-
-// adminAnswer bounds what is taken of an answer: the lanes of some 100 000 subscriptions.
-const adminAnswer = 32 << 20
-
-// askAdmin makes one GET of an instance's admin listener. An answer larger than adminAnswer is an error.
-func askAdmin(ctx context.Context, url, token string) (status int, body []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return 0, nil, fmt.Errorf("ask %s: %w", url, err)
+	t := &terminal.Table{Columns: []terminal.Column{{Name: "INSTANCE"}, {Name: "STATE"}, {Name: "DETAIL", Wrap: true, Least: 20}}}
+	for _, r := range results {
+		row := []string{r.Instance, state[r.OK], r.Detail}
+		if r.err != nil {
+			row[1] = "unknown"
+		}
+		var details []string
+		for _, c := range r.Checks {
+			if c.Detail != "" {
+				details = append(details, c.Name+": "+c.Detail)
+			}
+		}
+		if row[2] == "" {
+			row[2] = strings.Join(details, "; ")
+		}
+		t.Rows = append(t.Rows, row)
 	}
-	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
-	}
-	answer, err := adminClient().Do(request)
-	if err != nil {
-		return 0, nil, fmt.Errorf("ask an instance: %w", err)
-	}
-	defer answer.Body.Close()
-	if body, err = io.ReadAll(io.LimitReader(answer.Body, adminAnswer+1)); err != nil {
-		return 0, nil, fmt.Errorf("ask an instance: %w", err)
-	}
-	if len(body) > adminAnswer {
-		return 0, nil, fmt.Errorf("ask an instance: %s answers with more than %d MiB", url, adminAnswer>>20)
-	}
-	return answer.StatusCode, body, nil
+	return t
 }

@@ -122,16 +122,16 @@ func (s *secured) file(name string, text []byte) {
 	check(s.t, os.Rename(s.path(name)+".new", s.path(name)))
 }
 
-// grant runs the commands of docs/operating.md, word by word.
+// grant runs the commands of docs/kafka.md, word by word.
 func (s *secured) grant(t *testing.T) {
 	t.Helper()
 	root, err := lab.Root()
 	check(t, err)
-	page, err := os.ReadFile(filepath.Join(root, "docs", "operating.md"))
+	page, err := os.ReadFile(filepath.Join(root, "docs", "kafka.md"))
 	check(t, err)
 	commands := regexp.MustCompile(`(?m)^kafka-acls\.sh .*$`).FindAllString(string(page), -1)
 	if len(commands) < 3 {
-		t.Fatalf("docs/operating.md has %d commands for ACLs", len(commands))
+		t.Fatalf("docs/kafka.md has %d commands for ACLs", len(commands))
 	}
 	for _, command := range commands {
 		args := strings.Fields(strings.ReplaceAll(command, "kafka:9092", s.kafka.Addr()))

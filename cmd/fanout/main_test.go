@@ -12,8 +12,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
 	testscript.Main(closing{m}, map[string]func(){"fanout": main})
 }
+
+// asProgram is a variable that makes the tests' executable be fanout.
+const asProgram = "BE_FANOUT"
 
 // atEnd is called when all tests have ended: what they share is closed there.
 var atEnd []func()

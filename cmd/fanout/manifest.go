@@ -11,10 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
-	"fanout/dispatcher/egress"
+	"fanout/egress"
 	"fanout/subscriptions"
 )
 
@@ -27,7 +28,7 @@ type manifest struct {
 // entry is one subscription of a manifest.
 type entry struct {
 	place string // file:line
-	json  []byte // the subscription, of DESIGN.md section 5
+	json  []byte // the subscription (docs/contract.md#subscription-json)
 }
 
 const manifestShape = "want {account: A, id: B, url: …, events: […]}, a list of these, or {account: A, subscriptions: {B: {url: …}}}"
@@ -59,7 +60,7 @@ func (m *manifest) err() error {
 	}
 	slices.Sort(m.problems)
 	return hint(fmt.Errorf("%s; nothing was applied\n  %s", count(len(m.problems), "problem"), strings.Join(m.problems, "\n  ")),
-		"mend the files and apply them again")
+		"correct the files and apply them again")
 }
 
 func manifestFiles(path string) ([]string, error) {
@@ -150,16 +151,19 @@ func (m *manifest) node(file string, node *yaml.Node) {
 
 func (m *manifest) add(file, account, id string, node *yaml.Node) {
 	place := fmt.Sprintf("%s:%d", file, node.Line)
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
 	var fields map[string]any
-	if err := node.Decode(&fields); err != nil {
-		m.wrongf(place, "%s/%s: %v", account, id, err)
+	if err := node.Decode(&fields); err != nil || node.Kind != yaml.MappingNode {
+		m.wrongf(place, "%s/%s: want an object with text keys: {url: …, events: […]}", account, id) // the error would quote values
 		return
 	}
 	delete(fields, "account")
 	delete(fields, "id")
 	text, err := marshal(fields)
 	if err != nil {
-		m.wrongf(place, "%s/%s: %v", account, id, err)
+		m.wrongf(place, "%s/%s: a key in it is not text: write it in quotes", account, id)
 		return
 	}
 	if m.accounts[account] == nil {
@@ -172,36 +176,46 @@ func (m *manifest) add(file, account, id string, node *yaml.Node) {
 	m.accounts[account][id] = entry{place, text}
 }
 
-// complete is what is to be stored: the entry with the secrets and headers that it leaves out, or masks, as they are
-// stored. It notes every bad field, the destination's among them.
-func (m *manifest) complete(account, id string, stored []byte, rules *egress.Rules) []byte {
-	e, name := m.accounts[account][id], account+"/"+id
-	text, err := subscriptions.Merge(stored, e.json)
-	if err == nil {
-		_, bad := subscriptions.Parse(account, id, text)
-		var sub struct {
-			URL string `json:"url"`
-		}
-		// What is no URL at all is Parse's to say.
-		if json.Unmarshal(text, &sub) == nil && sub.URL != "" {
-			if _, denied := rules.ParseURL(sub.URL); denied != nil {
-				m.wrongf(e.place, "%s url: %v", name, denied)
-			}
-		}
-		if bad == nil {
-			return text
-		}
-		err = bad
+// complete is what is to be stored: the entry with what it leaves out, or masks, as it is stored, and without secrets that
+// have expired. It notes every bad field, the destination's among them, and returns what is odd. What does not change is not
+// held to rules that are newer than it.
+func (m *manifest) complete(reader subscriptions.Reader, account, id string, stored []byte, rules *egress.Rules) ([]byte, []warning) {
+	e, name, now := m.accounts[account][id], account+"/"+id, time.Now()
+	text, err := subscriptions.Merge(stored, e.json, now)
+	if err != nil {
+		m.refuse(e.place, name, err)
+		return nil, nil
 	}
+	review, parseURL := reader.ReviewSent(account, id, text, now), rules.ParseURL
+	if sameJSON(stored, text) {
+		review, parseURL = reader.ReviewStored(account, id, text, now), rules.ParseStoredURL
+	}
+	var sub struct {
+		URL string `json:"url"`
+	}
+	// What is no URL at all has been said.
+	if json.Unmarshal(text, &sub) == nil && sub.URL != "" {
+		if _, denied := parseURL(sub.URL); denied != nil {
+			m.wrongf(e.place, "%s url: %v", name, denied)
+		}
+	}
+	if review.Invalid != nil {
+		m.refuse(e.place, name, review.Invalid)
+		return nil, nil
+	}
+	return text, warningsOf(append(review.Warnings, subscriptions.RemovedSecrets(stored, text, now)...))
+}
+
+// refuse notes what is wrong with an entry.
+func (m *manifest) refuse(place, name string, err error) {
 	bad, ok := errors.AsType[*subscriptions.ValidationError](err)
 	if !ok {
-		m.wrongf(e.place, "%s: %v", name, err)
-		return nil
+		m.wrongf(place, "%s: %v", name, err)
+		return
 	}
 	for _, p := range bad.Problems {
-		m.wrongf(e.place, "%s: %s", strings.TrimSuffix(name+" "+p.Field, " "), p.Problem)
+		m.wrongf(place, "%s: %s", strings.TrimSuffix(name+" "+p.Field, " "), p.Problem)
 	}
-	return nil
 }
 
 // marshal keeps <, > and & as they are.

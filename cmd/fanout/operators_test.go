@@ -2,15 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -18,11 +19,14 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"fanout/cmd/internal/terminal"
 	"fanout/config"
-	"fanout/consumer"
+	"fanout/operate"
+	"fanout/topic"
 )
 
 // buried is a world whose only receiver has refused three events of acme, with one malformed record and one delivered.
@@ -82,62 +86,67 @@ func TestOperatorsBadInput(t *testing.T) {
 		code int
 		want string // in what is said
 	}{
-		{"deadletter stats --reason nonsense", 2, "--reason nonsense: nothing dies for that; use one of malformed_event, attempts_exhausted, expired, gone, permanent_status, blocked_destination, invalid_subscription"},
-		{"deadletter list --reason timeout", 2, "--reason timeout: nothing dies for that"},
-		{"deadletter stats --event EMAIL_OPENED --offsets 9-3 --since yesterday", 2, "--event EMAIL_OPENED: no event has that name; use one of EMAIL_OPEN,"},
-		{"deadletter stats --event EMAIL_OPENED --offsets 9-3 --since yesterday", 2, "--offsets 9-3: is no range"},
-		{"deadletter stats --event EMAIL_OPENED --offsets 9-3 --since yesterday", 2, "--since yesterday: is neither a time"},
+		{"deadletter stats --reason nonsense", 2, "--reason nonsense: unknown reason of a dead letter; choose from malformed_event, attempts_exhausted, expired, gone, permanent_status, blocked_destination, invalid_subscription"},
+		{"deadletter list --reason timeout", 2, "--reason timeout: unknown reason of a dead letter"},
+		{"deadletter stats --event EMAIL_OPENED --offsets 9-3 --since yesterday", 2, "--event EMAIL_OPENED: unknown event name; did you mean EMAIL_OPEN? Choose from EMAIL_OPEN,"},
+		{"deadletter stats --event EMAIL_OPENED --offsets 9-3 --since yesterday", 2, "--offsets 9-3: want one offset, or FROM-TO"},
+		{"deadletter stats --event EMAIL_OPENED --offsets 9-3 --since yesterday", 2, "--since yesterday: want a time like"},
 		{"deadletter list --since 1h --until 2h", 2, "--until 2h: is not after --since 1h"},
 		{"deadletter list --partition -1", 2, "partitions count from 0"},
 		{"deadletter list --partition 7", 2, "the dead-letter topic has no such partition: 7 (it has 0 to 1)"},
 		{"deadletter list --account nobody", 0, "no dead letters that the flags select (4 records read)"},
 		{"deadletter list --account nobody -o json", 0, "[]"},
 		{"deadletter stats --until 1d", 0, "no dead letters that the flags select"},
-		{"deadletter stats --by colour", 2, "--by colour: want subscription, event or reason"},
-		{"deadletter list -o xml", 2, "-o xml: want table, json or ndjson"},
-		{"deadletter stats -o ndjson", 2, "-o ndjson: want table or json"},
-		{"deadletter show 0/999", 1, "no dead letter is 0/999"},
+		{"deadletter stats --by colour", 2, "--by colour: unknown key; choose from subscription, event, reason"},
+		{"deadletter list -o xml", 2, "-o xml: unknown format; choose from table, json, ndjson"},
+		{"deadletter stats -o ndjson", 2, "-o ndjson: unknown format; did you mean json? Choose from table, json"},
+		{"deadletter show 0/999", 1, "there is no dead letter 0/999"},
 		{"deadletter show 9/0", 2, "no such partition: 9"},
-		{"deadletter show msg_nothing", 1, "no dead letter is msg_nothing"},
-		{"deadletter show x/y", 2, "x/y is no PARTITION/OFFSET"},
+		{"deadletter show msg_nothing", 1, "there is no dead letter msg_nothing"},
+		{"deadletter show x/y", 2, "x/y is not a PARTITION/OFFSET"},
 		{"deadletter show", 2, "accepts 1 arg"},
-		{"deadletter replay --account nobody --yes", 0, "0 to send"},
-		{"deadletter replay --account acme", 2, "nobody is there to be asked"},
-		{"deadletter replay --rate -1 --yes", 2, "not negative"},
-		{"deadletter replay --name a\tb --yes", 2, "at most 200 bytes without spaces"},
+		{"deadletter replay --account nobody --yes", 0, "sends 0 dead letters"},
+		{"deadletter replay --account acme", 2, "there is no terminal to ask for confirmation"},
+		{"deadletter replay --rate -1 --yes", 2, "must not be negative"},
+		{"deadletter replay --name a\tb --yes", 2, "at most 200 bytes, without spaces"},
 		{"deadletter replay --from-file nowhere.ndjson --yes", 1, "nowhere.ndjson: no such file"},
-		{"deadletter replay --from-file - --id 0/1", 2, "--id and --from-file both say which"},
+		{"deadletter replay --from-file - --id 0/1", 2, "--id and --from-file both name dead letters"},
 		{"deadletter list --limit -1", 2, "--limit is not negative"},
-		{"deadletter list --since 2999-01-01T00:00:00Z", 2, "has not come yet"},
-		{"deadletter list --since 999999d", 2, "is neither a time"},
+		{"deadletter list --since 2999-01-01T00:00:00Z", 2, "lies in the future"},
+		{"deadletter list --since 999999d", 2, "want a time like"},
 		{"deadletter list --since 1960-01-01T00:00:00Z --reason malformed_event", 0, "malformed_event"},
-		{"deadletter list --offsets 0-9223372036854775807", 2, "is no range"},
-		{"deadletter replay --rate NaN --yes", 2, "not negative"},
+		{"deadletter list --offsets 0-9223372036854775807", 2, "want one offset, or FROM-TO"},
+		{"deadletter replay --rate NaN --yes", 2, "must not be negative"},
 		{"deadletter replay --edit --reason expired", 2, "--edit is for malformed records"},
 		{"deadletter replay --edit --account acme", 2, "--edit is for malformed records"},
-		{"deadletter replay --edit -o json", 2, "it has no -o json"},
-		{"deadletter replay --dry-run --id msg_nothing,0/99", 0, "2 named by --id or the file, and no dead letter"},
+		{"deadletter replay --edit -o json", 2, "it cannot be used with -o json"},
+		{"deadletter replay --dry-run --id msg_nothing,0/99", 0, "2 named by --id or the file, and not found"},
 		{"explain channel.email/0/0 --topic channel.email", 2, "--topic goes with --event"},
-		{"tail --event EMAIL_OPENED", 2, "no event has that name"},
-		{"tail --reason nonsense", 2, "there is no such reason"},
+		{"tail --event EMAIL_OPENED", 2, "unknown event name; did you mean EMAIL_OPEN?"},
+		{"tail --reason timeuot", 2, "unknown reason; did you mean timeout?"},
+		{"tail --outcome deliverd", 2, "--outcome deliverd: unknown outcome; did you mean delivered? Choose from delivered, retry, deferred, dead, discarded"},
 		{"tail --limit -1", 2, "--limit is not negative"},
-		{"top --interval 0s", 2, "--interval is at least 100ms"},
+		{"top --interval 0s", 2, "--interval must be at least 100ms"},
+		{"top --sort lod", 2, "--sort lod: unknown order; did you mean load?"},
 		{"top --rows 0", 2, "--rows at least 1"},
 		{"send --account acme --event EMAIL_OPEN --count 0", 2, "--count is at least 1"},
-		{"send --account acme --event EMAIL_OPEN --channel SMS", 2, "give --event, or --channel and --type"},
+		{"send --account acme --event EMAIL_OPEN --channel SMS", 2, "give either --event, or --channel and --type"},
 		{"send --lines --account acme --event EMAIL_OPEN", 2, "--lines needs a FILE"},
-		{"send --topic channel.email --account acme -", 2, "--account is of an event that is made of flags"},
-		{"send", 2, "too little is known"},
+		{"send --topic channel.email --account acme -", 2, "--account describes an event that is made of flags"},
+		{"send", 2, "give --account and --event, or a file"},
 		{"subscriptions test acme crm --event NOTHING", 2, "unknown event name"},
 		{"explain channel.email/0/99", 1, "has no offset 99"},
 		{"explain channel.email/9/0", 1, "has no partition 9; it has 0 to 1"},
 		{"explain channel.fax/0/0", 1, "topic channel.fax"},
-		{"explain channel.email", 2, "is no topic/partition/offset"},
-		{"explain", 2, "give either TOPIC/PARTITION/OFFSET or --event FILE"},
-		{"audit channel.email/0/7-3", 2, "7-3 is no range"},
-		{"audit channel.email/0/0-99999", 2, "is not all there"},
+		{"explain channel.email", 2, "is not a TOPIC/PARTITION/OFFSET"},
+		{"explain", 2, "give one of TOPIC/PARTITION/OFFSET, --event FILE"},
+		{"audit channel.email/0/7-3", 2, "7-3: want one offset, or FROM-TO"},
+		{"audit channel.email/0/0-99999", 2, "holds the offsets 0 to"},
 		{"audit channel.email/9", 2, "has no partition 9; it has 0 to 1"},
-		{"audit fanout.replay", 2, "is no source"},
+		{"audit fanout.replay", 2, "is not a source of the configuration"},
+		{"audit channel.emial", 2, "topic channel.emial is not a source of the configuration; did you mean channel.email?"},
+		{"plan --events-per-second 0 --subscriptions 1", 2, "--events-per-second: want more than 0"},
+		{"verify", 2, "add --secret-file FILE, or --secret"},
 		{"audit channel.email --subscription crm", 2, "--subscription needs --account"},
 		{"diff channel.email", 2, "new-config"},
 	} {
@@ -179,7 +188,7 @@ func TestOperatorsReplay(t *testing.T) {
 	}
 	before := b.seen.Load()
 	dry := b.ok(t, "", "deadletter", "replay", "--dry-run", "--name", "first")
-	if !strings.Contains(dry, "replay first: 3 would send") || !strings.Contains(dry, "1 not sent: malformed records (--edit mends them)") || b.seen.Load() != before {
+	if !strings.Contains(dry, "replay first would send 3 dead letters") || !strings.Contains(dry, "1 not sent: malformed records (--edit repairs them)") || b.seen.Load() != before {
 		t.Errorf("dry run:\n%s", dry)
 	}
 	b.status.Store(204)
@@ -189,7 +198,7 @@ func TestOperatorsReplay(t *testing.T) {
 	}
 	b.await(t, "/metrics", 200, `fanout_outcomes_total{outcome="delivered",reason="",stage="replay"} 2`)
 	rest := b.ok(t, "", "deadletter", "replay", "--account", "acme", "--name", "second", "--yes")
-	if !strings.Contains(rest, "sent 1 of 1") || !strings.Contains(rest, "2 not sent: an earlier replay has sent them (--again sends them)") {
+	if !strings.Contains(rest, "sent 1 of 1") || !strings.Contains(rest, "2 not sent: an earlier replay sent them (--again sends them)") {
 		t.Errorf("replay of the rest:\n%s", rest)
 	}
 	b.await(t, "/metrics", 200, `fanout_outcomes_total{outcome="delivered",reason="",stage="replay"} 3`)
@@ -197,7 +206,7 @@ func TestOperatorsReplay(t *testing.T) {
 		t.Errorf("audit:\n%s", out)
 	}
 	b.ok(t, "", "subscriptions", "delete", "acme", "crm")
-	if out := b.ok(t, "", "deadletter", "replay", "--account", "acme", "--again", "--dry-run"); !strings.Contains(out, "3 of these go to a subscription that does not exist any more") {
+	if out := b.ok(t, "", "deadletter", "replay", "--account", "acme", "--again", "--dry-run"); !strings.Contains(out, "3 of these go to a subscription that no longer exists") {
 		t.Errorf("replay for a subscription that is gone:\n%s", out)
 	}
 }
@@ -207,12 +216,12 @@ func TestOperatorsReplayFromFile(t *testing.T) {
 	t.Parallel()
 	b := newBuried(t)
 	list := b.ok(t, "", "deadletter", "list", "--account", "acme", "-o", "ndjson")
-	if out := b.ok(t, list, "deadletter", "replay", "--dry-run", "--from-file", "-"); !strings.Contains(out, ": 3 would send") {
+	if out := b.ok(t, list, "deadletter", "replay", "--dry-run", "--from-file", "-"); !strings.Contains(out, " would send 3 dead letters") {
 		t.Errorf("what list names:\n%s", out)
 	}
 	elsewhere := regexp.MustCompile(`"deadAt":"20`).ReplaceAllString(list, `"deadAt":"19`)
 	out := b.ok(t, elsewhere, "deadletter", "replay", "--dry-run", "--from-file", "-")
-	if !strings.Contains(out, ": 0 would send") || !strings.Contains(out, "3 named by --id or the file") {
+	if !strings.Contains(out, " would send 0 dead letters") || !strings.Contains(out, "3 named by --id or the file") {
 		t.Errorf("dead letters of elsewhere, at the same places:\n%s", out)
 	}
 	for _, none := range []string{`{}`, `{"partition":0,"offset":0}`, `{"total":4}`, `[]`} {
@@ -247,7 +256,7 @@ func TestOperatorsHostileRecords(t *testing.T) {
 		}
 		return at.String()
 	}
-	if _, err := admin.Create(t.Context(), []consumer.TopicSpec{{Name: "fanout.replay.self", Partitions: 1}}); err != nil {
+	if _, err := admin.Create(t.Context(), []topic.Spec{{Name: "fanout.replay.self", Partitions: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	letters := b.ok(t, "", "deadletter", "list", "--account", "acme", "-o", "ndjson")
@@ -260,7 +269,7 @@ func TestOperatorsHostileRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write("fanout.attempts", id, string(attempt))
+	write("fanout.attempts", "acme", string(attempt), "fanout-webhook-id", id, "fanout-outcome", "retry"+bad)
 	place := write("fanout.dead-letter", hostile, hostile, "fanout-reason", hostile, "fanout-detail", hostile, "fanout-account", hostile,
 		"fanout-subscription", hostile, "fanout-event", hostile, "fanout-webhook-id", hostile, "fanout-origin", hostile+"/0/0", "fanout-replay", hostile)
 	which := strings.TrimPrefix(place, "fanout.dead-letter/")
@@ -282,13 +291,13 @@ func TestOperatorsHostileRecords(t *testing.T) {
 }
 
 // client is a connection to the world's Kafka.
-func (w *world) client(t *testing.T) *consumer.Admin {
+func (w *world) client(t *testing.T) *topic.Cluster {
 	t.Helper()
 	cfg, _, err := config.Load("", false, w.env, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin, err := consumer.NewAdmin(cfg.Consumer())
+	admin, err := topic.NewCluster(cfg.Topic())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,10 +333,9 @@ func TestOperatorsJSON(t *testing.T) {
 	b.kafka.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		b.kafka.KeepControl()
 		req, _ := r.(*kmsg.FetchRequest)
-		if len(req.Topics) == 0 || req.Topics[0].Topic != "fanout.dead-letter" || req.Topics[0].Partitions[0].Partition != 1 {
-			return nil, nil, false
+		if len(req.Topics) == 0 || req.Topics[0].Topic != "fanout.dead-letter" || req.Topics[0].Partitions[0].Partition != 1 || req.Topics[0].Partitions[0].FetchOffset > 600 {
+			return nil, nil, false // the newest of each partition have been read and shown
 		}
-		b.kafka.SleepControl(func() { time.Sleep(time.Second) }) // the other partition has been read
 		res, _ := req.ResponseKind().(*kmsg.FetchResponse)
 		part := kmsg.NewFetchResponseTopicPartition()
 		part.Partition, part.ErrorCode = 1, kerr.OffsetOutOfRange.Code
@@ -336,14 +344,20 @@ func TestOperatorsJSON(t *testing.T) {
 		res.Topics = []kmsg.FetchResponseTopic{topic}
 		return res, nil, true
 	})
-	admin := b.client(t)
-	for range 40 { // some on each partition
-		if _, err := admin.Send(t.Context(), "fanout.dead-letter", []byte(rand.Text()), nil, nil); err != nil {
-			t.Fatal(err)
+	client := &kafka.Client{Addr: kafka.TCP(b.kafka.ListenAddrs()...)}
+	for partition := range 2 { // more than is read at once
+		records := make([]kafka.Record, 1200)
+		for i := range records {
+			records[i] = kafka.Record{Time: time.Now(), Value: kafka.NewBytes([]byte("{}"))}
+		}
+		if res, err := client.Produce(t.Context(), &kafka.ProduceRequest{
+			Topic: "fanout.dead-letter", Partition: partition, RequiredAcks: kafka.RequireAll, Records: kafka.NewRecordReader(records...),
+		}); err != nil || res.Error != nil {
+			t.Fatal(err, res)
 		}
 	}
 	code, stdout, stderr := b.fanout(t, "", "deadletter", "list", "-o", "json")
-	if code != 1 || !json.Valid([]byte(stdout)) || !strings.Contains(stderr, "deleted meanwhile") {
+	if code != 1 || !json.Valid([]byte(stdout)) || !strings.Contains(stdout, `"deadAt"`) || !strings.Contains(stderr, "deleted meanwhile") {
 		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
 	}
 }
@@ -370,10 +384,10 @@ func TestOperatorsWrongInstance(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	})
-	for base, want := range map[string]string{hangs: "the instance does not answer", silent: "the instance says nothing any more"} {
+	for base, want := range map[string]string{hangs: hangs + ": no answer in time", silent: silent + ": the instance has stopped answering"} {
 		var out writer
 		follow := &tailer{a: &app{stdout: &out, stderr: &out, format: "table"}, silence: time.Second}
-		if err := follow.run(t.Context(), []string{base}); err == nil || err.Error() != want {
+		if err := follow.run(t.Context(), []remote{{base: base}}); err == nil || err.Error() != want {
 			t.Errorf("tail: %v, want %q", err, want)
 		}
 	}
@@ -386,8 +400,8 @@ func TestOperatorsWrongInstance(t *testing.T) {
 		{"tail --admin " + instance(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusUnauthorized)
 			fmt.Fprint(w, hostile)
-		}), 1, "status 401"},
-		{"tail --admin " + instance(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>\n") }), 1, "not understood"},
+		}), 1, "refuses the token (401)"},
+		{"tail --admin " + instance(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>\n") }), 1, "not a fanout instance"},
 		{"tail --limit 1 --admin " + instance(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, line(hostile)) }), 0, "owned"},
 		{"top --tiers=false --admin " + instance(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, many) }), 0, "last"},
 		{"top --tiers=false --admin " + instance(func(w http.ResponseWriter, _ *http.Request) {
@@ -397,8 +411,8 @@ func TestOperatorsWrongInstance(t *testing.T) {
 			for r.Context().Err() == nil {
 				_, _ = w.Write(make([]byte, 1<<20))
 			}
-		}), 1, "no answer"},
-		{"top --tiers=false --admin " + instance(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, hostile) }), 1, "is not understood"},
+		}), 1, "answers with more than 32 MiB"},
+		{"top --tiers=false --admin " + instance(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, hostile) }), 1, "not a fanout instance"},
 	} {
 		code, stdout, stderr := b.fanout(t, "", strings.Split(test.args, " ")...)
 		if code != test.code || !strings.Contains(stdout+stderr, test.want) || !clean(stdout) || !clean(stderr) {
@@ -407,10 +421,10 @@ func TestOperatorsWrongInstance(t *testing.T) {
 	}
 	origin := regexp.MustCompile(`"origin":"([^"]+)"`).FindStringSubmatch(b.ok(t, "", "deadletter", "list", "--account", "acme", "-o", "ndjson"))[1]
 	asked.Store(0)
-	if out := b.ok(t, "", "explain", origin, "--admin", hangs); strings.Count(out, "no answer") != 3 || asked.Load() != 1 {
+	if out := b.ok(t, "", "explain", origin, "--admin", hangs); strings.Count(out, "unknown: no answer in time") != 3 || asked.Load() != 1 {
 		t.Errorf("explain asked %d times, want once for three subscriptions\n%s", asked.Load(), out)
 	}
-	if transport, ok := adminClient().Transport.(*http.Transport); !ok || transport.Proxy != nil {
+	if transport, ok := remoteClient().Transport.(*http.Transport); !ok || transport.Proxy != nil {
 		t.Error("the admin token would be shown to a proxy")
 	}
 }
@@ -446,7 +460,7 @@ func TestOperatorsMend(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.env = append(b.env, "EDITOR="+editor)
-	if out := b.ok(t, "", "deadletter", "replay", "--edit", "--yes"); !strings.Contains(out, "1 mended and sent, 0 left as they are") || !strings.Contains(out, "sent as channel.email/") {
+	if out := b.ok(t, "", "deadletter", "replay", "--edit", "--yes"); !strings.Contains(out, "1 repaired and sent, 0 left as they are") || !strings.Contains(out, "sent as channel.email/") {
 		t.Errorf("replay --edit:\n%s", out)
 	}
 	b.await(t, "/metrics", 200, `fanout_outcomes_total{outcome="delivered",reason="",stage="first"} 2`)
@@ -459,7 +473,7 @@ func TestOperatorsWithoutKafka(t *testing.T) {
 	for _, args := range []string{"deadletter stats", "deadletter replay --yes", "explain channel.email/0/0", "audit channel.email"} {
 		var out writer
 		code := run(context.WithoutCancel(t.Context()), strings.Split(args, " "), env, strings.NewReader(""), &out, &out)
-		if code != 1 || !strings.Contains(out.String(), "kafka.brokers is "+nobody) {
+		if code != 1 || !strings.Contains(out.String(), "is Kafka running at "+nobody+"?") {
 			t.Errorf("fanout %s: exit %d\n%s", args, code, out.String())
 		}
 	}
@@ -480,7 +494,7 @@ func TestOperatorsDiff(t *testing.T) {
 		"the same":       {"sources: [{topic: channel.email}]", 0, []string{"1 record planned twice: nothing differs"}},
 		"another field":  {"sources: [{topic: channel.email, fields: {userId: who}}]", 1, []string{"payload", `"userId":"u"`, `"userId":"v"`}},
 		"only one event": {"sources: [{topic: channel.email, channel: SMS}]", 1, []string{"vanishes", "acme"}},
-		"no source":      {"sources: [{topic: another}]", 1, []string{"vanishes", "topic channel.email is no source of this configuration"}},
+		"no source":      {"sources: [{topic: another}]", 1, []string{"vanishes", "topic channel.email is not a source of this configuration"}},
 	} {
 		if err := os.WriteFile(next, []byte(c.config), 0o600); err != nil {
 			t.Fatal(err)
@@ -490,6 +504,215 @@ func TestOperatorsDiff(t *testing.T) {
 			if code != c.code || !strings.Contains(out+stderr, want) {
 				t.Errorf("%s: exit %d, want %d and %q\n%s%s", name, code, c.code, want, out, stderr)
 			}
+		}
+	}
+}
+
+// explain does not tick what would become a dead letter, and says nothing of an invalid subscription's URL but what is
+// wrong with it.
+func TestOperatorsExplainInvalid(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "channel.email")
+	for id, stored := range map[string]string{
+		"bad": `{"url":"https://example.com/hook","events":["EMAIL_OPEN"],"maxInFlight":-1}`, "good": `{"url":"https://example.com/hook","events":["*"]}`,
+		"inside": `{"url":"https://10.0.0.1/","events":["*"]}`, "off": `{"url":"https://example.com/hook","events":["*"],"enabled":false}`,
+		"other": `{"url":"https://example.com/hook","events":["EMAIL_CLICK"]}`, "paused": `{"url":"https://example.com/hook","events":["*"],"paused":true}`,
+	} {
+		w.redis.HSet("fanout:account:acme", id, stored)
+	}
+	event := `{"accountId":"acme","channel":"EMAIL","type":"OPEN","trackingId":"t","notificationId":"n","userId":"u"}`
+	out := w.ok(t, event, "explain", "--event", "-", "--admin", answering(t, `{"lanes":[]}`))
+	for _, want := range []string{
+		"\n! bad  selects EMAIL_OPEN\n  problem    a dead letter at once: invalid_subscription: maxInFlight: ", "\n✓ good  selects EMAIL_OPEN\n",
+		"\n! inside  selects EMAIL_OPEN\n  problem    a dead letter at once: blocked_destination: ", "\n✗ off  disabled\n", "\n✗ other  does not select EMAIL_OPEN; it selects EMAIL_CLICK\n",
+		"\n✓ paused  selects EMAIL_OPEN; it is paused, so the delivery is held back\n", "lane       http://127.0.0.1:", ": paused\n", ": idle\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("want %q\n%s", want, out)
+		}
+	}
+	_, bad, _ := strings.Cut(out, "! bad")
+	bad, _, _ = strings.Cut(bad, "✓ good")
+	if strings.Contains(bad, "blocked") || strings.Contains(bad, "curl") || strings.Contains(bad, "url") {
+		t.Errorf("of an invalid subscription's URL nothing is known:\n%s", bad)
+	}
+	var result explainResult
+	if err := json.Unmarshal([]byte(w.ok(t, event, "explain", "--event", "-", "--admin", nobody, "-o", "json")), &result); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range result.Matches {
+		if planned := m.Subscription != "off" && m.Subscription != "other"; m.Match != planned || (m.Problem != "") != (m.Subscription == "bad" || m.Subscription == "inside") {
+			t.Errorf("%+v", m)
+		}
+	}
+}
+
+// The newest dead letter is the first, with what explain and show take, in a table and for a program.
+func TestOperatorsListNewestFirst(t *testing.T) {
+	t.Parallel()
+	b := newBuried(t)
+	out := b.ok(t, "", "deadletter", "list", "--account", "acme")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	var letters []topic.DeadLetter
+	if err := json.Unmarshal([]byte(b.ok(t, "", "deadletter", "list", "--account", "acme", "-o", "json")), &letters); err != nil {
+		t.Fatal(err)
+	}
+	if len(lines) != 4 || len(letters) != 3 || !slices.IsSortedFunc(letters, func(x, y topic.DeadLetter) int { return y.DeadAt.Compare(x.DeadAt) }) {
+		t.Fatalf("%d lines, %d letters\n%s", len(lines), len(letters), out)
+	}
+	for i, d := range letters {
+		if !strings.HasPrefix(lines[i+1], d.Position()+" ") || !strings.Contains(lines[i+1], " "+d.Origin+" ") {
+			t.Errorf("line %d is %q, want the position %s and the origin %s", i+1, lines[i+1], d.Position(), d.Origin)
+		}
+		b.ok(t, "", "explain", d.Origin)
+	}
+	// What is kept of a dead letter is its own, not memory that the next one is read into.
+	for _, args := range [][]string{{"--account", "acme"}, {"--reason", "malformed_event"}} {
+		for line := range strings.Lines(b.ok(t, "", append([]string{"deadletter", "export"}, args...)...)) {
+			var exported, shown []topic.DeadLetter
+			if err := json.Unmarshal([]byte("["+line+"]"), &exported); err != nil {
+				t.Fatal(err)
+			}
+			for _, which := range []string{exported[0].Position(), exported[0].ID} {
+				if which == "" {
+					continue
+				}
+				if err := json.Unmarshal([]byte(b.ok(t, "", "deadletter", "show", which, "-o", "json")), &shown); err != nil {
+					t.Fatal(err)
+				}
+				if len(shown) != 1 || len(shown[0].Value) == 0 || string(shown[0].Value) != string(exported[0].Value) || string(shown[0].Key) != string(exported[0].Key) {
+					t.Errorf("%s is shown as %q, with the key %q; want %q and %q", which, shown[0].Value, shown[0].Key, exported[0].Value, exported[0].Key)
+				}
+			}
+		}
+	}
+	if out := b.ok(t, "", "deadletter", "list", "--limit", "1"); strings.Count(out, "\n") != 4 || !strings.Contains(out, "there are more than --limit 1") {
+		t.Errorf("one of four:\n%s", out)
+	}
+}
+
+// Every command that has a result has it as JSON.
+func TestEveryCommandPrintsJSON(t *testing.T) {
+	t.Parallel()
+	b := newBuried(t)
+	letters := b.ok(t, "", "deadletter", "list", "--account", "acme", "-o", "ndjson")
+	place := regexp.MustCompile(`"partition":(\d+),"offset":(\d+)`).FindStringSubmatch(letters)
+	origin := regexp.MustCompile(`"origin":"([^"]+)"`).FindStringSubmatch(letters)[1]
+	next := filepath.Join(t.TempDir(), "next.yaml")
+	if err := os.WriteFile(next, []byte("sources: [{topic: channel.email}]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.status.Store(204)
+	manifest := `{account: acme, id: other, url: "http://127.0.0.1:9999", events: ["*"], secrets: [` + secret + `]}`
+	calls := map[string]string{ // in the order of their names
+		"audit": "channel.email", "backfill": "channel.email --account acme --subscription crm --since 2d --dry-run --again", "check": "", "deadletter list": "", "deadletter replay": "--account acme --dry-run",
+		"deadletter show": place[1] + "/" + place[2], "deadletter stats": "", "diff": "--new-config " + next + " channel.email", "explain": origin,
+		"find": "--account acme", "group describe": "", "health": "--ready", "plan": "--events-per-second 1 --subscriptions 1", "release": "acme crm", "send": "--account acme --event EMAIL_OPEN",
+		"subscriptions accept": "", "subscriptions apply": "-f -", "subscriptions delete": "acme other", "subscriptions get": "acme crm",
+		"subscriptions list": "", "subscriptions rotate": "acme other", "subscriptions test": "acme crm", "top": "", "topics apply": "", "topics create": "", "topics describe": "",
+		"token": "", "verify": "--secret " + secret + " --id msg_1 --timestamp 1 --signature v1,x", "version": "",
+	}
+	otherwise := []string{
+		"completion",        // a script for a shell
+		"deadletter export", // one object a line, whatever -o says
+		"demo",              // a script runs it
+		"group leave",       // TestGroup runs it
+		"resend",            // TestResend runs it
+		"run",               // it logs
+		"schema",            // a document, whatever -o says; a script runs it
+		"tail",              // one object a line, until it is stopped
+	}
+	root := (&app{stdout: io.Discard, stderr: io.Discard}).command(nil)
+	eachCommand(root, func(cmd *cobra.Command) {
+		name := strings.TrimPrefix(cmd.CommandPath(), "fanout ")
+		if _, ok := calls[name]; !ok && !cmd.HasSubCommands() && !slices.Contains(otherwise, name) {
+			t.Errorf("%s is not called here", cmd.CommandPath())
+		}
+	})
+	order := slices.Sorted(maps.Keys(calls))
+	order = append(slices.DeleteFunc(order, func(name string) bool { return name == "subscriptions delete" }), "subscriptions delete")
+	for _, name := range order {
+		args := strings.Fields(name + " " + calls[name] + " -o json")
+		if cmd, _, err := root.Find(args); err == nil && cmd.Flags().Lookup("admin") != nil {
+			args = append(args, "--admin", b.admin)
+		}
+		_, stdout, stderr := b.fanout(t, manifest, args...)
+		if !json.Valid([]byte(stdout)) {
+			t.Errorf("fanout %s:\n%s%s", strings.Join(args, " "), stdout, stderr)
+		}
+	}
+}
+
+// A table shows values as they are: a tab as a sign of its own, quotes and backslashes without escapes, and columns line up
+// below wide characters. COLUMNS bounds it, where it is no terminal too.
+func TestTablesShowWhatIsThere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "channel.email")
+	w.ok(t, "", "topics", "create")
+	admin := w.client(t)
+	for account, detail := range map[string]string{"acme": "tab\there \"quoted\" C:\\dir", "顧客-一二三": "👍🏽 fine", "a\x1b[2Jb": "line\nend"} {
+		if _, err := admin.Send(t.Context(), "fanout.dead-letter", []byte(account), []byte("{}"), []kafka.Header{
+			{Key: "fanout-account", Value: []byte(account)},
+			{Key: "fanout-subscription", Value: []byte("crm")},
+			{Key: "fanout-reason", Value: []byte("expired")},
+			{Key: "fanout-detail", Value: []byte(detail)},
+			{Key: "fanout-event", Value: []byte("EMAIL_OPEN")},
+			{Key: "fanout-origin", Value: []byte("channel.email/0/1")},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := w.ok(t, "", "deadletter", "list")
+	for _, want := range []string{`tab␉here "quoted" C:\dir`, "顧客-一二三", "👍🏽 fine", "a␛[2Jb", "line␊end"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("want %s\n%s", want, out)
+		}
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	for _, line := range lines {
+		for _, column := range []string{"SUBSCRIPTION", "EVENT", "ORIGIN"} {
+			before, _, _ := strings.Cut(lines[0], column)
+			at := 0
+			for _, r := range line { // the cell that the column begins in
+				if at == len(before) {
+					if r == ' ' {
+						t.Errorf("%s does not begin below its heading:\n%s", column, out)
+					}
+					break
+				}
+				at += terminal.Width(string(r))
+			}
+		}
+	}
+	w.env = append(w.env, "COLUMNS=70")
+	narrow := w.ok(t, "", "deadletter", "list")
+	for line := range strings.SplitSeq(narrow, "\n") {
+		if terminal.Width(line) > 70 {
+			t.Errorf("%d cells in 70: %s", terminal.Width(line), line)
+		}
+	}
+	if !strings.Contains(narrow, "not shown for want of width: ") || !strings.Contains(narrow, "…") {
+		t.Errorf("nothing gives way:\n%s", narrow)
+	}
+}
+
+// Where a delivery is: what it was retried from is not where it is, only because that has not been committed yet.
+func TestWhereabouts(t *testing.T) {
+	t.Parallel()
+	at := func(second int, topic string) *operate.Waiting {
+		return &operate.Waiting{Topic: topic, Due: time.Date(2026, 1, 2, 3, 4, second, 0, time.Local), Reason: "status", Detail: "HTTP 503", Attempts: "3", Partition: 1, Offset: 2}
+	}
+	for name, c := range map[string]struct {
+		trace operate.Trace
+		want  string
+	}{
+		"waits":                    {operate.Trace{Waiting: at(5, "fanout.retry.5s")}, "waiting in fanout.retry.5s, due 2026-01-02 03:04:05, after 3 attempts: status HTTP 503"},
+		"died after it had waited": {operate.Trace{Waiting: at(5, "fanout.retry.5s"), Dead: at(6, "")}, "dead since 2026-01-02 03:04:06: status (HTTP 503), dead letter 1/2"},
+		"waits after a replay":     {operate.Trace{Waiting: at(9, "fanout.replay"), Dead: at(6, "")}, "waiting in fanout.replay, due 2026-01-02 03:04:09, after 3 attempts: status HTTP 503"},
+		"delivered":                {operate.Trace{Delivered: true, Waiting: at(9, "fanout.replay"), Dead: at(6, "")}, "delivered"},
+	} {
+		if got := whereabouts(&c.trace, true, true); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
 }

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
+
+	"fanout/cmd/internal/terminal"
 )
 
 // asJSON says whether the output is for a program.
@@ -23,34 +25,26 @@ func (a *app) json(v any) error {
 	return nil
 }
 
-// table writes rows for a person, the first one being the heading.
-func table(w io.Writer, rows [][]string) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	for _, row := range rows {
-		for i, cell := range row {
-			row[i] = printable(cell)
-		}
-		fmt.Fprintln(t, strings.TrimRight(strings.Join(row, "\t"), "\t"))
+// width is how wide a line on standard output may be; 0 is no limit.
+func (a *app) width() int { return terminal.Limit(a.stdout, a.variable("COLUMNS")) }
+
+// table shows a table to a person, and says which columns did not fit.
+func (a *app) table(t *terminal.Table) error {
+	width := a.width()
+	lines, left := t.Lines(width)
+	if len(left) > 0 {
+		note := "not shown for want of width: " + strings.Join(left, ", ") + "; -o json has all"
+		lines = append(append(lines, ""), terminal.Wrap(note, width)...)
 	}
-	if err := t.Flush(); err != nil {
+	if _, err := io.WriteString(a.stdout, strings.Join(append(lines, ""), "\n")); err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
 	return nil
 }
 
-// printable keeps what others wrote from moving a terminal's cursor, or from breaking a table.
-func printable(text string) string {
-	quoted := strconv.Quote(text)
-	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(quoted[1 : len(quoted)-1])
-}
-
-// printableLines is printable for text of several lines.
-func printableLines(text string) string {
-	lines := strings.Split(text, "\n")
-	for i, line := range lines {
-		lines[i] = printable(line)
-	}
-	return strings.Join(lines, "\n")
+// facts shows names with their values, one a line; long values go on below.
+func (a *app) facts(rows [][]string) error {
+	return a.table(&terminal.Table{NoHead: true, Columns: []terminal.Column{{}, {Wrap: true, Least: 20}}, Rows: rows})
 }
 
 // count is "1 problem" or "2 problems".
@@ -59,4 +53,56 @@ func count(n int, noun string) string {
 		noun += "s"
 	}
 	return strconv.Itoa(n) + " " + noun
+}
+
+// orDash is a value, or - where there is none.
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// lister writes results one by one for a program: as one JSON array, or one a line (ndjson).
+type lister struct {
+	out   *bufio.Writer
+	lines bool
+	some  bool
+}
+
+func (a *app) lister() *lister { return newLister(a.stdout, a.format == "ndjson") }
+
+func newLister(w io.Writer, lines bool) *lister {
+	return &lister{out: bufio.NewWriterSize(w, 1<<16), lines: lines}
+}
+
+func (l *lister) add(v any) error {
+	b, err := marshal(v)
+	if err != nil {
+		return err
+	}
+	switch {
+	case l.lines:
+		b = append(b, '\n')
+	case l.some:
+		b = append([]byte(",\n"), b...)
+	default:
+		b = append([]byte("[\n"), b...)
+	}
+	l.some = true
+	_, err = l.out.Write(b)
+	return err
+}
+
+func (l *lister) end() error {
+	text := ""
+	switch {
+	case l.lines:
+	case l.some:
+		text = "\n]\n"
+	default:
+		text = "[]\n"
+	}
+	_, _ = l.out.WriteString(text) // Flush returns its error
+	return l.out.Flush()
 }

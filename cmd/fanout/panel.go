@@ -5,8 +5,7 @@ import (
 	"fmt"
 
 	"fanout/admin"
-	"fanout/consumer"
-	"fanout/dispatcher/egress"
+	"fanout/egress"
 	"fanout/subscriptions"
 )
 
@@ -21,18 +20,10 @@ func (i *instance) attach() (release func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("subscriptions: %w", err)
 	}
-	kafka, err := consumer.NewAdmin(i.cfg.Consumer())
-	if err != nil {
-		_ = store.Close()
-		return nil, fmt.Errorf("consumer: %w", err)
-	}
-	release = func() {
-		kafka.Close()
-		_ = store.Close()
-	}
+	release = func() { _ = store.Close() }
 	return release, i.admin.Attach(admin.Parts{
-		Store: store, Directory: i.directory, Dispatcher: i.dispatcher, Kafka: kafka,
-		ReplayTopic: missingReplayTopic(i.cfg), Group: i.cfg.Kafka.Group, Version: thisBuild().Version,
+		Store: store, Directory: i.directory, Dispatcher: i.dispatcher, Kafka: i.kafka, Tell: i.journal.Tell,
+		ReplayTopic: missingReplayTopic(i.cfg), Version: thisBuild().Version, Webhooks: i.cfg.Limits.WebhooksPerAccount,
 		CheckURL: func(url string) error {
 			_, err := rules.ParseURL(url)
 			return err

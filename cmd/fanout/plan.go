@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"fanout/cmd/internal/terminal"
 )
 
 func (a *app) planCommand() *cobra.Command {
@@ -17,11 +19,12 @@ func (a *app) planCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "plan",
-		Short: "Say how many instances, cores and partitions a load takes",
-		Long: "plan works out what a load takes, from costs measured on one kind of machine: docs/capacity.md has the model and\n" +
-			"its limits. It asks nothing of Kafka or Redis. With several paces or parts that fail it shows each combination.",
-		Example: "  fanout plan --events-per-second 10000 --subscriptions 5000 --failing 0.01\n" +
-			"  fanout plan --events-per-second 10000,100000,1000000 --subscriptions 100000 --hosts 2000 --failing 0.01,0.1 -o json",
+		Short: "Say how many instances, cores and partitions a load needs",
+		Long: `plan works out what a load needs, from costs measured on one kind of machine;
+docs/capacity.md has the model and its limits. It asks neither Kafka nor Redis.
+Given several rates or shares, it shows each combination.`,
+		Example: `  fanout plan --events-per-second 10000 --subscriptions 5000 --failing 0.01
+  fanout plan --events-per-second 10000,100000 --subscriptions 5000 -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			d.LatencySeconds = d.Latency.Seconds()
@@ -32,7 +35,7 @@ func (a *app) planCommand() *cobra.Command {
 			for _, d.EventsPerSecond = range events {
 				for _, d.Failing = range failing {
 					if err := d.validate(); err != nil {
-						return err
+						return misuse(err)
 					}
 					plans = append(plans, plan(d))
 				}
@@ -40,19 +43,19 @@ func (a *app) planCommand() *cobra.Command {
 			if a.asJSON() {
 				return a.json(plans)
 			}
-			return table(a.stdout, planRows(plans))
+			return a.table(planTable(plans))
 		},
 	}
 	flags := cmd.Flags()
-	flags.Float64SliceVar(&events, "events-per-second", nil, "raw events a second, at the peak")
-	flags.IntVar(&d.Subscriptions, "subscriptions", 0, "subscriptions")
-	flags.Float64SliceVar(&failing, "failing", []float64{0.01}, "part of the attempts that fail, from 0 to 0.9")
-	flags.Float64Var(&d.FanOut, "fan-out", 1, "subscriptions that want an event, on average")
+	flags.Float64SliceVar(&events, "events-per-second", nil, "raw events a second, at the peak; one or more")
+	flags.IntVar(&d.Subscriptions, "subscriptions", 0, "how many subscriptions there are")
+	flags.Float64SliceVar(&failing, "failing", []float64{0.01}, "share of the attempts that fail, 0 to 0.9; one or more")
+	flags.Float64Var(&d.FanOut, "fan-out", 1, "how many subscriptions want an event, on average")
 	flags.DurationVar(&d.Latency, "latency", 100*time.Millisecond, "how long receivers take to answer, on average")
-	flags.IntVar(&d.Hosts, "hosts", 0, "hosts that the subscriptions' URLs name (default as many as subscriptions)")
-	flags.BoolVar(&d.HTTP, "http", false, "receivers are reached over plain HTTP")
+	flags.IntVar(&d.Hosts, "hosts", 0, "hosts in the subscriptions' URLs (default: as many as subscriptions)")
+	flags.BoolVar(&d.HTTP, "http", false, "receivers are reached over http, not https")
 	flags.BoolVar(&d.AttemptsTopic, "attempts-topic", false, "with attempts.topic: true")
-	flags.IntVar(&d.Cores, "cores", 4, "cores of an instance")
+	flags.IntVar(&d.Cores, "cores", 4, "cores of one instance")
 	for _, name := range []string{"events-per-second", "subscriptions"} {
 		_ = cmd.MarkFlagRequired(name) // it is a flag of ours
 	}
@@ -68,7 +71,7 @@ func (d *demand) validate() error {
 	case d.Hosts < 1:
 		return errors.New("--hosts: want at least 1")
 	case d.Failing < 0 || d.Failing > 0.9:
-		return errors.New("--failing: want a part from 0 to 0.9, such as 0.01")
+		return errors.New("--failing: want a share from 0 to 0.9, such as 0.01")
 	case d.FanOut <= 0 || d.FanOut > 1e6:
 		return errors.New("--fan-out: want more than 0")
 	case d.Latency <= 0 || d.Latency > time.Minute:
@@ -79,20 +82,22 @@ func (d *demand) validate() error {
 	return nil
 }
 
-// planRows has a column for each plan.
-func planRows(plans []capacity) [][]string {
-	var rows [][]string
+// planTable has a column for each plan.
+func planTable(plans []capacity) *terminal.Table {
+	t := &terminal.Table{Columns: []terminal.Column{{Name: "EVENTS/S"}}}
+	for _, p := range plans {
+		t.Columns = append(t.Columns, terminal.Column{Name: short(p.Demand.EventsPerSecond), Right: true})
+	}
 	row := func(name string, cell func(c *capacity) string) {
 		cells := []string{name}
 		for i := range plans {
 			cells = append(cells, cell(&plans[i]))
 		}
-		rows = append(rows, cells)
+		t.Rows = append(t.Rows, cells)
 	}
 	number := func(name string, get func(c *capacity) float64) {
 		row(name, func(c *capacity) string { return short(get(c)) })
 	}
-	number("EVENTS/S", func(c *capacity) float64 { return c.Demand.EventsPerSecond })
 	row("failing", func(c *capacity) string { return strconv.FormatFloat(100*c.Demand.Failing, 'g', 3, 64) + " %" })
 	number("instances, one to spare", func(c *capacity) float64 { return float64(c.Instances) })
 	number("cores in all", func(c *capacity) float64 { return float64(c.Cores) })
@@ -110,7 +115,7 @@ func planRows(plans []capacity) [][]string {
 	number("more waiting an hour of outage", func(c *capacity) float64 { return c.BacklogPerHour })
 	row("network in/s", func(c *capacity) string { return byteSize(c.InBytesPerSecond) })
 	row("network out/s", func(c *capacity) string { return byteSize(c.OutBytesPerSecond) })
-	return rows
+	return t
 }
 
 // short is a number with three digits and a unit.

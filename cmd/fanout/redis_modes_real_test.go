@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -227,22 +228,22 @@ func (m *modes) checked(t *testing.T, what string, section lab.Config, parts ...
 // secretWord is part of every password here.
 const secretWord = "hunter2"
 
-// aclLine is the line of docs/operating.md that makes a user, as redis-cli's arguments.
+// aclLine is the line of docs/redis.md that makes a user, as redis-cli's arguments.
 func aclLine(t *testing.T, user, password string) []string {
 	t.Helper()
 	root, err := lab.Root()
 	must(t, err)
-	page, err := os.ReadFile(filepath.Join(root, "docs", "operating.md"))
+	page, err := os.ReadFile(filepath.Join(root, "docs", "redis.md"))
 	must(t, err)
 	return strings.Fields(strings.Replace(only(t, string(page), `(?m)^ACL SETUSER `+user+` on .*$`), ">PASSWORD", ">"+password, 1))
 }
 
-// aclCluster is the line of docs/operating.md that a Cluster wants besides.
+// aclCluster is the line of docs/redis.md that a Cluster wants besides.
 func aclCluster(t *testing.T) []string {
 	t.Helper()
 	root, err := lab.Root()
 	must(t, err)
-	page, err := os.ReadFile(filepath.Join(root, "docs", "operating.md"))
+	page, err := os.ReadFile(filepath.Join(root, "docs", "redis.md"))
 	must(t, err)
 	return strings.Fields(only(t, string(page), `(?m)^ACL SETUSER fanout \+cluster.*$`))
 }
@@ -251,7 +252,7 @@ func only(t *testing.T, page, pattern string) string {
 	t.Helper()
 	lines := regexp.MustCompile(pattern).FindAllString(page, -1)
 	if len(lines) != 1 {
-		t.Fatalf("%d lines in docs/operating.md are %s", len(lines), pattern)
+		t.Fatalf("%d lines in docs/redis.md are %s", len(lines), pattern)
 	}
 	return lines[0]
 }
@@ -292,7 +293,7 @@ func (m *modes) workout(t *testing.T, account string) {
 	m.must(t, "subscriptions", "accept")
 }
 
-// TestRealRedisACL runs fanout and the sync jobs as the users that docs/operating.md makes, who may do no more.
+// TestRealRedisACL runs fanout and the sync jobs as the users that docs/redis.md makes, who may do no more.
 func TestRealRedisACL(t *testing.T) {
 	m := newModes(t, "redis-acl", "")
 	own, err := m.lab.SecureRedis(within(t, 20*time.Second), lab.RedisSecurity{Password: secretWord + "-admin"})
@@ -322,9 +323,20 @@ func TestRealRedisACL(t *testing.T) {
 	await(t, 10*time.Second, "it to be dropped", func() bool { return m.subscriptions(t) == 1 })
 	store, err := subscriptions.NewStore(subscriptions.Config{URL: own.URL(), Username: "fanout", PasswordFile: password})
 	must(t, err)
+	if n, err := store.Count(t.Context(), "acme"); n != 1 || err != nil {
+		t.Errorf("it has %d subscriptions: %v", n, err)
+	}
+	must(t, store.AddPortalLink(t.Context(), "acme", subscriptions.PortalLink{ID: "link", Kind: "full", Expires: time.Now().Add(time.Hour)}))
+	if known, err := store.HasPortalLink(t.Context(), "acme", "link"); !known || err != nil {
+		t.Errorf("stored: %t %v", known, err)
+	}
 	must(t, store.RevokePortalLink(t.Context(), "acme", "link"))
-	if revoked, err := store.PortalLinkRevoked(t.Context(), "acme", "link"); !revoked || err != nil {
-		t.Errorf("revoked: %t %v", revoked, err)
+	if known, err := store.HasPortalLink(t.Context(), "acme", "link"); known || err != nil {
+		t.Errorf("revoked: %t %v", known, err)
+	}
+	m.must(t, "subscriptions", "rotate", "acme", "hook")
+	if _, err := store.Update(t.Context(), "acme", "hook", func(json.RawMessage) (json.RawMessage, error) { return nil, errors.New("not today") }); err == nil {
+		t.Error("an update that was refused ended well")
 	}
 	must(t, store.Close())
 
@@ -342,6 +354,15 @@ func TestRealRedisACL(t *testing.T) {
 	if !slices.Equal(unused, []string{"select"}) { // for a database that is not 0
 		t.Errorf("allowed and not called: %v", unused)
 	}
+
+	t.Log("a line from before there were transactions")
+	cli(t, own, "ACL", "SETUSER", "fanout", "-watch", "-unwatch", "-multi", "-exec")
+	was := cli(t, own, "HGET", "fanout:account:acme", "hook")
+	m.must(t, "subscriptions", "rotate", "acme", "hook")
+	if is := cli(t, own, "HGET", "fanout:account:acme", "hook"); strings.Count(is, "whsec_") != strings.Count(was, "whsec_")+1 {
+		t.Errorf("without transactions a rotation makes %s of %s", is, was)
+	}
+	cli(t, own, "ACL", "SETUSER", "fanout", "+watch", "+unwatch", "+multi", "+exec")
 
 	t.Log("a wrong password")
 	at := m.logLength()

@@ -9,17 +9,19 @@ import (
 	"io"
 	"math"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"fanout/cmd/internal/terminal"
 	"fanout/config"
-	"fanout/consumer"
 	"fanout/dispatcher"
+	"fanout/event"
+	"fanout/operate"
 	"fanout/subscriptions"
+	"fanout/topic"
 )
 
 // replayFlags are those of `deadletter replay` beside the selection.
@@ -39,91 +41,98 @@ func (a *app) replayCommand() *cobra.Command {
 	f := &replayFlags{}
 	cmd := &cobra.Command{
 		Use:   "replay",
-		Short: "Send dead letters out again, to their own subscription only",
-		Long: "replay sends the selected dead letters through fanout.replay, each to its own subscription, with its original\n" +
-			"webhook-id. Nothing that dies after it began is sent by it, so what fails again is not picked up again.\n\n" +
-			"With --name it can be interrupted, or killed, and run again: it goes on where it ended. What an earlier replay has\n" +
-			"sent is skipped unless --again. It stops by itself when more than --max-failures of what it sent fails again.\n" +
-			"Malformed records are skipped; --edit opens each in $EDITOR and sends what was mended to its source topic.\n\n" +
-			"Exit status: 0 all is sent, 1 a problem, or it stopped by itself, 2 flags that are not understood, or no --yes off a terminal.",
-		Example: "  fanout deadletter replay --account acme --reason expired --dry-run\n  fanout deadletter replay --account acme --rate 100 --name acme-1123 --yes",
-		Args:    cobra.NoArgs,
+		Short: "Send dead letters again, each to its own subscription",
+		Long: `replay sends the selected dead letters through fanout.replay, each to its own
+subscription and with its original webhook-id. It sends nothing that dies after
+it began, so what fails again is not picked up again.
+
+With --name it can be interrupted and run again: it goes on where it ended. What
+an earlier replay sent is skipped, unless --again is given. It stops by itself
+when more than --max-failures of what it sent have failed again. Malformed
+records are skipped; --edit opens each in $EDITOR, and sends what was repaired
+to its source topic.
+
+Exit status: 0 everything is sent, 1 a problem or it stopped by itself, 2 a
+command line that is not understood, or nobody to ask and no --yes.`,
+		Example: `  fanout deadletter replay --account acme --reason expired --dry-run
+  fanout deadletter replay --account acme --rate 100 --name acme-1123 --yes`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.replay(cmd, f)
 		},
 	}
 	f.selection.flags(cmd.Flags())
 	flags := cmd.Flags()
-	flags.StringVar(&f.name, "name", "", "the replay's name, under which it can be resumed (default replay-<date>-<time>)")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be sent")
+	flags.StringVar(&f.name, "name", "", "`NAME` under which it can be resumed (default replay-<date>-<time>)")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "only say what would be sent")
 	flags.BoolVar(&f.yes, "yes", false, "do not ask")
-	flags.BoolVar(&f.again, "again", false, "also what an earlier replay has sent, or what was delivered meanwhile")
-	flags.BoolVar(&f.edit, "edit", false, "mend malformed records in $EDITOR and send them to their source topic")
-	flags.Float64Var(&f.rate, "rate", 1000, "records a second; 0 means as fast as they can be written")
-	flags.IntVar(&f.maxFailures, "max-failures", 100, "stop when more of them than that have failed again; 0 means never")
-	flags.StringVar(&f.fromFile, "from-file", "", "replay the dead letters of a file that `deadletter export` wrote (- is standard input)")
+	flags.BoolVar(&f.again, "again", false, "send also what an earlier replay sent, or what was delivered since")
+	flags.BoolVar(&f.edit, "edit", false, "repair malformed records in $EDITOR and send them to their source topic")
+	flags.Float64Var(&f.rate, "rate", 1000, "records a second; 0 means as fast as possible")
+	flags.IntVar(&f.maxFailures, "max-failures", 100, "stop when more than that have failed again; 0 means never")
+	flags.StringVar(&f.fromFile, "from-file", "", "replay what this `FILE` of deadletter export lists; - is standard input")
 	return configured(cmd)
 }
 
-func (f *replayFlags) check(now time.Time) (consumer.ReplayConfig, error) {
-	filter, err := f.selection.filter(now)
+func (f *replayFlags) check(c *event.Catalogue, now time.Time) (operate.ReplayConfig, error) {
+	filter, err := f.selection.filter(c, now)
 	if err != nil {
-		return consumer.ReplayConfig{}, err
+		return operate.ReplayConfig{}, err
 	}
 	if f.fromFile != "" && len(f.selection.ids) > 0 {
-		return consumer.ReplayConfig{}, &exitError{code: 2, err: errors.New("--id and --from-file both say which: give one of them")}
+		return operate.ReplayConfig{}, misusef("--id and --from-file both name dead letters: give one of them")
 	}
 	if f.name == "" {
 		f.name = "replay-" + now.UTC().Format("20060102-150405")
 	}
 	if len(f.name) > 200 || strings.ContainsFunc(f.name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return consumer.ReplayConfig{}, &exitError{code: 2, err: fmt.Errorf("--name %q: use at most 200 bytes without spaces", f.name)}
+		return operate.ReplayConfig{}, misusef("--name %q: use at most 200 bytes, without spaces", f.name)
 	}
 	if !(f.rate >= 0) || math.IsInf(f.rate, 0) || f.maxFailures < 0 { // it may be no number
-		return consumer.ReplayConfig{}, &exitError{code: 2, err: errors.New("--rate and --max-failures are not negative")}
+		return operate.ReplayConfig{}, misusef("--rate and --max-failures must not be negative")
 	}
 	if f.edit {
 		for _, s := range []string{filter.Account, filter.Subscription, filter.Event, strings.Join(filter.Reasons, ",")} {
 			if s != "" && s != dispatcher.MalformedEvent.String() || len(filter.Statuses) > 0 {
-				return consumer.ReplayConfig{}, &exitError{code: 2, err: errors.New("--edit is for malformed records: they have no account, subscription, event, status or other reason to select by")}
+				return operate.ReplayConfig{}, misusef("--edit is for malformed records: they have no account, subscription, event, status or other reason to select by")
 			}
 		}
 	}
-	return consumer.ReplayConfig{Name: f.name, Filter: filter, Again: f.again, Rate: f.rate, MaxFailures: f.maxFailures}, nil
+	return operate.ReplayConfig{Name: f.name, Filter: filter, Again: f.again, Rate: f.rate, MaxFailures: f.maxFailures}, nil
 }
 
 func (a *app) replay(cmd *cobra.Command, f *replayFlags) error {
-	rc, err := f.check(time.Now())
+	rc, err := f.check(a.catalogue(cmd), time.Now())
 	if err != nil {
 		return err
 	}
 	if f.edit && a.asJSON() {
-		return &exitError{code: 2, err: errors.New("--edit is for a person: it has no -o json")}
+		return misusef("--edit asks a person: it cannot be used with -o json")
 	}
 	if f.fromFile != "" {
 		if err := a.exported(f.fromFile, &rc.Filter); err != nil {
 			return err
 		}
 	}
-	return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *consumer.Admin) error {
+	return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
 		if f.edit {
-			return a.mend(ctx, cfg, admin, &rc.Filter, f)
+			return a.repair(ctx, cfg, admin, &rc.Filter, f)
 		}
 		return a.replayLetters(ctx, cfg, admin, &rc, f)
 	})
 }
 
-func (a *app) replayLetters(ctx context.Context, cfg *config.Config, admin *consumer.Admin, rc *consumer.ReplayConfig, f *replayFlags) error {
+func (a *app) replayLetters(ctx context.Context, cfg *config.Config, admin *topic.Cluster, rc *operate.ReplayConfig, f *replayFlags) error {
 	gone, err := a.goneLookup(ctx, cfg)
 	if err != nil {
-		fmt.Fprintf(a.stderr, "warning: whether the subscriptions still exist is not known: %v\n", err)
+		fmt.Fprintf(a.stderr, "warning: it is unknown whether the subscriptions still exist: %v\n", err)
 	} else {
 		rc.Gone = gone
 	}
 	if _, err := admin.Create(ctx, missingReplayTopic(cfg)); err != nil {
 		return err
 	}
-	replay := admin.Replay(*rc)
+	replay := operate.NewReplay(admin, *rc)
 	done, total, end := a.progress("planning the replay")
 	plan, err := replay.Plan(ctx, done, total)
 	end()
@@ -134,16 +143,16 @@ func (a *app) replayLetters(ctx context.Context, cfg *config.Config, admin *cons
 		if a.asJSON() {
 			return a.json(plan)
 		}
-		return a.showPlan(plan, "would send")
+		return a.showPlan(plan, "would send %s")
 	}
 	if !a.asJSON() {
-		if err := a.showPlan(plan, "to send"); err != nil {
+		if err := a.showPlan(plan, "sends %s"); err != nil {
 			return err
 		}
 	}
 	if plan.Send == 0 {
 		if a.asJSON() {
-			return a.json(replayResult{Name: f.name, Plan: plan})
+			return a.json(sentResult{Name: f.name, Plan: plan})
 		}
 		return nil
 	}
@@ -153,41 +162,11 @@ func (a *app) replayLetters(ctx context.Context, cfg *config.Config, admin *cons
 	return a.sendReplay(ctx, replay, plan, f)
 }
 
-// replayResult is what a replay did, for programs.
-type replayResult struct {
-	Name     string               `json:"name"`
-	Sent     int64                `json:"sent"`
-	Taken    int64                `json:"taken"` // sent by another replay since the plan was made
-	Failures int64                `json:"failures"`
-	Seconds  float64              `json:"seconds"`
-	Error    string               `json:"error,omitempty"`
-	Plan     *consumer.ReplayPlan `json:"plan"`
-}
-
-func (a *app) sendReplay(ctx context.Context, replay *consumer.Replay, plan *consumer.ReplayPlan, f *replayFlags) error {
-	done, total, end := a.progress("sending")
-	total(int64(plan.Send))
+func (a *app) sendReplay(ctx context.Context, replay *operate.Replay, plan *operate.ReplayPlan, f *replayFlags) error {
 	begun := time.Now()
-	watching := make(chan struct{})
-	var follow sync.WaitGroup
-	follow.Go(func() {
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			done.Store(replay.Sent())
-			select {
-			case <-watching:
-				return
-			case <-tick.C:
-			}
-		}
-	})
-	err := replay.Run(ctx, plan)
+	err := a.watchSending(replay, plan.Send, func() error { return replay.Run(ctx, plan) })
 	took := replay.Sending()
-	close(watching)
-	follow.Wait()
-	end()
-	result := replayResult{Name: f.name, Sent: replay.Sent(), Taken: replay.Taken(), Failures: replay.Failures(), Seconds: took.Seconds(), Plan: plan}
+	result := sentResult{Name: f.name, Sent: replay.Sent(), Taken: replay.Taken(), Failures: replay.Failures(), Seconds: took.Seconds(), Plan: plan}
 	if err != nil {
 		result.Error = err.Error()
 	}
@@ -203,46 +182,42 @@ func (a *app) sendReplay(ctx context.Context, replay *consumer.Replay, plan *con
 	fmt.Fprintf(a.stdout, "sent %d of %d in %s (%.0f a second), %d seen to fail again\n",
 		result.Sent, plan.Send, took.Round(10*time.Millisecond), float64(result.Sent)/max(took.Seconds(), 1e-3), result.Failures)
 	if result.Taken > 0 {
-		fmt.Fprintf(a.stdout, "%8d not sent: another replay has sent them meanwhile\n", result.Taken)
+		fmt.Fprintf(a.stdout, "%8d not sent: another replay sent them meanwhile\n", result.Taken)
 	}
 	if errors.Is(err, context.Canceled) {
 		err = fmt.Errorf("interrupted after %d of %d", result.Sent, plan.Send)
 	}
 	if err != nil {
-		return hint(err, "go on with the same flags and --name %s", f.name)
+		return hint(err, "to go on, repeat the command with --name %s", f.name)
 	}
-	fmt.Fprintf(a.stdout, "they are delivered as fast as their lanes allow; `fanout deadletter list --since %s` shows what dies again\n", begun.UTC().Format(time.RFC3339))
+	fmt.Fprintf(a.stdout, "they are delivered as fast as their receivers take them; `fanout deadletter list --since %s` shows what dies again\n", begun.UTC().Format(time.RFC3339))
 	return nil
 }
 
-func (a *app) showPlan(p *consumer.ReplayPlan, verb string) error {
-	fmt.Fprintf(a.stdout, "replay %s: %d %s\n", p.Name, p.Send, verb)
+func (a *app) showPlan(p *operate.ReplayPlan, does string) error {
+	fmt.Fprintf(a.stdout, "replay %s "+does+"\n", p.Name, count(p.Send, "dead letter"))
 	if len(p.Groups) > 0 {
-		rows := [][]string{{"COUNT", "ACCOUNT", "SUBSCRIPTION", "REASON", "FIRST", "LAST"}}
-		for i, g := range p.Groups {
-			if i == 50 {
-				rows = append(rows, []string{"…", fmt.Sprintf("and %d groups more: -o json shows all", len(p.Groups)-i)})
-				break
-			}
-			rows = append(rows, []string{strconv.Itoa(g.Count), g.Account, g.Subscription, g.Reason, clock(g.First), clock(g.Last)})
-		}
-		if err := table(a.stdout, rows); err != nil {
+		shown := p.Groups[:min(len(p.Groups), 50)]
+		if err := a.table(groupTable(shown, operate.By{Subscription: true, Reason: true})); err != nil {
 			return err
+		}
+		if more := len(p.Groups) - len(shown); more > 0 {
+			fmt.Fprintf(a.stdout, "and %s more: -o json shows all\n", count(more, "group"))
 		}
 	}
 	for _, n := range []struct {
 		n    int
 		text string
 	}{
-		{p.Gone, "of these go to a subscription that does not exist any more: they will be discarded (deleted)"},
-		{p.Sent, "not sent: this replay has sent them before"},
-		{p.Replayed, "not sent: an earlier replay has sent them (--again sends them)"},
-		{p.Delivered, "not sent: delivered meanwhile, says the attempts topic (--again sends them)"},
-		{p.Own, "not sent: they are what failed again of this replay"},
+		{p.Gone, "of these go to a subscription that no longer exists: they will be discarded (deleted)"},
+		{p.Sent, "not sent: this replay sent them before"},
+		{p.Replayed, "not sent: an earlier replay sent them (--again sends them)"},
+		{p.Delivered, "not sent: delivered since, says the attempts topic (--again sends them)"},
+		{p.Own, "not sent: this replay sent them, and they failed again"},
 		{p.Later, "not sent: they died after this replay began"},
-		{p.Malformed, "not sent: malformed records (--edit mends them)"},
-		{p.Unusable, "not sent: their headers do not make a delivery"},
-		{p.NotFound, "named by --id or the file, and no dead letter that the flags select is one of them"},
+		{p.Malformed, "not sent: malformed records (--edit repairs them)"},
+		{p.Unusable, "not sent: their headers do not describe a delivery"},
+		{p.NotFound, "named by --id or the file, and not found among the dead letters that the flags select"},
 	} {
 		if n.n > 0 {
 			fmt.Fprintf(a.stdout, "%8d %s\n", n.n, n.text)
@@ -257,8 +232,8 @@ func (a *app) confirm(ctx context.Context, yes bool, question string) error {
 		return nil
 	}
 	in, ok := a.stdin.(*os.File)
-	if !ok || !isTerminal(in) {
-		return &exitError{code: 2, err: hint(errors.New("nobody is there to be asked"), "add --yes to go ahead, or --dry-run to look")}
+	if !ok || !terminal.Is(in) {
+		return misuse(hint(errors.New("there is no terminal to ask for confirmation"), "add --yes to go ahead, or --dry-run to look first"))
 	}
 	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
 	answer := make(chan string, 1)
@@ -274,18 +249,18 @@ func (a *app) confirm(ctx context.Context, yes bool, question string) error {
 			return nil
 		}
 	}
-	return &exitError{code: 1, err: errors.New("not sent")}
+	return &exitError{code: exitProblem, err: errors.New("not sent")}
 }
 
 // missingReplayTopic is what to create before the first replay, where no instance has yet.
-func missingReplayTopic(cfg *config.Config) []consumer.TopicSpec {
+func missingReplayTopic(cfg *config.Config) []topic.Spec {
 	if !cfg.Kafka.CreateTopics {
 		return nil
 	}
 	c := cfg.Consumer()
 	for _, spec := range c.Owned() {
 		if strings.HasSuffix(spec.Name, ".replay") {
-			return []consumer.TopicSpec{spec}
+			return []topic.Spec{spec}
 		}
 	}
 	return nil
@@ -317,7 +292,7 @@ func (a *app) goneLookup(ctx context.Context, cfg *config.Config) (func(account,
 }
 
 // exported lets the filter select what a file of `deadletter export`, or of list -o ndjson, names.
-func (a *app) exported(name string, filter *consumer.Filter) error {
+func (a *app) exported(name string, filter *topic.Filter) error {
 	in := a.stdin
 	if name != "-" {
 		file, err := os.Open(name)
@@ -331,7 +306,7 @@ func (a *app) exported(name string, filter *consumer.Filter) error {
 	filter.Identities = make(map[string]string)
 	for n := 1; ; n++ {
 		var d struct {
-			consumer.DeadLetter
+			topic.DeadLetter
 			Partition *int   `json:"partition"`
 			Offset    *int64 `json:"offset"`
 		}
@@ -340,7 +315,7 @@ func (a *app) exported(name string, filter *consumer.Filter) error {
 			break
 		}
 		if err == nil && (d.Partition == nil || d.Offset == nil || d.Origin == "") {
-			err = errors.New("it is no dead letter")
+			err = errors.New("it is not a dead letter")
 		}
 		if err != nil {
 			return fmt.Errorf("%s: object %d: %w", name, n, err)

@@ -116,7 +116,7 @@ func (s *site) letters(t *testing.T) map[string]*kafka.Message {
 	return letters
 }
 
-// checkLetter compares a dead letter with section 4 of DESIGN.md, header by header.
+// checkLetter compares a dead letter with docs/contract.md#dead-letter, header by header.
 func (s *site) checkLetter(t *testing.T, m *kafka.Message, subscription, reason string, attempts, status int, before time.Time) {
 	t.Helper()
 	if m == nil {

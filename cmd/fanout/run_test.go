@@ -17,7 +17,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"fanout/dispatcher/webhook"
+	"fanout/dispatcher/resolve"
+	"fanout/webhook"
 )
 
 // writer is a buffer that one goroutine may read while another writes.
@@ -46,6 +47,8 @@ type world struct {
 	kafka *kfake.Cluster
 	redis *miniredis.Miniredis
 	env   []string
+
+	network resolve.Config // how receivers are reached
 }
 
 func newWorld(t *testing.T, topics ...string) *world {
@@ -67,7 +70,8 @@ func newWorld(t *testing.T, topics ...string) *world {
 func (w *world) fanout(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs writer
-	code = run(t.Context(), args, w.env, strings.NewReader(stdin), &out, &errs)
+	a := &app{env: w.env, stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs, network: w.network}
+	code = a.execute(t.Context(), args)
 	return code, out.String(), errs.String()
 }
 
@@ -84,7 +88,8 @@ func (w *world) start(t *testing.T, args ...string) *running {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{log: &writer{}}
 	code := make(chan int, 1)
-	go func() { code <- run(ctx, append([]string{"run"}, args...), w.env, nil, r.log, r.log) }()
+	a := &app{env: w.env, stdout: r.log, stderr: r.log, network: w.network}
+	go func() { code <- a.execute(ctx, append([]string{"run"}, args...)) }()
 	r.stop = sync.OnceValue(func() int {
 		cancel()
 		return <-code
@@ -124,7 +129,7 @@ func until(t *testing.T, condition func() (ok bool, answer string)) {
 func (r *running) await(t *testing.T, path string, status int, text string) {
 	t.Helper()
 	until(t, func() (bool, string) {
-		got, body, err := askAdmin(t.Context(), r.admin+path, "")
+		got, _, body, err := remote{base: r.admin}.ask(t.Context(), path)
 		return err == nil && got == status && strings.Contains(string(body), text),
 			fmt.Sprintf("%s: %d %s %v, want %d with %q\n%s", path, got, body, err, status, text, r.log)
 	})
@@ -132,8 +137,8 @@ func (r *running) await(t *testing.T, path string, status int, text string) {
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// post is a webhook as it was received.
-type post struct {
+// received is a webhook as it was received.
+type received struct {
 	header http.Header
 	body   string
 }
@@ -141,10 +146,10 @@ type post struct {
 func TestRunDeliversSignedPost(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "channel.email")
-	posts := make(chan post, 10)
+	posts := make(chan received, 10)
 	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		posts <- post{r.Header, string(body)}
+		posts <- received{r.Header, string(body)}
 	}))
 	defer receiver.Close()
 	subscription := `{account: acme, id: crm, url: "` + receiver.URL + `", events: [EMAIL_OPEN], secrets: [` + secret + `]}`
@@ -154,7 +159,7 @@ func TestRunDeliversSignedPost(t *testing.T) {
 
 	r := w.start(t)
 	r.await(t, "/readyz", 200, `"ready":true`)
-	if code, stdout, stderr := w.fanout(t, "", "health", "--ready", "--admin", r.admin); code != 0 || !strings.Contains(stdout, `"ready":true`) {
+	if code, stdout, stderr := w.fanout(t, "", "health", "--ready", "--admin", r.admin); code != 0 || !strings.Contains(stdout, r.admin+"  ready") {
 		t.Errorf("health --ready: exit %d, %s%s", code, stdout, stderr)
 	}
 	code, stdout, stderr := w.fanout(t, "", "send", "--account", "acme", "--event", "EMAIL_OPEN", "--tracking-id", "abc123",
@@ -162,7 +167,7 @@ func TestRunDeliversSignedPost(t *testing.T) {
 	if code != 0 || !strings.HasPrefix(stdout, "channel.email/") {
 		t.Fatalf("send: exit %d, %s%s", code, stdout, stderr)
 	}
-	var got post
+	var got received
 	until(t, func() (bool, string) {
 		select {
 		case got = <-posts:

@@ -63,9 +63,9 @@ func TestOperatorsSchemaRegistry(t *testing.T) {
 			return code == 0 && strings.Contains(out, want), out + stderr
 		})
 	}
-	replay("still malformed (malformed event: schema 8: the schema registry does not know it), and no text to edit; left")
+	replay("still malformed (malformed event: schema 8: the schema registry does not know it), and not text that can be edited; left")
 	stub.SeedSchema("later-value", 1, 8, sr.Schema{Type: sr.TypeAvro, Schema: avroSchema})
-	replay("1 mended and sent, 0 left as they are")
+	replay("1 repaired and sent, 0 left as they are")
 	r.await(t, "/metrics", 200, `fanout_outcomes_total{outcome="delivered",reason="",stage="first"} 2`)
 	if out := w.ok(t, "", "audit", "opens"); !strings.Contains(out, "2 delivered") || !strings.Contains(out, "1 dead") || !strings.Contains(out, "0 missing") {
 		t.Errorf("audit:\n%s", out)

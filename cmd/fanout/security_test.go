@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"fanout/cmd/internal/lab"
-	"fanout/consumer"
+	"fanout/topic"
 )
 
 func writeFile(t *testing.T, file string, text []byte) {
@@ -22,22 +22,22 @@ func writeFile(t *testing.T, file string, text []byte) {
 }
 
 // connects says whether the cluster answers over new connections.
-func connects(t *testing.T, cfg consumer.KafkaConfig) error {
+func connects(t *testing.T, cfg topic.KafkaConfig) error {
 	t.Helper()
-	a, err := consumer.NewAdmin(consumer.Config{Kafka: cfg})
+	a, err := topic.NewCluster(topic.Config{Kafka: cfg})
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	_, err = a.Partitions(t.Context())
+	_, err = a.Sizes(t.Context())
 	return err
 }
 
 // turns waits until the same Admin meets what it is asked for: kafka-go asks again after a second only.
-func turns(t *testing.T, a *consumer.Admin, to func(counts map[string]int, err error) bool) {
+func turns(t *testing.T, a *topic.Cluster, to func(counts map[string]int, err error) bool) {
 	t.Helper()
 	until(t, func() (bool, string) {
-		counts, err := a.Partitions(t.Context())
+		counts, err := a.Sizes(t.Context())
 		return to(counts, err), fmt.Sprint(counts, err)
 	})
 }
@@ -79,7 +79,7 @@ func TestTLSFilesRotate(t *testing.T) {
 	t.Cleanup(cluster.Close)
 	dir := t.TempDir()
 	ca, cert, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	cfg := consumer.KafkaConfig{Brokers: cluster.ListenAddrs(), TLS: consumer.TLSConfig{Enabled: true, CAFile: ca, CertFile: cert, KeyFile: key}}
+	cfg := topic.KafkaConfig{Brokers: cluster.ListenAddrs(), TLS: topic.TLSConfig{Enabled: true, CAFile: ca, CertFile: cert, KeyFile: key}}
 
 	wantError(t, connects(t, cfg), "kafka.tls.ca_file", ca)
 	writeFile(t, ca, []byte("no certificate"))
@@ -90,12 +90,12 @@ func TestTLSFilesRotate(t *testing.T) {
 	wantError(t, connects(t, cfg), "kafka.tls.cert_file", cert, "key_file "+key)
 	writeFile(t, key, other.KeyPEM)
 
-	a, err := consumer.NewAdmin(consumer.Config{Kafka: cfg})
+	a, err := topic.NewCluster(topic.Config{Kafka: cfg})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	_, err = a.Partitions(t.Context())
+	_, err = a.Sizes(t.Context())
 	wantError(t, err, "kafka.tls.ca_file", ca, "authority")
 	writeFile(t, ca, broker.CertPEM)
 	turns(t, a, func(_ map[string]int, err error) bool {
@@ -112,7 +112,7 @@ func TestTLSFilesRotate(t *testing.T) {
 	misnamed.TLS.ServerName = "kafka.example.com"
 	wantError(t, connects(t, misnamed), "kafka.tls.server_name", "kafka.example.com")
 	plain := cfg
-	plain.TLS = consumer.TLSConfig{}
+	plain.TLS = topic.TLSConfig{}
 	wantError(t, connects(t, plain), "kafka.tls.enabled", "speaks TLS", cluster.ListenAddrs()[0])
 	stranger := cfg
 	stranger.TLS.CAFile = ""
@@ -127,7 +127,7 @@ func TestPlainBrokerWithTLS(t *testing.T) {
 	}
 	t.Cleanup(cluster.Close)
 	// A broker takes the first bytes of a handshake for the length of a request, and closes the connection.
-	wantError(t, connects(t, consumer.KafkaConfig{Brokers: cluster.ListenAddrs(), TLS: consumer.TLSConfig{Enabled: true}}), "kafka.tls.enabled", "turn TLS off")
+	wantError(t, connects(t, topic.KafkaConfig{Brokers: cluster.ListenAddrs(), TLS: topic.TLSConfig{Enabled: true}}), "kafka.tls.enabled", "turn TLS off")
 }
 
 func TestPasswordFileRotates(t *testing.T) {
@@ -139,18 +139,18 @@ func TestPasswordFileRotates(t *testing.T) {
 		}
 		t.Cleanup(cluster.Close)
 		file := filepath.Join(t.TempDir(), "password")
-		cfg := consumer.KafkaConfig{Brokers: cluster.ListenAddrs(), SASL: consumer.SASLConfig{Mechanism: mechanism, Username: "fanout", PasswordFile: file}}
+		cfg := topic.KafkaConfig{Brokers: cluster.ListenAddrs(), SASL: topic.SASLConfig{Mechanism: mechanism, Username: "fanout", PasswordFile: file}}
 		wantError(t, connects(t, cfg), "kafka.sasl.password_file", file)
 		writeFile(t, file, []byte("\n"))
 		wantError(t, connects(t, cfg), "kafka.sasl.password_file", file, "empty")
 		writeFile(t, file, []byte("first-secret\n"))
-		a, err := consumer.NewAdmin(consumer.Config{Kafka: cfg})
+		a, err := topic.NewCluster(topic.Config{Kafka: cfg})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer a.Close()
 		// The embedded broker hangs up on a wrong password; Apache Kafka says so.
-		if _, err = a.Partitions(t.Context()); err == nil || strings.Contains(err.Error(), "first-secret") {
+		if _, err = a.Sizes(t.Context()); err == nil || strings.Contains(err.Error(), "first-secret") {
 			t.Errorf("%s with a wrong password: %v", mechanism, err)
 		}
 		writeFile(t, file, []byte("second\n"))

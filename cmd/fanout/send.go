@@ -13,13 +13,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fanout/cmd/internal/terminal"
 	"fanout/config"
-	"fanout/consumer"
-	"fanout/consumer/registry"
 	"fanout/event"
+	"fanout/topic"
 )
 
-// rawEvent is the documented shape of a raw event (DESIGN.md section 2).
+// rawEvent is the documented shape of a raw event.
 type rawEvent struct {
 	Account        string `json:"accountId"`
 	Channel        string `json:"channel"`
@@ -44,72 +44,76 @@ func (a *app) sendCommand() *cobra.Command {
 	var f sendFlags
 	cmd := &cobra.Command{
 		Use:   "send [FILE]",
-		Short: "Produce a raw event",
-		Long: "send produces a raw event, made of the flags, or read from a file (- for standard input) byte for byte; with\n" +
-			"--lines each line of the file is an event. It says where the record landed, and warns of what fanout would not deliver.",
-		Example: "  fanout send --account acme --event EMAIL_OPEN\n  fanout send --topic bounces bounce.json\n  jq -c '.[]' events.json | fanout send --topic channel.email --lines -",
-		Args:    cobra.MaximumNArgs(1),
+		Short: "Write a raw event to a source topic",
+		Long: `send writes a raw event to a source topic: one made of the flags, or a file byte
+for byte (- is standard input). With --lines, each line of the file is an event.
+It prints where each record landed, and what fanout would not deliver.`,
+		Example: `  fanout send --account acme --event EMAIL_OPEN
+  fanout send --topic bounces bounce.json
+  jq -c '.[]' events.json | fanout send --topic channel.email --lines -`,
+		Args:        cobra.MaximumNArgs(1),
+		Annotations: map[string]string{streams: ""},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.check(cmd.Flags().Changed, len(args) > 0); err != nil {
-				return &exitError{code: 2, err: err}
+			if err := f.check(a.catalogue(cmd), cmd.Flags().Changed, len(args) > 0); err != nil {
+				return misuse(err)
 			}
-			values, err := a.sendValues(&f, args)
+			values, err := a.sendValues(a.catalogue(cmd), &f, args)
 			if err != nil {
 				return err
 			}
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *consumer.Admin) error {
+			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
 				return a.send(ctx, cfg, admin, &f, values)
 			})
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.event.Account, "account", "", "accountId")
-	flags.StringVar(&f.name, "event", "", "event name such as EMAIL_OPEN, instead of --channel and --type")
+	flags.StringVar(&f.name, "event", "", "event name such as EMAIL_OPEN, in place of --channel and --type")
 	flags.StringVar(&f.event.Channel, "channel", "", "channel such as EMAIL")
 	flags.StringVar(&f.event.Type, "type", "", "type such as OPEN")
-	flags.StringVar(&f.event.TrackingID, "tracking-id", "", "trackingId (default a random one)")
+	flags.StringVar(&f.event.TrackingID, "tracking-id", "", "trackingId (default: a random one)")
 	flags.StringVar(&f.event.NotificationID, "notification-id", "test", "notificationId")
 	flags.StringVar(&f.event.UserID, "user-id", "test-user", "userId")
 	flags.StringVar(&f.event.ID, "id", "", "the producer's own event id")
 	flags.StringVar(&f.event.OccurredAt, "occurred-at", "", "occurredAt, RFC 3339")
-	flags.StringVar(&f.topic, "topic", "", "topic (default that of the channel, as in channel.email)")
-	flags.StringVar(&f.key, "key", "", "record key (default the account)")
-	flags.IntVar(&f.count, "count", 1, "how many events, each with a trackingId of its own unless one is given")
+	flags.StringVar(&f.topic, "topic", "", "topic (default: that of the channel, such as channel.email)")
+	flags.StringVar(&f.key, "key", "", "record key (default: the account)")
+	flags.IntVar(&f.count, "count", 1, "how many events to send, each with its own trackingId unless one is given")
 	flags.BoolVar(&f.lines, "lines", false, "each line of the file is an event")
 	return configured(cmd)
 }
 
 // check looks for flags that say nothing together.
-func (f *sendFlags) check(given func(flag string) bool, file bool) error {
+func (f *sendFlags) check(c *event.Catalogue, given func(flag string) bool, file bool) error {
 	if file {
 		for _, flag := range []string{"account", "event", "channel", "type", "tracking-id", "notification-id", "user-id", "id", "occurred-at", "count"} {
 			if given(flag) {
-				return fmt.Errorf("--%s is of an event that is made of flags: a file is sent as it is", flag)
+				return fmt.Errorf("--%s describes an event that is made of flags; a file is sent as it is", flag)
 			}
 		}
 		if f.topic == "" {
-			return hint(errors.New("no topic"), "give --topic: what is in a file is not looked at")
+			return hint(errors.New("which topic?"), "add --topic: fanout does not look into the file for it")
 		}
 		return nil
 	}
-	_, known := event.ParseName(f.name)
+	_, known := c.Parse(f.name)
 	switch {
 	case f.lines:
 		return errors.New("--lines needs a FILE, or - for standard input")
 	case f.count < 1:
 		return errors.New("--count is at least 1")
 	case f.name != "" && !known:
-		return hint(fmt.Errorf("--event %s: unknown event name", f.name), "want one of %v", event.Names())
+		return errors.New(unknownValue("--event", f.name, "event name", c.Texts()))
 	case f.name != "" && (f.event.Channel != "" || f.event.Type != ""):
-		return errors.New("give --event, or --channel and --type")
+		return errors.New("give either --event, or --channel and --type")
 	case f.event.Account == "" || f.name == "" && (f.event.Channel == "" || f.event.Type == ""):
-		return hint(errors.New("too little is known of the event"), "give --account and --event, or a file")
+		return hint(errors.New("which event?"), "give --account and --event, or a file")
 	}
 	return nil
 }
 
 // sendValues are the values of the records to produce.
-func (a *app) sendValues(f *sendFlags, args []string) ([][]byte, error) {
+func (a *app) sendValues(c *event.Catalogue, f *sendFlags, args []string) ([][]byte, error) {
 	if len(args) > 0 {
 		data, err := a.readFile(args[0])
 		if err != nil {
@@ -126,10 +130,10 @@ func (a *app) sendValues(f *sendFlags, args []string) ([][]byte, error) {
 		}
 		return values, nil
 	}
-	if name, ok := event.ParseName(f.name); ok {
+	if name, ok := c.Parse(f.name); ok {
 		f.event.Channel, f.event.Type = name.Channel(), name.RawType()
 	}
-	f.topic = cmp.Or(f.topic, "channel."+strings.ToLower(f.event.Channel))
+	f.topic = cmp.Or(f.topic, topic.DefaultTopic(f.event.Channel))
 	f.key = cmp.Or(f.key, f.event.Account)
 	values := make([][]byte, f.count)
 	for i := range values {
@@ -154,39 +158,54 @@ type sent struct {
 	Note   string `json:"note,omitempty"`
 }
 
-func (a *app) send(ctx context.Context, cfg *config.Config, admin *consumer.Admin, f *sendFlags, values [][]byte) error {
-	decoders, err := consumer.NewDecoders(consumerConfig(cfg))
+func (a *app) send(ctx context.Context, cfg *config.Config, admin *topic.Cluster, f *sendFlags, values [][]byte) error {
+	sources, err := newSources(cfg)
 	if err != nil {
 		return err
 	}
-	defer decoders.Close()
+	defer sources.Close()
+	list := a.lister()
+	for _, value := range values {
+		result, err := sendOne(ctx, admin, sources, f, value)
+		if err == nil && a.format != "table" {
+			err = list.add(result)
+		} else if err == nil {
+			_, err = fmt.Fprintln(a.stdout, strings.TrimSuffix(result.Record+"  "+terminal.Visible(result.Note), "  "))
+		}
+		if err != nil {
+			return errors.Join(err, a.endList(list)) // what has been sent is said
+		}
+	}
+	return a.endList(list)
+}
+
+// endList ends a list for a program; a person gets none.
+func (a *app) endList(list *lister) error {
+	if a.format == "table" {
+		return nil
+	}
+	return list.end()
+}
+
+// sendOne produces one record, and says what fanout will make of it.
+func sendOne(ctx context.Context, admin *topic.Cluster, sources *topic.Sources, f *sendFlags, value []byte) (sent, error) {
 	var key []byte
 	if f.key != "" {
 		key = []byte(f.key)
 	}
-	for _, value := range values {
-		soon, cancel := context.WithTimeout(ctx, sendPatience)
-		origin, err := admin.Send(soon, f.topic, key, value, nil)
-		cancel()
-		if err != nil {
-			return err
-		}
-		result := sent{Record: origin.String()}
-		if !decoders.Source(f.topic) {
-			result.Note = "fanout does not read this topic: it is not among the sources"
-		} else if _, _, err := decoders.Decode(ctx, &consumer.Message{Topic: f.topic, Value: value}); errors.Is(err, registry.ErrUnavailable) {
-			result.Note = "whether fanout delivers this is not known: " + err.Error()
-		} else if err != nil {
-			result.Note = "fanout will not deliver this: " + err.Error()
-		}
-		if a.asJSON() {
-			err = json.NewEncoder(a.stdout).Encode(result) // one a line
-		} else {
-			_, err = fmt.Fprintln(a.stdout, strings.TrimSuffix(result.Record+"  "+result.Note, "  "))
-		}
-		if err != nil {
-			return fmt.Errorf("write the result: %w", err)
-		}
+	soon, cancel := context.WithTimeout(ctx, sendPatience)
+	defer cancel()
+	origin, err := admin.Send(soon, f.topic, key, value, nil)
+	if err != nil {
+		return sent{}, err
 	}
-	return nil
+	result := sent{Record: origin.String()}
+	if !sources.Has(f.topic) {
+		result.Note = "fanout does not read this topic: it is not one of the sources"
+	} else if _, err := sources.Decode(ctx, &topic.Record{Partition: topic.Partition{Topic: f.topic}, Value: value}); errors.Is(err, topic.ErrRegistryUnavailable) {
+		result.Note = "it is unknown whether fanout will deliver this: " + err.Error()
+	} else if err != nil {
+		result.Note = "fanout will not deliver this: " + err.Error()
+	}
+	return result, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,16 +20,30 @@ import (
 	"fanout/config"
 	"fanout/consumer"
 	"fanout/dispatcher"
+	"fanout/dispatcher/resolve"
 	"fanout/subscriptions"
+	"fanout/topic"
+	"fanout/topic/journal"
 )
 
 func (a *app) runCommand() *cobra.Command {
 	return configured(&cobra.Command{
 		Use:   "run",
 		Short: "Deliver events until stopped",
-		Long: "run reads the source, retry and replay topics and delivers what they hold, until SIGTERM or SIGINT; a second\n" +
-			"signal ends it at once. While Kafka or Redis cannot be reached it waits, and says so in its log and on /readyz.\n\n" +
-			"Exit status: 0 after a stop, 1 for a bad configuration or a source topic that is missing.",
+		Long: `run reads the source, retry and replay topics and delivers what they hold, until
+SIGTERM or SIGINT; a second signal ends it at once. While Kafka or Redis cannot
+be reached it waits, and says so in its log and on /readyz.
+
+A source that the group has never read, and that holds records older than an
+hour, stays unread until kafka.start, or the start of the source, says whether
+to send them. fanout check shows what a first run would send.
+
+Its flags are the keys of the configuration.
+
+Exit status: 0 it was stopped, 1 a bad configuration, a source topic that is
+missing, or a first run on old records with no start set.`,
+		Example: `  fanout run
+  fanout run --config /etc/fanout/fanout.yaml --log-level debug`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(cmd)
@@ -39,7 +54,7 @@ func (a *app) runCommand() *cobra.Command {
 				return err
 			}
 			log := newLogger(cfg.Log, a.stderr)
-			i, err := newInstance(cmd.Context(), &cfg, log)
+			i, err := newInstance(cmd.Context(), &cfg, log, a.network)
 			if err != nil {
 				return err
 			}
@@ -89,17 +104,27 @@ type instance struct {
 	dispatcher *dispatcher.Dispatcher
 	peers      *subscriptions.Peers
 	consumer   *consumer.Consumer
+	journal    *journal.Journal
+	kafka      *topic.Cluster // what the journal, the API and the dashboard use
 }
 
 // newInstance wires an instance and listens on its admin address. Its run must be called.
-func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (*instance, error) {
+func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger, network resolve.Config) (*instance, error) {
 	i := &instance{cfg: cfg, log: log, registry: newRegistry()}
 	var err error
 	if i.directory, err = subscriptions.New(cfg.Redis, log, i.registry); err != nil {
 		return nil, fmt.Errorf("subscriptions: %w", err)
 	}
+	if i.kafka, err = topic.NewCluster(cfg.Topic()); err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
+	lanes := i.keepJournal()
 	options := []dispatcher.Option{
 		dispatcher.WithShare(func(account, subscription string) float64 { return i.peers.Share(account, subscription) }),
+		dispatcher.WithLaneObserver(func(e dispatcher.LaneEvent) {
+			lanes.Observe(e)
+			i.consumer.FollowLane(e)
+		}),
 	}
 	if cfg.Tracing.Endpoint != "" {
 		if i.tracing, err = newTracing(ctx, cfg, log, i.registry); err != nil {
@@ -107,7 +132,9 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (*ins
 		}
 		options = append(options, dispatcher.WithTracer(i.tracing))
 	}
-	if i.dispatcher, err = dispatcher.New(cfg.Dispatcher(userAgent()), i.directory, log, i.registry, options...); err != nil {
+	receivers := cfg.Dispatcher(userAgent())
+	receivers.Network = network
+	if i.dispatcher, err = dispatcher.New(receivers, i.directory, log, i.registry, options...); err != nil {
 		return nil, fmt.Errorf("dispatcher: %w", err)
 	}
 	if i.peers, err = subscriptions.NewPeers(cfg.Redis, log, i.dispatcher.Demand); err != nil {
@@ -116,9 +143,12 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (*ins
 	if i.consumer, err = consumer.New(cfg.Consumer(), i.dispatcher, log, i.registry); err != nil {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
+	i.consumer.OnDeath(journal.NewDeaths(i.journal.Tell, cfg.Instance()).Died)
+	i.directory.ObserveLanes(subscriptions.LaneObserver{Changed: i.consumer.FollowChange, Released: i.released})
 	checks := []admin.Check{
 		{Name: "subscriptions", Ready: i.subscriptionsReady},
 		{Name: "kafka", Ready: i.kafkaReady, Alive: i.consumer.Healthy},
+		{Name: "receivers", Ready: i.receiversReady},
 	}
 	if cfg.SchemaRegistry.URL != "" {
 		checks = append(checks, admin.Check{Name: "schema registry", Ready: i.schemasReady})
@@ -135,6 +165,36 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (*ins
 	}
 	return i, nil
 }
+
+// keepJournal makes what tells the platform about its customers' endpoints (docs/contract.md#endpoint-events).
+func (i *instance) keepJournal() *journal.Lanes {
+	i.journal = journal.New(i.kafka, i.kafka.Config().Names().Events, i.log, i.registry)
+	lanes := journal.NewLanes(i.journal.Tell, i.cfg.Instance())
+	replays := topic.Partition{Topic: i.kafka.Config().Names().Replay}
+	i.directory.RecordChanges(changesKept(i.cfg))
+	i.directory.Observe(func(c subscriptions.Changed) {
+		if c.Kind == subscriptions.ChangeDeleted {
+			lanes.Forget(c.Account, c.ID)
+		}
+		if i.consumer.Owns(replays) { // so that one instance tells
+			i.journal.Tell(topic.EndpointEvent{
+				Kind: string(c.Kind), Account: c.Account, Subscription: c.ID, Detail: c.Detail, Actor: cmp.Or(c.By, actorRedis),
+			})
+		}
+	})
+	return lanes
+}
+
+// released opens a lane that somebody has released. An instance that did so at somebody's request has told of it.
+func (i *instance) released(account, id, by string) {
+	i.dispatcher.Release(account, id)
+	if by == "" && i.consumer.Owns(topic.Partition{Topic: i.kafka.Config().Names().Replay}) {
+		i.journal.Tell(topic.EndpointEvent{Kind: topic.KindReleased, Account: account, Subscription: id, Actor: actorRedis})
+	}
+}
+
+// actorRedis is who changes subscriptions without saying so.
+const actorRedis = "redis"
 
 // ready is the value of fanout_ready.
 func (i *instance) ready() float64 {
@@ -160,12 +220,22 @@ func (i *instance) subscriptionsReady() (ok bool, detail string) {
 	return true, ""
 }
 
-// kafkaReady says whether every group is joined and records can be written.
+// kafkaReady says whether every group is joined and records can be written, and which sources stay unread all the same.
 func (i *instance) kafkaReady() (ok bool, detail string) {
 	if err := i.consumer.Ready(); err != nil {
 		return false, err.Error()
 	}
-	return true, ""
+	return true, i.consumer.Detail()
+}
+
+// receiversReady says whether a fault of our own keeps everything from being sent. That is no reason not to be ready: it would be
+// the same in another instance.
+func (i *instance) receiversReady() (ok bool, detail string) {
+	why, since := i.dispatcher.NetworkFault()
+	if why == "" {
+		return true, ""
+	}
+	return true, fmt.Sprintf("nothing is sent for %s: %s", time.Since(since).Round(time.Second), why)
 }
 
 // schemasReady says whether no record waits for the schema registry.
@@ -184,6 +254,7 @@ func (i *instance) run(ctx context.Context) error {
 	directory := begin(ctx, i.directory.Run)
 	dispatcher := begin(ctx, i.dispatcher.Run)
 	peers := begin(ctx, i.peers.Run)
+	journal := begin(ctx, i.journal.Run)
 	collector := begin(ctx, tuneCollector)
 	deadline := make(chan time.Time, 1)
 	signalled := context.AfterFunc(ctx, func() { deadline <- time.Now().Add(i.cfg.ShutdownTimeout) })
@@ -194,7 +265,8 @@ func (i *instance) run(ctx context.Context) error {
 	}
 	stopErr := dispatcher()
 	i.flushTraces(ctx, <-deadline)
-	stopErr = errors.Join(stopErr, peers(), collector(), directory(), admin())
+	stopErr = errors.Join(stopErr, peers(), collector(), directory(), admin(), journal())
+	i.kafka.Close()
 	if err != nil {
 		return err
 	}

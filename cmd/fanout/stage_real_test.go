@@ -102,20 +102,23 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
+// adjust makes the lab's configuration this site's.
+func (s *site) adjust(c lab.Config) {
+	for section, keys := range s.config {
+		inner, nested := keys.(lab.Config)
+		if !nested {
+			c.Set(section, keys)
+		}
+		for key, value := range inner {
+			c.Set(section+"."+key, value)
+		}
+	}
+}
+
 // start starts `fanout run` and waits until it is ready.
 func (s *site) start(t *testing.T) {
 	t.Helper()
-	f, err := s.lab.Fanout(s.program, s.kafka, s.redis, func(c lab.Config) {
-		for section, keys := range s.config {
-			inner, nested := keys.(lab.Config)
-			if !nested {
-				c.Set(section, keys)
-			}
-			for key, value := range inner {
-				c.Set(section+"."+key, value)
-			}
-		}
-	})
+	f, err := s.lab.Fanout(s.program, s.kafka, s.redis, s.adjust)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,9 +356,9 @@ func headers(m *kafka.Message) map[string]string {
 func (s *site) settled(t *testing.T, bound time.Duration, topics ...string) {
 	t.Helper()
 	for _, topic := range topics {
-		group := s.name + strings.TrimPrefix(topic, s.name)
-		if !strings.HasPrefix(topic, s.name+".retry.") && topic != s.name+".replay" {
-			group = s.name
+		group := s.name
+		if strings.HasPrefix(topic, s.name+".retry.") || topic == s.name+".replay" {
+			group += ".retry"
 		}
 		await(t, bound, "commits of "+topic, func() bool {
 			ends, err1 := s.kafka.Ends(t.Context(), topic)

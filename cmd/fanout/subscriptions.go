@@ -1,17 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"fanout/cmd/internal/terminal"
 	"fanout/config"
-	"fanout/dispatcher/egress"
+	"fanout/dispatcher/resolve"
+	"fanout/egress"
 	"fanout/event"
 	"fanout/subscriptions"
 )
@@ -20,10 +24,14 @@ func (a *app) subscriptionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "subscriptions",
 		Aliases: []string{"subscription", "subs"},
-		Short:   "List, get, apply, delete and test subscriptions",
-		Args:    cobra.NoArgs,
+		Short:   "List, get, apply, delete, rotate and test subscriptions",
+		Long: `A subscription is an account's webhook: its URL, the events it wants, its
+secrets. It is kept in Redis, and a change is in force everywhere in a second.`,
+		Example: `  fanout subscriptions list --account acme
+  fanout subscriptions apply -f subscriptions.yaml
+  fanout subscriptions test acme crm`,
 	}
-	cmd.AddCommand(a.listCommand(), a.getCommand(), a.applyCommand(), a.deleteCommand(), a.testCommand(), a.acceptCommand())
+	cmd.AddCommand(a.listCommand(), a.getCommand(), a.applyCommand(), a.deleteCommand(), a.rotateCommand(), a.testCommand(), a.acceptCommand())
 	return cmd
 }
 
@@ -41,38 +49,81 @@ func (a *app) withStore(cmd *cobra.Command, ask func(context.Context, *config.Co
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 	defer cancel()
 	if err := store.Ping(ctx); err != nil {
-		return hint(fmt.Errorf("redis: %w", err), "is it running? redis.url says where")
+		return redisError(err)
 	}
 	return ask(ctx, &cfg, store)
 }
 
-// judgeStored says what is wrong with a subscription as Redis holds it; empty where nothing is.
-func judgeStored(stored *subscriptions.Stored, rules *egress.Rules) string {
-	sub, bad := subscriptions.Parse(stored.Account, stored.ID, stored.JSON)
-	if bad != nil {
-		return bad.Error()
+// redisError is an error of Redis with the remedy that it knows, or the usual one.
+func redisError(err error) error {
+	if e, ok := errors.AsType[*subscriptions.StoreError](err); ok && e.Remedy != "" {
+		return hint(fmt.Errorf("redis: %s", e.Found), "%s", e.Remedy)
 	}
-	if _, err := rules.ParseURL(sub.URL()); err != nil {
-		return "url: " + err.Error()
+	return hint(fmt.Errorf("redis: %w", err), "is Redis running? redis.url says where it is")
+}
+
+// warning is something odd about a subscription that is in force all the same.
+type warning struct {
+	Field  string `json:"field"` // as the JSON names it; empty: the whole of it
+	Detail string `json:"detail"`
+}
+
+func warningsOf(list []subscriptions.FieldProblem) []warning {
+	var warnings []warning
+	for _, w := range list {
+		warnings = append(warnings, warning{w.Field, w.Problem})
 	}
-	return ""
+	return warnings
+}
+
+func (w warning) String() string { return strings.TrimPrefix(w.Field+": "+w.Detail, ": ") }
+
+// judged is what there is to say about a subscription as Redis holds it.
+type judged struct {
+	sub      *subscriptions.Subscription
+	problem  string // what is wrong with it; empty where nothing is
+	unsigned bool
+	warnings []warning
+}
+
+func judge(reader subscriptions.Reader, stored *subscriptions.Stored, rules *egress.Rules) judged {
+	review := reader.ReviewStored(stored.Account, stored.ID, stored.JSON, time.Now())
+	j := judged{sub: review.Subscription, unsigned: review.Unsigned, warnings: warningsOf(review.Warnings)}
+	_, blocked := rules.ParseStoredURL(j.sub.URL())
+	_, refused := rules.ParseURL(j.sub.URL())
+	switch {
+	case review.Invalid != nil:
+		j.problem = review.Invalid.Error()
+	case blocked != nil:
+		j.problem = "url: " + blocked.Error()
+	case refused != nil:
+		j.warnings = append(j.warnings, warning{"url", refused.Error() + "; it stays in force, and is refused in what is written from now on"})
+	}
+	return j
 }
 
 // listed is one subscription for a program.
 type listed struct {
-	Account string          `json:"account"`
-	ID      string          `json:"id"`
-	State   string          `json:"state"` // enabled, disabled, paused or invalid
-	Problem string          `json:"problem,omitempty"`
-	Stored  json.RawMessage `json:"subscription,omitempty"` // masked
+	Account  string          `json:"account"`
+	ID       string          `json:"id"`
+	State    string          `json:"state"` // enabled, disabled, paused or invalid
+	Problem  string          `json:"problem,omitempty"`
+	Warnings []warning       `json:"warnings,omitempty"`
+	Stored   json.RawMessage `json:"subscription,omitempty"` // masked
 }
 
 func (a *app) listCommand() *cobra.Command {
 	var account string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the subscriptions, and what is wrong with those that are invalid",
-		Args:  cobra.NoArgs,
+		Short: "List subscriptions, and what is wrong or odd about them",
+		Long: "list shows the subscriptions as Redis holds them, by account and id. NOTES says\n" +
+			"what is wrong with an invalid one, whose last good version stays in force, and\n" +
+			"what is odd: unknown keys, no secret that signs, secrets that expire, and what\n" +
+			"breaks a rule that is newer than the subscription. URLs are shown without what\n" +
+			"may be a credential; -o json has each subscription as get shows it.",
+		Example: "  fanout subscriptions list\n  fanout subscriptions list --account acme -o json",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, cfg *config.Config, store *subscriptions.Store) error {
 				return a.list(ctx, cfg, store, account)
@@ -92,36 +143,66 @@ func (a *app) list(ctx context.Context, cfg *config.Config, store *subscriptions
 	if err != nil {
 		return err
 	}
-	result, rows := []listed{}, [][]string{{"ACCOUNT", "ID", "STATE", "EVENTS", "URL"}}
-	for _, stored := range all {
-		sub, _ := subscriptions.Parse(stored.Account, stored.ID, stored.JSON)
-		one := listed{stored.Account, stored.ID, stateOf(sub), judgeStored(&stored, rules), subscriptions.Masked(stored.JSON)}
-		row := []string{one.Account, one.ID, one.State, eventList(sub.Events()), withoutQuery(sub.URL())}
-		if one.Problem != "" {
-			one.State, row[2] = "invalid", "invalid"
-			row = append(row, one.Problem)
-		}
-		result, rows = append(result, one), append(rows, row)
+	result := []listed{}
+	t := &terminal.Table{Columns: []terminal.Column{
+		{Name: "ACCOUNT", Least: 8},
+		{Name: "ID", Least: 8},
+		{Name: "STATE"},
+		{Name: "EVENTS", Least: 8, Leave: 2},
+		{Name: "URL", Least: 12, Leave: 1},
+		{Name: "NOTES", Wrap: true, Least: 24},
+	}}
+	judgements, names := make([]judged, len(all)), hostNames{}
+	for i := range all {
+		judgements[i] = judge(store.Reader(), &all[i], rules)
+		names.add(judgements[i].sub, rules)
+	}
+	a.noteSearchOnly(ctx, cfg, rules, judgements, names)
+	for i, stored := range all {
+		j := judgements[i]
+		one := listed{stored.Account, stored.ID, j.state(), j.problem, j.warnings, subscriptions.Masked(stored.JSON)}
+		t.Rows = append(t.Rows, []string{one.Account, one.ID, one.State, eventList(store.Reader().Catalogue, j.sub), subscriptions.MaskedURL(j.sub.URL()), j.notes()})
+		result = append(result, one)
 	}
 	if a.asJSON() {
 		return a.json(result)
 	}
-	return table(a.stdout, rows)
+	return a.table(t)
 }
 
-// stored are the subscriptions of one account, or of all.
-func (a *app) stored(ctx context.Context, store *subscriptions.Store, account string) ([]subscriptions.Stored, error) {
-	if account != "" {
-		return store.List(ctx, account)
+// noteSearchOnly adds a warning to those whose hosts exist only with the resolver's search list.
+func (a *app) noteSearchOnly(ctx context.Context, cfg *config.Config, rules *egress.Rules, judgements []judged, names hostNames) {
+	if cfg.Egress.Search || cfg.Egress.ProxyNames {
+		return
 	}
-	var all []subscriptions.Stored
-	for stored, err := range store.ListAll(ctx) {
-		if err != nil {
-			return nil, err
+	resolver := resolve.New(a.network)
+	defer resolver.Close()
+	found := searchOnly(ctx, resolver, names)
+	for i := range judgements {
+		t, err := rules.ParseStoredURL(judgements[i].sub.URL())
+		if name := found[t.Host]; err == nil && name != "" {
+			judgements[i].warnings = append(judgements[i].warnings, warning{"url", "the host exists only with the resolver's search list, as " + name + ": write it in full, or set egress.search"})
 		}
-		all = append(all, stored)
 	}
-	return all, nil
+}
+
+// notes are the problem and the warnings in one cell.
+func (j *judged) notes() string {
+	var notes []string
+	if j.problem != "" {
+		notes = append(notes, j.problem)
+	}
+	for _, w := range j.warnings {
+		notes = append(notes, w.String())
+	}
+	return strings.Join(notes, "; ")
+}
+
+func (j *judged) state() string {
+	if j.problem != "" {
+		return "invalid"
+	}
+	return stateOf(j.sub)
 }
 
 func stateOf(sub *subscriptions.Subscription) string {
@@ -134,27 +215,36 @@ func stateOf(sub *subscriptions.Subscription) string {
 	return "enabled"
 }
 
-// withoutQuery is the URL without what may hold a token: its query, and a user and password that the egress rules refuse.
-func withoutQuery(url string) string {
-	bare, _, ok := strings.Cut(url, "?")
-	if scheme, rest, found := strings.Cut(bare, "://"); found {
-		host, path, _ := strings.Cut(rest, "/")
-		if at := strings.LastIndexByte(host, '@'); at >= 0 {
-			bare = strings.TrimSuffix(scheme+"://…@"+host[at+1:]+"/"+path, "/")
+// stored are the subscriptions of one account, or of all, sorted by account and id.
+func (a *app) stored(ctx context.Context, store *subscriptions.Store, account string) ([]subscriptions.Stored, error) {
+	if account != "" {
+		return store.List(ctx, account)
+	}
+	var all []subscriptions.Stored
+	for stored, err := range store.ListAll(ctx) {
+		if err != nil {
+			return nil, err
 		}
+		all = append(all, stored)
 	}
-	if ok {
-		bare += "?…"
-	}
-	return bare
+	return sorted(all), nil
 }
 
-func eventList(set event.Set) string {
-	if set == event.AllNames {
+// sorted is the list by account and id. An account that came twice, as it may while Redis resizes its table, is there once.
+func sorted(list []subscriptions.Stored) []subscriptions.Stored {
+	order := func(a, b subscriptions.Stored) int {
+		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.ID, b.ID))
+	}
+	slices.SortFunc(list, order)
+	return slices.CompactFunc(list, func(a, b subscriptions.Stored) bool { return order(a, b) == 0 })
+}
+
+func eventList(c *event.Catalogue, sub *subscriptions.Subscription) string {
+	if sub.SelectsEvery() {
 		return "*"
 	}
 	var names []string
-	for _, name := range set.Names() {
+	for _, name := range sub.Events().Names(c) {
 		names = append(names, name.String())
 	}
 	return strings.Join(names, ",")
@@ -164,14 +254,20 @@ func (a *app) getCommand() *cobra.Command {
 	var reveal bool
 	cmd := &cobra.Command{
 		Use:   "get ACCOUNT ID",
-		Short: "Show a subscription's JSON, its secrets and header values masked",
-		Args:  cobra.ExactArgs(2),
+		Short: "Show a subscription's JSON, masked",
+		Long: "get shows a subscription as Redis holds it. Secrets, header values and whatever\n" +
+			"else looks like a secret are masked, but for url and events: the JSON can be\n" +
+			"applied again, and what is masked stays as it is. What is odd is said on\n" +
+			"standard error.",
+		Example: "  fanout subscriptions get acme crm",
+		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
 				data, err := getStored(ctx, store, args[0], args[1])
 				if err != nil {
 					return err
 				}
+				a.warn(args[0], args[1], warningsOf(store.Reader().ReviewStored(args[0], args[1], data, time.Now()).Warnings))
 				if !reveal {
 					data = subscriptions.Masked(data)
 				}
@@ -183,23 +279,36 @@ func (a *app) getCommand() *cobra.Command {
 	return configured(cmd)
 }
 
+// warn says on standard error what is odd about a subscription.
+func (a *app) warn(account, id string, warnings []warning) {
+	for _, w := range warnings {
+		fmt.Fprintf(a.stderr, "warning: %s\n", terminal.Visible(account+"/"+id+" "+w.String()))
+	}
+}
+
 func getStored(ctx context.Context, store *subscriptions.Store, account, id string) (json.RawMessage, error) {
 	data, found, err := store.Get(ctx, account, id)
 	if err != nil {
 		return nil, err
 	}
 	if !found {
-		return nil, hint(fmt.Errorf("subscription %s/%s: there is none", account, id), "fanout subscriptions list --account %s", account)
+		return nil, noSubscription(account, id)
 	}
 	return data, nil
+}
+
+func noSubscription(account, id string) error {
+	return hint(fmt.Errorf("there is no subscription %s/%s", account, id), "fanout subscriptions list --account %s", account)
 }
 
 func (a *app) deleteCommand() *cobra.Command {
 	return configured(&cobra.Command{
 		Use:   "delete ACCOUNT ID",
 		Short: "Delete a subscription",
-		Long:  "delete removes a subscription. Its deliveries that wait in retry topics are then discarded as they come up.",
-		Args:  cobra.ExactArgs(2),
+		Long: `delete removes a subscription. Its deliveries that wait in retry topics are
+discarded when they are due.`,
+		Example: "  fanout subscriptions delete acme crm",
+		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
 				found, err := store.Delete(ctx, args[0], args[1])
@@ -207,7 +316,7 @@ func (a *app) deleteCommand() *cobra.Command {
 					return err
 				}
 				if !found {
-					return fmt.Errorf("subscription %s/%s: there is none", args[0], args[1])
+					return fmt.Errorf("there is no subscription %s/%s", args[0], args[1])
 				}
 				if a.asJSON() {
 					return a.json(map[string]string{"deleted": args[0] + "/" + args[1]})
@@ -223,10 +332,12 @@ func (a *app) acceptCommand() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "accept",
-		Short: "Let every instance take what Redis holds, however little it is",
-		Long: "accept confirms a loss that instances have refused: where Redis is empty, or holds less than half of what they\n" +
-			"know, they go on with what they know until then (/readyz and the log say so).",
-		Args: cobra.NoArgs,
+		Short: "Confirm that Redis holds far fewer subscriptions than before",
+		Long: `accept confirms a loss that instances have refused. Where Redis is empty, or
+holds less than half of what they know, they go on with what they know until
+somebody confirms it; /readyz and the log say so.`,
+		Example: "  fanout subscriptions accept",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
 				all, err := a.stored(ctx, store, "")

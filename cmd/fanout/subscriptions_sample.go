@@ -21,17 +21,24 @@ func (a *app) testCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test ACCOUNT ID",
 		Short: "Send a subscription one sample event, and show what came back",
-		Long: "test POSTs one signed sample to a subscription's URL, as `run` would and under the same egress rules, and shows\n" +
-			"the status, the time it took and the answer. Nothing of it is kept or retried.\n\n" +
-			"Exit status: 0 where the answer is 2xx, else 1.",
+		Long: `test POSTs one signed sample to a subscription's URL, as run would and under the
+same egress rules. It shows the status, how long it took, and the answer.
+Nothing of it is kept or retried.
+
+Exit status: 0 the answer is 2xx, else 1.`,
+		Example: `  fanout subscriptions test acme crm
+  fanout subscriptions test acme crm --event SMS_FAILED`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := choice("--event", name, "event name", a.catalogue(cmd).Texts()); err != nil {
+				return err
+			}
 			return a.withStore(cmd, func(ctx context.Context, cfg *config.Config, store *subscriptions.Store) error {
 				data, err := getStored(ctx, store, args[0], args[1])
 				if err != nil {
 					return err
 				}
-				sub, bad := subscriptions.Parse(args[0], args[1], data)
+				sub, bad := store.Reader().Parse(args[0], args[1], data)
 				if bad != nil {
 					return bad
 				}
@@ -39,7 +46,7 @@ func (a *app) testCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&name, "event", "", "event name (default the first one that it selects)")
+	cmd.Flags().StringVar(&name, "event", "", "event name (default: the first one that it selects)")
 	return configured(cmd)
 }
 
@@ -57,15 +64,14 @@ type tested struct {
 }
 
 func (a *app) test(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription, name string) error {
-	names := sub.Events().Names()
-	sample := names[0]
-	if name != "" {
-		var ok bool
-		if sample, ok = event.ParseName(name); !ok {
-			return &exitError{2, hint(fmt.Errorf("--event %s: unknown event name", name), "want one of %v", event.Names())}
-		}
+	sample, ok := cfg.Catalogue().Parse(name)
+	if names := sub.Events().Names(cfg.Catalogue()); !ok && len(names) > 0 {
+		sample, ok = names[0], true
 	}
-	del, out, err := attemptOnce(ctx, cfg, sub, sample)
+	if !ok {
+		return hint(fmt.Errorf("%s/%s selects no event", sub.Account(), sub.ID()), "name one with --event")
+	}
+	del, out, err := a.attemptOnce(ctx, cfg, sub, sample)
 	if err != nil {
 		return err
 	}
@@ -76,7 +82,7 @@ func (a *app) test(ctx context.Context, cfg *config.Config, sub *subscriptions.S
 	if a.asJSON() {
 		err = a.json(result)
 	} else {
-		err = table(a.stdout, result.rows(sub))
+		err = a.facts(result.rows(sub))
 	}
 	if err == nil && out.Result != dispatcher.Delivered {
 		return said()
@@ -86,9 +92,9 @@ func (a *app) test(ctx context.Context, cfg *config.Config, sub *subscriptions.S
 
 func (t *tested) rows(sub *subscriptions.Subscription) [][]string {
 	rows := [][]string{
-		{"POST", withoutQuery(sub.URL())},
+		{"POST", subscriptions.MaskedURL(sub.URL())},
 		{"webhook-id", t.WebhookID},
-		{"signatures", count(len(sub.Secrets()), "secret")},
+		{"signatures", count(signing(sub, time.Now()), "secret")},
 		{"event", t.Event},
 		{"body", t.Body},
 		{"outcome", strings.TrimSpace(t.Outcome + " " + t.Reason)},
@@ -106,10 +112,20 @@ func (t *tested) rows(sub *subscriptions.Subscription) [][]string {
 	return rows
 }
 
+// signing counts the secrets that sign at the time now.
+func signing(sub *subscriptions.Subscription, now time.Time) (n int) {
+	for _, secret := range sub.Secrets() {
+		if !secret.Expired(now) {
+			n++
+		}
+	}
+	return n
+}
+
 // one is a directory of one subscription.
 type one struct{ sub *subscriptions.Subscription }
 
-func (o one) Match(dst []*subscriptions.Subscription, account string, name event.Name) []*subscriptions.Subscription {
+func (o one) Match(dst []*subscriptions.Subscription, account string, name event.Name, _ string) []*subscriptions.Subscription {
 	if o.Lookup(account, o.sub.ID()) == nil || !o.sub.Events().Has(name) {
 		return dst
 	}
@@ -132,14 +148,16 @@ func (s settled) Settle(_ *dispatcher.Delivery, out dispatcher.Outcome) { s <- o
 
 // attemptOnce runs a sample delivery through the dispatcher. It is judged as any delivery is: one for a subscription
 // that is disabled is discarded, for one that is paused it is deferred.
-func attemptOnce(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription, name event.Name) (*dispatcher.Delivery, dispatcher.Outcome, error) {
-	d, err := dispatcher.New(cfg.Dispatcher(userAgent()), one{sub}, nil, nil)
+func (a *app) attemptOnce(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription, name event.Name) (*dispatcher.Delivery, dispatcher.Outcome, error) {
+	receivers := cfg.Dispatcher(userAgent())
+	receivers.Network = a.network
+	d, err := dispatcher.New(receivers, one{sub}, nil, nil)
 	if err != nil {
 		return nil, dispatcher.Outcome{}, fmt.Errorf("dispatcher: %w", err)
 	}
 	stop := begin(ctx, d.Run)
 	sample := event.Event{
-		Account: sub.Account(), Name: name, TrackingID: "test-tracking", NotificationID: "test-notification", UserID: "test-user", ID: "test-" + rand.Text(),
+		Account: sub.Account(), Name: name, TrackingID: "test-tracking", NotificationID: sub.SampleNotification("test-notification"), UserID: "test-user", ID: "test-" + rand.Text(),
 	}
 	now, outcome := time.Now(), make(settled, 1)
 	del := &dispatcher.Delivery{

@@ -16,54 +16,83 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fanout/cmd/internal/terminal"
 	"fanout/dispatcher"
 	"fanout/event"
 )
 
 func (a *app) tailCommand() *cobra.Command {
-	var account, subscription, outcome, eventName, reason string
-	var limit int
+	var f tailFlags
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Follow outcomes as they happen",
-		Long: "tail shows every attempt, and every decision not to make one, of the instances that --admin names, until it is\n" +
-			"interrupted. What a slow terminal misses is counted, and said.",
-		Example:     "  fanout tail --account acme --outcome retry\n  fanout tail -o ndjson --admin http://10.0.0.7:8080 --admin http://10.0.0.8:8080",
+		Long: `tail shows every attempt, and every decision not to make one, of the instances
+that --admin names, until it is interrupted. It counts what a slow terminal
+misses, and says so. With -o json, as with -o ndjson, each outcome is one line.
+
+With --forward each attempt's request is POSTed to a local program as well, with
+its webhook-id, and signed with a secret that is printed when it begins.`,
+		Example: `  fanout tail --account acme --outcome retry
+  fanout tail --reason timeout --admin 10.0.0.7:8080 --admin 10.0.0.8:8080`,
 		Args:        cobra.NoArgs,
 		Annotations: map[string]string{streams: ""},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(a.catalogue(cmd)); err != nil {
+				return err
+			}
 			cfg, err := a.load(cmd)
 			if err != nil {
 				return err
 			}
-			if limit < 0 {
-				return &exitError{code: 2, err: errNegativeLimit}
-			}
-			if _, ok := event.ParseName(eventName); eventName != "" && !ok {
-				return &exitError{code: 2, err: fmt.Errorf("--event %s: no event has that name; use one of %s", eventName, eventNames())}
-			}
-			if _, ok := dispatcher.ParseReason(reason); reason != "" && !ok {
-				return &exitError{code: 2, err: fmt.Errorf("--reason %s: there is no such reason", reason)}
-			}
-			query := url.Values{}
-			for name, value := range map[string]string{"account": account, "subscription": subscription, "outcome": outcome} {
-				if value != "" {
-					query.Set(name, value)
+			var to *localProgram
+			if f.forward != "" {
+				if to, err = newLocalProgram(f.forward); err != nil {
+					return err
 				}
+				fmt.Fprintf(a.stderr, "forwarding to %s, signed with %s\n", to.url, to.secret)
 			}
-			t := &tailer{a: a, token: cfg.Admin.Token, query: query.Encode(), event: eventName, reason: reason, limit: limit, silence: 30 * time.Second} // it sends a line every 5 seconds
-			return hint(t.run(cmd.Context(), a.instances(&cfg)), "is an instance running? --admin URL or admin.listen says where")
+			t := &tailer{localProgram: to, a: a, flags: f, width: a.width(), silence: 30 * time.Second} // an instance sends a line every 5 seconds
+			return t.run(cmd.Context(), a.remotes(&cfg))
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&account, "account", "", "of this account")
-	f.StringVar(&subscription, "subscription", "", "of this subscription")
-	f.StringVar(&outcome, "outcome", "", "with this outcome: delivered, retry, deferred, dead, discarded")
-	f.StringVar(&eventName, "event", "", "of this event name")
-	f.StringVar(&reason, "reason", "", "with this reason")
-	f.IntVar(&limit, "limit", 0, "end after so many; 0 means never")
+	flags := cmd.Flags()
+	flags.StringVar(&f.account, "account", "", "of this account")
+	flags.StringVar(&f.subscription, "subscription", "", "of the subscription with this id")
+	flags.StringVar(&f.outcome, "outcome", "", "with this outcome: "+strings.Join(dispatcher.ResultNames(), ", "))
+	flags.StringVar(&f.event, "event", "", "of this event name, such as EMAIL_OPEN")
+	flags.StringVar(&f.reason, "reason", "", "with this reason, such as timeout")
+	flags.StringVar(&f.forward, "forward", "", "POST each attempt's request to this `URL`, such as http://localhost:3000/hooks")
+	flags.IntVar(&f.limit, "limit", 0, "end after so many; 0 means never")
 	a.adminFlag(cmd)
 	return configured(cmd)
+}
+
+// tailFlags select the outcomes to show.
+type tailFlags struct {
+	account, subscription, outcome, event, reason string
+	limit                                         int
+	forward                                       string
+}
+
+func (f *tailFlags) check(c *event.Catalogue) error {
+	if f.limit < 0 {
+		return misuse(errNegativeLimit)
+	}
+	return errors.Join(
+		choice("--outcome", f.outcome, "outcome", dispatcher.ResultNames()),
+		choice("--event", f.event, "event name", c.Texts()),
+		choice("--reason", f.reason, "reason", dispatcher.ReasonNames()))
+}
+
+// query is what an instance selects by; it knows no event and no reason.
+func (f *tailFlags) query() string {
+	query := url.Values{}
+	for name, value := range map[string]string{"account": f.account, "subscription": f.subscription, "outcome": f.outcome} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	return query.Encode()
 }
 
 // outcomeLine is what an instance tells of one outcome.
@@ -79,71 +108,74 @@ type outcomeLine struct {
 	Reason       string     `json:"reason,omitempty"`
 	Status       int        `json:"status,omitempty"`
 	TookMs       float64    `json:"tookMs"`
+	Batch        string     `json:"batch,omitempty"`
+	BatchSize    int        `json:"batchSize,omitempty"`
 	Detail       string     `json:"detail,omitempty"`
 	NotBefore    *time.Time `json:"notBefore,omitempty"`
+	Request      string     `json:"request,omitempty"`
 	Dropped      uint64     `json:"dropped,omitempty"`
 }
 
 type tailer struct {
-	a             *app
-	token, query  string
-	event, reason string
-	limit         int
-	silence       time.Duration // an instance may say nothing for so long
+	a       *app
+	flags   tailFlags
+	width   int           // of the terminal; 0: no limit
+	silence time.Duration // an instance may say nothing for so long
+
+	localProgram *localProgram // nil: nothing is forwarded
 
 	mu    sync.Mutex // guards the output and all below
 	shown int
 }
 
 // errSilent ends following an instance that hangs.
-var errSilent = errors.New("the instance says nothing any more")
+var errSilent = errors.New("the instance has stopped answering")
 
 // run follows all instances until ctx is done or the limit is reached. An instance that goes away is an error once all
 // have.
-func (t *tailer) run(ctx context.Context, bases []string) error {
+func (t *tailer) run(ctx context.Context, remotes []remote) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	errs := make([]error, len(bases))
-	var following sync.WaitGroup
-	for i, base := range bases {
-		following.Go(func() {
-			errs[i] = t.follow(ctx, base)
-			if errors.Is(errs[i], errEnough) {
-				cancel(errEnough)
-			} else if errs[i] != nil && ctx.Err() == nil {
-				fmt.Fprintf(t.a.stderr, "%s: %v\n", base, errs[i])
-			}
-		})
-	}
-	following.Wait()
+	errs := make([]error, len(remotes))
+	askAll(remotes, func(i int, r remote) {
+		errs[i] = t.follow(ctx, r)
+		if errors.Is(errs[i], errEnough) {
+			cancel(errEnough)
+		} else if errs[i] != nil && len(remotes) > 1 && ctx.Err() == nil { // the others go on
+			t.note("%v", errs[i])
+		}
+	})
 	if ctx.Err() != nil {
 		return nil
 	}
 	return errors.Join(errs...)
 }
 
-func (t *tailer) follow(ctx context.Context, base string) error {
+// note says something beside the outcomes.
+func (t *tailer) note(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fmt.Fprintln(t.a.stderr, terminal.Visible(fmt.Sprintf(format, args...)))
+}
+
+func (t *tailer) follow(ctx context.Context, r remote) error {
 	ctx, hangUp := context.WithCancelCause(ctx)
 	defer hangUp(nil)
 	silence := time.AfterFunc(t.silence, func() { hangUp(errSilent) })
 	defer silence.Stop()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/tail?"+t.query, http.NoBody)
+	answer, err := r.get(ctx, "/api/v1/tail?"+t.flags.query())
+	if context.Cause(ctx) == errSilent { //nolint:errorlint // it is ours, unwrapped
+		return r.unreachable(context.DeadlineExceeded)
+	}
 	if err != nil {
 		return err
 	}
-	if t.token != "" {
-		request.Header.Set("Authorization", "Bearer "+t.token)
-	}
-	answer, err := adminClient().Do(request)
-	if err != nil {
-		return errors.New("the instance does not answer")
-	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		body, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10))
-		return fmt.Errorf("status %d: %s", answer.StatusCode, printable(string(body)))
+		body, _ := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
+		return r.refused(answer.StatusCode, answer.Header, body)
 	}
-	fmt.Fprintf(t.a.stderr, "following %s\n", base)
+	t.note("following %s", r.base)
 	lines := bufio.NewScanner(answer.Body)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -151,60 +183,90 @@ func (t *tailer) follow(ctx context.Context, base string) error {
 		if len(lines.Bytes()) == 0 {
 			continue // it lives
 		}
-		if err := t.show(base, lines.Bytes()); err != nil {
+		if err := t.show(ctx, r, lines.Bytes()); err != nil {
 			return err
 		}
 	}
 	if context.Cause(ctx) == errSilent { //nolint:errorlint // it is ours, unwrapped
-		return errSilent
+		return fmt.Errorf("%s: %w", r.base, errSilent)
 	}
 	if ctx.Err() != nil {
 		return nil
 	}
-	return errors.New("the instance has gone")
+	return fmt.Errorf("%s: the instance has gone", r.base)
 }
 
-func (t *tailer) show(base string, line []byte) error {
+func (t *tailer) show(ctx context.Context, r remote, line []byte) error {
 	var o outcomeLine
-	if err := json.Unmarshal(line, &o); err != nil {
-		return fmt.Errorf("not understood: %w", err)
+	if json.Unmarshal(line, &o) != nil {
+		return r.stranger()
+	}
+	if o.Dropped > 0 {
+		t.note("%s: %d outcomes came too fast to be shown", r.base, o.Dropped)
+		return nil
+	}
+	if t.flags.event != "" && o.Event != t.flags.event || t.flags.reason != "" && o.Reason != t.flags.reason {
+		return nil
+	}
+	if t.localProgram != nil && o.Attempt > 0 {
+		status, err := t.localProgram.forward(ctx, &o)
+		t.note("%s", t.localProgram.text(&o, status, err))
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case o.Dropped > 0:
-		fmt.Fprintf(t.a.stderr, "%s: %d outcomes were too fast to be shown\n", base, o.Dropped)
-		return nil
-	case t.event != "" && o.Event != t.event, t.reason != "" && o.Reason != t.reason:
-		return nil
+	if t.flags.limit > 0 && t.shown >= t.flags.limit { // another instance's was the last one
+		return errEnough
 	}
 	t.shown++
 	if t.a.format == "table" {
-		fmt.Fprintln(t.a.stdout, o.String())
+		fmt.Fprintln(t.a.stdout, o.text(t.width))
 	} else {
 		fmt.Fprintf(t.a.stdout, "%s\n", line)
 	}
-	if t.limit > 0 && t.shown >= t.limit {
+	if t.flags.limit > 0 && t.shown >= t.flags.limit {
 		return errEnough
 	}
 	return nil
 }
 
-// String is the outcome on one line.
-func (o *outcomeLine) String() string {
+// text is the outcome for a person: on one line, or on more where the terminal is too narrow for that.
+func (o *outcomeLine) text(width int) string {
 	what := o.Outcome
 	if o.Reason != "" {
 		what += "/" + o.Reason
 	}
-	text := fmt.Sprintf("%s  %-24s %-6s %-16s %s/%s  %s", o.Time.Local().Format("15:04:05.000"), what, o.Stage, o.Event, o.Account, o.Subscription, o.ID)
+	parts := []string{
+		o.Time.Local().Format("15:04:05.000"), fmt.Sprintf("%-21s", what), fmt.Sprintf("%-16s", o.Event), o.Account + "/" + o.Subscription, o.ID,
+	}
+	if o.Stage != "first" {
+		parts = append(parts, o.Stage)
+	}
 	if o.Attempt > 0 {
-		text += fmt.Sprintf("  attempt %d in %sms", o.Attempt, strconv.FormatFloat(o.TookMs, 'f', 1, 64))
+		parts = append(parts, fmt.Sprintf("attempt %d in %sms", o.Attempt, strconv.FormatFloat(o.TookMs, 'f', 1, 64)))
+	}
+	if o.BatchSize > 0 {
+		parts = append(parts, fmt.Sprintf("%d in %s", o.BatchSize, o.Batch))
 	}
 	if o.Detail != "" {
-		text += "  " + o.Detail
+		parts = append(parts, o.Detail)
 	}
 	if o.NotBefore != nil {
-		text += "  next " + o.NotBefore.Local().Format("15:04:05")
+		parts = append(parts, "next "+o.NotBefore.Local().Format("15:04:05"))
 	}
-	return strings.TrimRight(printable(text), " ") // whatever answers at that address
+	const indent = 14 // below the second part
+	line, lines := "", ""
+	for _, part := range parts {
+		part = terminal.Visible(part) // whatever answers at that address
+		if width > 2*indent {
+			part = terminal.Cut(part, width-indent)
+		}
+		if line != "" && width > 0 && terminal.Width(line)+2+terminal.Width(strings.TrimRight(part, " ")) > width {
+			lines, line = lines+strings.TrimRight(line, " ")+"\n", strings.Repeat(" ", indent-2)
+		}
+		if line != "" {
+			line += "  "
+		}
+		line += part
+	}
+	return lines + strings.TrimRight(line, " ")
 }

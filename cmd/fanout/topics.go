@@ -11,22 +11,32 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fanout/cmd/internal/terminal"
 	"fanout/config"
-	"fanout/consumer"
+	"fanout/topic"
 )
 
 func (a *app) topicsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "topics", Short: "Create or describe fanout's topics", Args: cobra.NoArgs}
-	cmd.AddCommand(a.topicsCreateCommand(), configured(&cobra.Command{
+	cmd := &cobra.Command{
+		Use:   "topics",
+		Short: "Create, describe or mend fanout's topics",
+		Example: `  fanout topics describe
+  fanout topics create --dry-run
+  fanout topics apply --dry-run`,
+	}
+	cmd.AddCommand(a.topicsCreateCommand(), a.topicsApplyCommand(), configured(&cobra.Command{
 		Use:   "describe",
-		Short: "Show the source topics, and those that fanout owns",
-		Args:  cobra.NoArgs,
+		Short: "Show the source topics and those that fanout owns",
+		Long: `describe shows each topic with its partitions, the smallest number of replicas
+and of replicas in sync, and the settings that matter to fanout.`,
+		Example: "  fanout topics describe",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(cmd)
 			if err != nil {
 				return err
 			}
-			return withAdmin(cmd.Context(), &cfg, func(ctx context.Context, admin *consumer.Admin) error {
+			return withAdmin(cmd.Context(), &cfg, func(ctx context.Context, admin *topic.Cluster) error {
 				topics, err := describeTopics(ctx, &cfg, admin)
 				if err != nil {
 					return err
@@ -34,7 +44,7 @@ func (a *app) topicsCommand() *cobra.Command {
 				if a.asJSON() {
 					return a.json(topics)
 				}
-				return table(a.stdout, topicRows(topics))
+				return a.table(topicTable(topics))
 			})
 		},
 	}))
@@ -46,29 +56,33 @@ func (a *app) topicsCreateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Create those of fanout's own topics that do not exist",
-		Long:  "create makes the retry, replay and dead-letter topics (and the attempts topic, where it is configured) that do\nnot exist. It changes no topic that does, and no source topic: their producers own those.",
-		Args:  cobra.NoArgs,
+		Long: `create makes the retry, replay and dead-letter topics, and the attempts topic
+where it is configured. It leaves topics that exist as they are, and creates no
+source topic: those belong to their producers.`,
+		Example: `  fanout topics create --dry-run
+  fanout topics create --kafka.replication 3`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(cmd)
 			if err != nil {
 				return err
 			}
-			return withAdmin(cmd.Context(), &cfg, func(ctx context.Context, admin *consumer.Admin) error {
+			return withAdmin(cmd.Context(), &cfg, func(ctx context.Context, admin *topic.Cluster) error {
 				return a.createTopics(ctx, &cfg, admin, dryRun)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be created")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be created")
 	return configured(cmd)
 }
 
-func (a *app) createTopics(ctx context.Context, cfg *config.Config, admin *consumer.Admin, dryRun bool) error {
-	existing, err := admin.Partitions(ctx)
+func (a *app) createTopics(ctx context.Context, cfg *config.Config, admin *topic.Cluster, dryRun bool) error {
+	existing, err := admin.Sizes(ctx)
 	if err != nil {
 		return err
 	}
 	c := cfg.Consumer()
-	var absent []consumer.TopicSpec
+	var absent []topic.Spec
 	names := []string{}
 	for _, spec := range c.Owned() {
 		if existing[spec.Name] == 0 {
@@ -79,8 +93,10 @@ func (a *app) createTopics(ctx context.Context, cfg *config.Config, admin *consu
 	verb := "would create"
 	if !dryRun {
 		verb = "created"
-		if names, err = admin.Create(ctx, absent); err != nil {
-			return hint(err, "kafka.replication must not exceed the number of brokers, and the user must be allowed to create topics")
+		created, err := admin.Create(ctx, absent)
+		names = slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(created, name) })
+		if err != nil {
+			return hint(err, "kafka.replication must not exceed the number of brokers, and the Kafka user must be allowed to create topics")
 		}
 	}
 	if a.asJSON() {
@@ -95,27 +111,15 @@ func (a *app) createTopics(ctx context.Context, cfg *config.Config, admin *consu
 	return nil
 }
 
-// withAdmin asks something of Kafka, and gives up after 15 seconds.
-func withAdmin(ctx context.Context, cfg *config.Config, ask func(context.Context, *consumer.Admin) error) error {
-	admin, err := consumer.NewAdmin(cfg.Consumer())
-	if err != nil {
-		return err
-	}
-	defer admin.Close()
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	return kafkaHint(cfg, ask(ctx, admin))
-}
-
-// topic is one that fanout reads or writes.
-type topic struct {
+// describedTopic is one that fanout reads or writes.
+type describedTopic struct {
 	Name       string `json:"name"`
 	Role       string `json:"role"`       // source or own
 	Partitions int    `json:"partitions"` // 0: it does not exist
 	Replicas   int    `json:"replicas,omitempty"`
 	InSync     int    `json:"inSync,omitempty"`
 	Config     values `json:"config,omitempty"`
-	spec       *consumer.TopicSpec
+	spec       *topic.Spec
 }
 
 // values are a topic's configuration.
@@ -124,7 +128,7 @@ type values map[string]string
 // shown are the keys that matter to fanout.
 func (v values) shown() values {
 	out := values{}
-	for _, key := range []string{"cleanup.policy", "retention.ms", "retention.bytes", "max.message.bytes", "min.insync.replicas"} {
+	for _, key := range []string{"cleanup.policy", "retention.ms", "retention.bytes", "max.message.bytes", "message.timestamp.type", "min.insync.replicas"} {
 		if value, ok := v[key]; ok {
 			out[key] = value
 		}
@@ -133,22 +137,18 @@ func (v values) shown() values {
 }
 
 // describeTopics looks at the sources first, then at what fanout owns.
-func describeTopics(ctx context.Context, cfg *config.Config, admin *consumer.Admin) ([]topic, error) {
-	partitions, err := admin.Partitions(ctx)
+func describeTopics(ctx context.Context, cfg *config.Config, admin *topic.Cluster) ([]describedTopic, error) {
+	partitions, err := admin.Sizes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := cfg.Consumer()
-	sources := c.Sources
-	if len(sources) == 0 {
-		sources = consumer.DefaultSources()
-	}
-	var topics []topic
-	for _, source := range sources {
-		topics = append(topics, topic{Name: source.Topic, Role: "source", Partitions: partitions[source.Topic]})
+	c := cfg.Topic()
+	var topics []describedTopic
+	for _, source := range c.AllSources() {
+		topics = append(topics, describedTopic{Name: source.Topic, Role: "source", Partitions: partitions[source.Topic]})
 	}
 	for _, spec := range c.Owned() {
-		topics = append(topics, topic{Name: spec.Name, Role: "own", Partitions: partitions[spec.Name], spec: &spec})
+		topics = append(topics, describedTopic{Name: spec.Name, Role: "own", Partitions: partitions[spec.Name], spec: &spec})
 	}
 	var present []string
 	for _, t := range topics {
@@ -169,29 +169,38 @@ func describeTopics(ctx context.Context, cfg *config.Config, admin *consumer.Adm
 	}
 	for i := range topics {
 		t := &topics[i]
-		t.Config, t.Replicas, t.InSync = values(configs[t.Name]).shown(), replicas[t.Name][0], replicas[t.Name][1]
+		t.Config, t.Replicas, t.InSync = values(configs[t.Name]).shown(), replicas[t.Name].All, replicas[t.Name].InSync
 	}
 	return topics, nil
 }
 
-func topicRows(topics []topic) [][]string {
-	rows := [][]string{{"TOPIC", "ROLE", "PARTITIONS", "REPLICAS", "IN SYNC", "RETENTION", "OTHER"}}
-	for _, t := range topics {
-		if t.Partitions == 0 {
-			rows = append(rows, []string{t.Name, t.Role, "none: it does not exist"})
+func topicTable(topics []describedTopic) *terminal.Table {
+	t := &terminal.Table{Columns: []terminal.Column{
+		{Name: "TOPIC", Least: 16},
+		{Name: "ROLE"},
+		{Name: "PARTITIONS", Right: true},
+		{Name: "REPLICAS", Right: true, Leave: 2},
+		{Name: "IN SYNC", Right: true, Leave: 1},
+		{Name: "RETENTION"},
+		{Name: "OTHER", Wrap: true, Least: 20, Leave: 3},
+	}}
+	for _, one := range topics {
+		if one.Partitions == 0 {
+			t.Rows = append(t.Rows, []string{one.Name, one.Role, "0", "-", "-", "-", "it does not exist"})
 			continue
 		}
 		var other []string
-		for _, key := range slices.Sorted(maps.Keys(t.Config)) {
+		for _, key := range slices.Sorted(maps.Keys(one.Config)) {
 			if key != "retention.ms" {
-				other = append(other, key+"="+t.Config[key])
+				other = append(other, key+"="+one.Config[key])
 			}
 		}
-		rows = append(rows, []string{
-			t.Name, t.Role, strconv.Itoa(t.Partitions), strconv.Itoa(t.Replicas), strconv.Itoa(t.InSync), retention(t.Config["retention.ms"]), strings.Join(other, " "),
+		t.Rows = append(t.Rows, []string{
+			one.Name, one.Role, strconv.Itoa(one.Partitions), strconv.Itoa(one.Replicas), strconv.Itoa(one.InSync),
+			retention(one.Config["retention.ms"]), strings.Join(other, " "),
 		})
 	}
-	return rows
+	return t
 }
 
 // retention is retention.ms for people.
@@ -206,4 +215,20 @@ func retention(ms string) string {
 		return strconv.FormatInt(n/(24*time.Hour).Milliseconds(), 10) + "d"
 	}
 	return (time.Duration(n) * time.Millisecond).String()
+}
+
+// sourceNames are the source topics of the configuration, or the default ones; never none.
+func sourceNames(cfg *config.Config) []string {
+	c := cfg.Topic()
+	sources := c.AllSources()
+	names := make([]string, len(sources))
+	for i, s := range sources {
+		names[i] = s.Topic
+	}
+	return names
+}
+
+// notASource says that a topic is not one of them, and which was probably meant.
+func notASource(cfg *config.Config, name string) error {
+	return fmt.Errorf("topic %s is not a source of the configuration%s", name, meant(name, sourceNames(cfg)))
 }

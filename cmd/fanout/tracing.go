@@ -97,6 +97,39 @@ func (t *tracing) Attempt(del *dispatcher.Delivery, host string, port uint16, be
 	}
 }
 
+// Batch implements dispatcher.Tracer: the span is linked to each delivery that came with a trace.
+func (t *tracing) Batch(members []*dispatcher.Delivery, id, host string, port uint16, begun time.Time) (dispatcher.Trace, func(dispatcher.Outcome)) {
+	ctx, span := t.tracer.Start(context.Background(), "POST", trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(begun), trace.WithLinks(links(members)...))
+	if !span.IsRecording() {
+		return dispatcher.Trace{}, func(dispatcher.Outcome) {}
+	}
+	first := members[0]
+	span.SetAttributes(
+		semconv.HTTPRequestMethodPost, semconv.ServerAddress(host), semconv.ServerPort(int(port)),
+		semconv.MessagingSystemKafka, semconv.MessagingConsumerGroupName(t.group), semconv.MessagingBatchMessageCount(len(members)),
+		attribute.String("fanout.account", first.Account), attribute.String("fanout.subscription", first.Subscription),
+		attribute.String("fanout.webhook_id", id),
+	)
+	var send carrier
+	propagation.TraceContext{}.Inject(ctx, &send)
+	return dispatcher.Trace(send), func(out dispatcher.Outcome) {
+		tell(span, &out)
+		span.End(trace.WithTimestamp(begun.Add(out.Took)))
+	}
+}
+
+// links are to the traces that the deliveries came with.
+func links(members []*dispatcher.Delivery) (list []trace.Link) {
+	for _, del := range members {
+		own := carrier{del.TraceParent, del.TraceState}
+		ctx := propagation.TraceContext{}.Extract(context.Background(), &own)
+		if parent := trace.SpanContextFromContext(ctx); parent.IsValid() {
+			list = append(list, trace.Link{SpanContext: parent, Attributes: []attribute.KeyValue{attribute.String("fanout.webhook_id", del.ID)}})
+		}
+	}
+	return list
+}
+
 // tell writes an outcome into its span. The text of an error is not among it: it may quote what a receiver answered.
 func tell(span trace.Span, out *dispatcher.Outcome) {
 	reason := out.Reason.String()

@@ -115,23 +115,23 @@ func (w *world) produce(t *testing.T, id string, headers ...kgo.RecordHeader) {
 }
 
 // receive subscribes a receiver, whose path and query are secrets, and gives what it gets. It refuses the first of "fails".
-func (w *world) receive(t *testing.T) chan post {
+func (w *world) receive(t *testing.T) chan received {
 	t.Helper()
-	posts := make(chan post, 1000)
+	posts := make(chan received, 1000)
 	var refused sync.Once
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if strings.Contains(string(body), "fails") {
 			refused.Do(func() { rw.WriteHeader(http.StatusServiceUnavailable) })
 		}
-		posts <- post{r.Header, string(body)}
+		posts <- received{r.Header, string(body)}
 	}))
 	t.Cleanup(server.Close)
 	w.redis.HSet("fanout:account:acme", "crm", `{"url":"`+server.URL+`/hook/pa7h?key=qu3ry","events":["*"],"secrets":["`+secret+`"],"headers":{"x-key":"h3ader"}}`)
 	return posts
 }
 
-func next(t *testing.T, posts chan post, r *running) (got post) {
+func next(t *testing.T, posts chan received, r *running) (got received) {
 	t.Helper()
 	until(t, func() (bool, string) {
 		select {
@@ -171,7 +171,7 @@ func TestTraceFromRecordToReceiver(t *testing.T) {
 	if len(attempts) != 2 {
 		t.Fatalf("%d spans of the producer's trace, want one for each of 2 attempts\n%s", len(attempts), r.log)
 	}
-	for i, got := range []post{first, second} {
+	for i, got := range []received{first, second} {
 		span := attempts[i]
 		if id := hex.EncodeToString(span.GetSpanId()); got.header.Get("traceparent") != "00-"+sampled+"-"+id+"-01" || got.header.Get("tracestate") != "vendor=x" {
 			t.Errorf("attempt %d: the receiver was told %s %s; the span is %s", i+1, got.header.Get("traceparent"), got.header.Get("tracestate"), id)

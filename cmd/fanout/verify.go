@@ -13,7 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fanout/dispatcher/webhook"
+	"fanout/cmd/internal/terminal"
+	"fanout/webhook"
 )
 
 // verifyFlags are what verify is told.
@@ -28,25 +29,29 @@ func (a *app) verifyCommand() *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
 		Use:   "verify [BODY-FILE]",
-		Short: "Check a received webhook's signature, showing what is signed",
-		Long: "verify checks a webhook as its receiver should (Standard Webhooks 1.0), and shows the exact bytes that the\n" +
-			"signature is over, for whoever looks for the difference. The body comes from a file or standard input, byte for\n" +
-			"byte; or --request names a file with the whole HTTP request as it was received.\n\n" +
-			"Exit status: 0 where a signature matches and the timestamp is recent, else 1.",
-		Example: "  fanout verify --secret-file secret.txt -H 'webhook-id: msg_…' -H 'webhook-timestamp: 1731000000' -H 'webhook-signature: v1,…' body.json\n" +
-			"  fanout verify --secret-file secret.txt --request request.txt --tolerance 0",
+		Short: "Check the signature of a received webhook",
+		Long: `verify checks a webhook as its receiver should (Standard Webhooks 1.0), and
+shows the exact bytes that are signed. The body comes from a file or from
+standard input, byte for byte; or --request names a file with the whole HTTP
+request as it was received.
+
+Exit status: 0 a signature matches and the timestamp is recent, 1 not so, 2 a
+command line that is not understood.`,
+		Example: `  fanout verify --secret-file secret.txt --id msg_2mbk7qbnrzvv2pfh3esgfzy4ea \
+    --timestamp 1731000000 --signature v1,kYt… body.json
+  fanout verify --secret-file secret.txt --request request.txt --tolerance 0`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return a.verify(&f, args) },
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&f.secrets, "secret", nil, "whsec_…, whsk_… or whpk_…, repeatable; other users of this machine can see it")
-	flags.StringVar(&f.secretFile, "secret-file", "", "file with one secret a line")
-	flags.StringArrayVarP(&f.headers, "header", "H", nil, "header as curl takes it, repeatable: 'webhook-id: msg_…'")
+	flags.StringArrayVar(&f.secrets, "secret", nil, "whsec_…, whsk_… or whpk_…, repeatable; others on this machine can see it")
+	flags.StringVar(&f.secretFile, "secret-file", "", "`FILE` with one secret a line")
+	flags.StringArrayVarP(&f.headers, "header", "H", nil, "`HEADER` as for curl, repeatable: 'webhook-id: msg_…'")
 	flags.StringVar(&f.id, "id", "", "value of webhook-id")
 	flags.StringVar(&f.timestamp, "timestamp", "", "value of webhook-timestamp")
 	flags.StringVar(&f.signatures, "signature", "", "value of webhook-signature")
-	flags.StringVar(&f.request, "request", "", "file with a whole HTTP request, - for standard input")
-	flags.DurationVar(&f.tolerance, "tolerance", 5*time.Minute, "how far the timestamp may be from now; 0 for any")
+	flags.StringVar(&f.request, "request", "", "`FILE` with a whole HTTP request; - is standard input")
+	flags.DurationVar(&f.tolerance, "tolerance", 5*time.Minute, "how far the timestamp may be from now; 0 accepts any")
 	return cmd
 }
 
@@ -59,26 +64,46 @@ func (a *app) verify(f *verifyFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	e, verifyErr := webhook.Verify(secrets, header.Get("webhook-id"), header.Get("webhook-timestamp"), header.Get("webhook-signature"),
-		body, time.Now(), f.tolerance)
+	e, verifyErr := verifyHeaders(secrets, header, body, f.tolerance)
 	if a.asJSON() {
 		return errors.Join(a.json(explained(&e, verifyErr)), verifyErr)
 	}
 	if len(e.Signed) > 0 {
-		fmt.Fprintf(a.stdout, "signed is    %q\n             webhook-id . webhook-timestamp . body, %s\n", e.Signed, count(len(e.Signed), "byte"))
-		fmt.Fprintf(a.stdout, "timestamp    %s ago\n", e.Skew.Round(time.Second))
+		fmt.Fprintf(a.stdout, "signed is    %s\n             webhook-id . webhook-timestamp . body, %s\n", terminal.Visible(string(e.Signed)), count(len(e.Signed), "byte"))
+		when := ageText(e.Skew) + " ago"
+		if e.Skew < 0 {
+			when = "in " + ageText(-e.Skew)
+		}
+		fmt.Fprintf(a.stdout, "timestamp    %s\n", when)
 	}
 	for _, s := range e.Signatures {
 		verdict := s.Problem
 		if s.Problem == "" {
 			verdict = fmt.Sprintf("matches secret %d", s.Secret+1)
 		}
-		fmt.Fprintf(a.stdout, "signature    %s\n             %s\n", printable(s.Text), verdict)
+		fmt.Fprintf(a.stdout, "signature    %s\n             %s\n", terminal.Visible(s.Text), verdict)
 	}
 	if verifyErr == nil {
 		fmt.Fprintln(a.stdout, "verified")
 	}
 	return verifyErr
+}
+
+// verifyHeaders verifies by the three headers of Standard Webhooks. Some receivers look for svix-* instead, or are shown
+// requests of somebody else who sends these.
+func verifyHeaders(secrets []webhook.Secret, header http.Header, body []byte, tolerance time.Duration) (webhook.Explanation, error) {
+	prefix := "webhook-"
+	if header.Get("webhook-id")+header.Get("webhook-signature") == "" && header.Get("svix-signature") != "" {
+		prefix = "svix-"
+	}
+	e, err := webhook.Verify(secrets, header.Get(prefix+"id"), header.Get(prefix+"timestamp"), header.Get(prefix+"signature"), body, time.Now(), tolerance)
+	switch {
+	case prefix == "webhook-":
+		return e, err
+	case err == nil:
+		return e, errors.New("verify: the signature is right, but the headers are svix-id, svix-timestamp and svix-signature; fanout sends webhook-id, webhook-timestamp and webhook-signature")
+	}
+	return e, fmt.Errorf("%w; and the headers are svix-*, where fanout sends webhook-*", err)
 }
 
 // explanation is the result for a program.
@@ -117,7 +142,7 @@ func (a *app) secrets(f *verifyFlags) ([]webhook.Secret, error) {
 		texts = append(texts, strings.Fields(string(data))...)
 	}
 	if len(texts) == 0 {
-		return nil, hint(errors.New("no secret to verify with"), "give --secret-file or --secret")
+		return nil, misuse(hint(errors.New("verify with which secret?"), "add --secret-file FILE, or --secret"))
 	}
 	secrets := make([]webhook.Secret, len(texts))
 	for i, text := range texts {
@@ -139,7 +164,7 @@ func (a *app) received(f *verifyFlags, args []string) (http.Header, []byte, erro
 	}
 	if f.request != "" {
 		if len(args) > 0 {
-			return nil, nil, errors.New("give either --request or a body file")
+			return nil, nil, misusef("give either --request or a body file")
 		}
 		file = f.request
 	}
@@ -156,7 +181,7 @@ func (a *app) received(f *verifyFlags, args []string) (http.Header, []byte, erro
 	for _, line := range f.headers {
 		name, value, ok := strings.Cut(line, ":")
 		if !ok {
-			return nil, nil, fmt.Errorf("header %q: want NAME: VALUE", line)
+			return nil, nil, misusef("-H %q: want NAME: VALUE", line)
 		}
 		header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
 	}

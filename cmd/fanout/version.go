@@ -42,14 +42,16 @@ func thisBuild() build {
 	return b
 }
 
-// userAgent is the header of every delivery (DESIGN.md section 3).
+// userAgent is the User-Agent header of every delivery.
 func userAgent() string { return "fanout/" + thisBuild().Version }
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Say which build this is",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Show which build this is",
+		Long:    "version shows the version, that of Go, the platform and the commit.",
+		Example: "  fanout version\n  fanout version -o json",
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			b := thisBuild()
 			if a.asJSON() {

@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"fanout/cmd/internal/lab"
-	"fanout/dispatcher/webhook"
+	"fanout/webhook"
 )
 
 // wireEvents are the eight events: channel and raw type as a producer writes them, and the body that must arrive.
@@ -158,7 +158,7 @@ func (s *site) checkWire(t *testing.T) {
 	}
 }
 
-// identity is the webhook-id, as section 3 of DESIGN.md describes it.
+// identity is the webhook-id (docs/contract.md#webhook-id), computed a second time.
 func identity(parts ...string) string {
 	var text []byte
 	for _, p := range parts {

@@ -122,7 +122,8 @@ func (s *site) subscribe(t *testing.T, account, id, url, rest string) {
 	s.inForce(t, s.subscribed)
 }
 
-// inForce waits until fanout knows n subscriptions, and says how long that took: section 5 of DESIGN.md promises a second.
+// inForce waits until fanout knows n subscriptions, and says how long that took: docs/contract.md#changes-in-force promises
+// a second.
 func (s *site) inForce(t *testing.T, n int) time.Duration {
 	t.Helper()
 	began := time.Now()

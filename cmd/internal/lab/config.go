@@ -9,10 +9,11 @@ import (
 type Config map[string]any
 
 // NewConfig is a configuration for this lab: its Kafka and Redis, receivers on loopback, the admin listener on
-// a port; the defaults for everything else.
+// a port; the defaults for everything else. Sources are read from their first record, however old it is.
 func NewConfig(k *Kafka, r *Redis, adminPort int) Config {
 	return Config{}.
 		Set("kafka.brokers", k.Brokers()).
+		Set("kafka.start", "earliest").
 		Set("redis.url", r.URL()).
 		Set("egress.allow_http", true).
 		Set("egress.allow_cidrs", []string{"127.0.0.0/8"}).

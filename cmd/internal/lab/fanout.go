@@ -87,8 +87,8 @@ func (f *Fanout) Metrics(ctx context.Context) (Metrics, error) {
 	return ParseMetrics(string(text))
 }
 
-// Unaccounted checks the loss account of DESIGN.md, section 8: for each stage, deliveries planned minus outcomes minus
-// what is in flight. All are 0 when fanout is at rest; a stage that is off is returned with the difference.
+// Unaccounted checks the loss account (docs/contract.md#loss-account): for each stage, deliveries planned minus outcomes
+// minus deliveries in flight. All are 0 when fanout is at rest; a stage that is off is returned with the difference.
 func (m Metrics) Unaccounted() map[string]float64 {
 	off := make(map[string]float64)
 	for _, stage := range []string{"first", "retry", "replay"} {

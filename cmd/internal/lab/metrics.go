@@ -42,7 +42,7 @@ func (m Metrics) Sum(name string, labels ...string) float64 {
 	return sum
 }
 
-// hasAll looks for whole labels: result="event" is no part of a label other_result="event".
+// hasAll looks for whole labels: result="event" is not part of a label other_result="event".
 func hasAll(text string, labels []string) bool {
 	text = "," + strings.TrimSuffix(text, "}") + ","
 	for _, label := range labels {

@@ -149,7 +149,7 @@ func (p *Process) Stop(ctx context.Context) error {
 	return err
 }
 
-// Kill ends the process and its children with SIGKILL, and waits. It is no error if it has ended already.
+// Kill ends the process and its children with SIGKILL, and waits. It is not an error if it has ended already.
 func (p *Process) Kill() error {
 	err := p.Signal(syscall.SIGKILL)
 	if errors.Is(err, errNotRunning) {

@@ -115,7 +115,7 @@ func (r *Receiver) Start() error {
 	return nil
 }
 
-// silent is no logger: clients that go away are what tests are about.
+// silent logs nothing: clients that go away are what tests are about.
 type silent struct{}
 
 func (silent) Printf(string, ...any) {}

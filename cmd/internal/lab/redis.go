@@ -161,7 +161,7 @@ func (r *Redis) FlushAll(ctx context.Context) error {
 	return nil
 }
 
-// PutSubscription stores a subscription's JSON the way a config sync job does (DESIGN.md, section 5).
+// PutSubscription stores a subscription's JSON the way a sync job does (docs/contract.md#writing-a-subscription).
 func (r *Redis) PutSubscription(ctx context.Context, account, id, json string) error {
 	client := r.Client()
 	defer client.Close()

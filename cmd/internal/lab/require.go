@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// remedy is the one command that mends everything that can be missing.
+// remedy is the one command that installs everything that can be missing.
 const remedy = "run `make real-deps` in the checkout"
 
 // RequireKafka fails the test, naming the remedy, where Apache Kafka's jars or Java are missing. It never skips.

@@ -9,8 +9,8 @@ import (
 	"fanout/cmd/internal/lab"
 )
 
-// sight is what the receivers have seen.
-type sight struct {
+// receipts are the requests that the receivers have had.
+type receipts struct {
 	problems *problems
 
 	mu        sync.Mutex        // guards all below
@@ -26,18 +26,18 @@ type hit struct {
 	delivered bool
 }
 
-func newSight(p *problems) *sight {
-	return &sight{problems: p, ids: make(map[string]string), delivered: make(map[string]int)}
+func newReceipts(p *problems) *receipts {
+	return &receipts{problems: p, ids: make(map[string]string), delivered: make(map[string]int)}
 }
 
 // note is the receivers' lab.Watcher.
-func (s *sight) note(r lab.Request, delivered bool) {
+func (s *receipts) note(r lab.Request, delivered bool) {
 	now := time.Now()
 	var body struct {
 		Tracking string `json:"trackingId"`
 	}
 	if err := json.Unmarshal(r.Body, &body); err != nil {
-		s.problems.addf("a request's body is no payload: %.100q", r.Body)
+		s.problems.addf("a request's body is not a payload: %.100q", r.Body)
 		return
 	}
 	key := r.Path + " " + body.Tracking
@@ -54,14 +54,14 @@ func (s *sight) note(r lab.Request, delivered bool) {
 }
 
 // counts is how often each webhook-id was delivered so far.
-func (s *sight) counts() map[string]int {
+func (s *receipts) counts() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.delivered)
 }
 
 // under is how many requests were under way at some time of a span, of those that took at least so long.
-func (s *sight) under(from, to time.Time, least time.Duration) (n int) {
+func (s *receipts) under(from, to time.Time, least time.Duration) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range s.hits {
@@ -73,7 +73,7 @@ func (s *sight) under(from, to time.Time, least time.Duration) (n int) {
 }
 
 // failed is what was answered with a failure in a span.
-func (s *sight) failed(span span) map[string]bool {
+func (s *receipts) failed(span span) map[string]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ids := make(map[string]bool)
@@ -86,7 +86,7 @@ func (s *sight) failed(span span) map[string]bool {
 }
 
 // first is how long after a moment the first request came that was delivered; false where none has.
-func (s *sight) first(after time.Time) (time.Duration, bool) {
+func (s *receipts) first(after time.Time) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	least, found := time.Duration(0), false

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,33 +12,33 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"fanout/cmd/internal/terminal"
 	"fanout/config"
-	"fanout/consumer"
-	"fanout/consumer/registry"
 	"fanout/dispatcher"
 	"fanout/event"
+	"fanout/topic"
 )
 
-// mend opens each malformed record in an editor, as kubectl edit does, and sends what was mended to its source topic as
-// a new event, with its own key and headers. Nothing is sent that is still malformed.
-func (a *app) mend(ctx context.Context, cfg *config.Config, admin *consumer.Admin, filter *consumer.Filter, f *replayFlags) error {
+// repair opens each malformed record in an editor, as kubectl edit does, and sends what was repaired to its source topic
+// as a new event, with its own key and headers. Nothing is sent that is still malformed.
+func (a *app) repair(ctx context.Context, cfg *config.Config, admin *topic.Cluster, filter *topic.Filter, f *replayFlags) error {
 	filter.Reasons = []string{dispatcher.MalformedEvent.String()}
 	found, err := a.selectedLetters(ctx, admin, filter)
 	if err != nil {
 		return err
 	}
 	if len(found) == 0 {
-		fmt.Fprintln(a.stdout, "no malformed record is selected")
+		fmt.Fprintln(a.stdout, "the flags select no malformed record")
 		return nil
 	}
-	decoders, err := consumer.NewDecoders(consumerConfig(cfg))
+	sources, err := newSources(cfg)
 	if err != nil {
 		return err
 	}
-	defer decoders.Close()
+	defer sources.Close()
 	sent, left := 0, 0
 	for _, d := range found {
-		ok, err := a.mendOne(ctx, admin, decoders, d, f)
+		ok, err := a.repairOne(ctx, admin, sources, d, f)
 		if err != nil {
 			return fmt.Errorf("dead letter %s: %w (%d sent before)", d.Position(), err, sent)
 		}
@@ -47,28 +48,28 @@ func (a *app) mend(ctx context.Context, cfg *config.Config, admin *consumer.Admi
 			left++
 		}
 	}
-	fmt.Fprintf(a.stdout, "%d mended and sent, %d left as they are\n", sent, left)
+	fmt.Fprintf(a.stdout, "%d repaired and sent, %d left as they are\n", sent, left)
 	return nil
 }
 
-func (a *app) mendOne(ctx context.Context, admin *consumer.Admin, decoders *consumer.Decoders, d *consumer.DeadLetter, f *replayFlags) (bool, error) {
-	origin, err := consumer.ParseOrigin(d.Origin)
-	if known := err == nil && decoders.Source(origin.Topic); !known {
-		fmt.Fprintf(a.stdout, "%s: its origin %q is no source topic of the configuration; left\n", d.Position(), d.Origin)
+func (a *app) repairOne(ctx context.Context, admin *topic.Cluster, sources *topic.Sources, d *topic.DeadLetter, f *replayFlags) (bool, error) {
+	origin, err := topic.ParseOrigin(d.Origin)
+	if known := err == nil && sources.Has(origin.Topic); !known {
+		fmt.Fprintf(a.stdout, "%s: its origin %s is not a source topic of the configuration; left\n", d.Position(), orDash(terminal.Visible(d.Origin)))
 		return false, nil
 	}
 	value, problem := d.Value, d.Detail
-	// It may be right by now: its schema has been registered, or its mapping mended.
-	_, _, err = decoders.Decode(ctx, &consumer.Message{Topic: origin.Topic, Value: value})
-	if errors.Is(err, registry.ErrUnavailable) {
+	// It may be right by now: its schema has been registered, or its mapping corrected.
+	_, err = sources.Decode(ctx, &topic.Record{Partition: topic.Partition{Topic: origin.Topic}, Value: value})
+	if errors.Is(err, topic.ErrRegistryUnavailable) {
 		return false, err
 	}
 	if err == nil && d.Truncated {
-		err = errors.New("the broker took its beginning only")
+		err = errors.New("only its beginning was kept: it was too large")
 	}
 	right := err == nil
-	if !right && decoders.Framed(origin.Topic) {
-		fmt.Fprintf(a.stdout, "%s: still malformed (%s), and no text to edit; left\n", d.Position(), printable(err.Error()))
+	if !right && sources.SchemaEncoded(origin.Topic) {
+		fmt.Fprintf(a.stdout, "%s: still malformed (%s), and not text that can be edited; left\n", d.Position(), terminal.Visible(err.Error()))
 		return false, nil
 	}
 	for !right {
@@ -80,13 +81,13 @@ func (a *app) mendOne(ctx context.Context, admin *consumer.Admin, decoders *cons
 			fmt.Fprintf(a.stdout, "%s: not changed; left\n", d.Position())
 			return false, nil
 		}
-		_, _, err = decoders.Decode(ctx, &consumer.Message{Topic: origin.Topic, Value: edited})
+		_, err = sources.Decode(ctx, &topic.Record{Partition: topic.Partition{Topic: origin.Topic}, Value: edited})
 		if err == nil || errors.Is(err, event.ErrIgnored) {
 			value = edited
 			break
 		}
 		if bytes.Equal(edited, value) {
-			fmt.Fprintf(a.stdout, "%s: still malformed (%s); left\n", d.Position(), printable(err.Error()))
+			fmt.Fprintf(a.stdout, "%s: still malformed (%s); left\n", d.Position(), terminal.Visible(err.Error()))
 			return false, nil
 		}
 		value, problem = edited, err.Error()
@@ -121,13 +122,8 @@ func (a *app) edit(ctx context.Context, value []byte, name, problem string) ([]b
 	if err := errors.Join(err, file.Close()); err != nil {
 		return nil, err
 	}
-	editor := "vi"
-	for _, pair := range a.env {
-		if v, ok := strings.CutPrefix(pair, "EDITOR="); ok && v != "" {
-			editor = v
-		}
-	}
-	fmt.Fprintf(a.stderr, "%s: %s\n", name, printable(problem))
+	editor := cmp.Or(a.variable("EDITOR"), "vi")
+	fmt.Fprintf(a.stderr, "%s: %s\n", name, terminal.Visible(problem))
 	// As git and kubectl do it: the editor may be a command with arguments.
 	cmd := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "fanout", file.Name()) //nolint:gosec // the operator's own editor
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.stdin, a.stderr, a.stderr

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"fanout/config"
+	"fanout/subscriptions"
+)
+
+// sending is a replay or a backfill that runs.
+type sending interface {
+	Sent() int64
+	Taken() int64
+	Failures() int64
+	Sending() time.Duration
+}
+
+// sentResult is what it did, for programs.
+type sentResult struct {
+	Name     string  `json:"name"`
+	Sent     int64   `json:"sent"`
+	Taken    int64   `json:"taken"` // sent by another one since the plan was made
+	Failures int64   `json:"failures"`
+	Seconds  float64 `json:"seconds"`
+	Error    string  `json:"error,omitempty"`
+	Plan     any     `json:"plan"`
+}
+
+// watchSending shows how far it has come while it runs.
+func (a *app) watchSending(s sending, total int, run func() error) error {
+	done, setTotal, end := a.progress("sending")
+	setTotal(int64(total))
+	watching := make(chan struct{})
+	var follow sync.WaitGroup
+	follow.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			done.Store(s.Sent())
+			select {
+			case <-watching:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	err := run()
+	close(watching)
+	follow.Wait()
+	end()
+	return err
+}
+
+// warnReceiver says on standard error what keeps the subscription's receiver from getting at once what is sent to it. An instance
+// that does not answer is named: nothing is known of its lane.
+func (a *app) warnReceiver(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription) {
+	if sub.Paused() {
+		fmt.Fprintln(a.stderr, "warning: the subscription is paused: what is sent waits until it is resumed, for max_age at most")
+	}
+	remotes := a.remotes(cfg)
+	answers := make([]string, len(remotes))
+	askAll(remotes, func(i int, r remote) {
+		lanes, err := r.lanes(ctx)
+		if err != nil {
+			answers[i] = fmt.Sprintf("whether the receiver is parked is not known: %v", err)
+			return
+		}
+		now := time.Now()
+		for _, l := range lanes {
+			if l.Account == sub.Account() && l.Subscription == sub.ID() && (l.State == "parked" || l.condition(now) == "held") {
+				answers[i] = fmt.Sprintf("%s: the receiver is %s", r.base, l.words(now))
+			}
+		}
+	})
+	for _, text := range answers {
+		if text != "" {
+			fmt.Fprintln(a.stderr, "warning: "+text)
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"fanout/subscriptions"
+)
+
+// Lists are sorted, whatever order Redis has, and each subscription is there once.
+func TestSubscriptionsAreSorted(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for _, one := range sorted([]subscriptions.Stored{
+		{Account: "b", ID: "y"}, {Account: "b", ID: "x"}, {Account: "a", ID: "z"}, {Account: "c", ID: "x"}, {Account: "a", ID: "a"}, {Account: "b", ID: "x"},
+	}) {
+		names = append(names, one.Account+"/"+one.ID)
+	}
+	if got, want := strings.Join(names, " "), "a/a a/z b/x b/y c/x"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// A rule that is newer than what is stored is named, and refuses what is written; what a file leaves as it is is not.
+func TestSubscriptionsOfAnEarlierEdition(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "channel.email")
+	const stored = `{"url":"https://example.com","events":["*"],"secrets":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],"headers":{"via":"1.1 me"}}`
+	w.redis.HSet("fanout:account:acme", "old", stored)
+	if out := w.ok(t, "", "subscriptions", "list"); !strings.Contains(out, "enabled") || !strings.Contains(out, "headers.via: a subscription may not set this header; it is left out") {
+		t.Errorf("list:\n%s", out)
+	}
+	if _, out, _ := w.fanout(t, "", "check"); !strings.Contains(out, "subscription acme/old") || !strings.Contains(out, "headers.via") {
+		t.Errorf("check:\n%s", out)
+	}
+	same := `{account: acme, id: old, url: "https://example.com", events: ["*"]}`
+	code, out, said := w.fanout(t, same, "subscriptions", "apply", "-f", "-")
+	if code != 0 || !strings.Contains(out, "1 unchanged") || !strings.Contains(said, "warning: acme/old headers.via") {
+		t.Errorf("apply of what is stored: exit %d\n%s%s", code, out, said)
+	}
+	other := `{account: acme, id: old, url: "https://example.com/other", events: ["*"]}`
+	if code, _, said := w.fanout(t, other, "subscriptions", "apply", "-f", "-"); code != 1 || !strings.Contains(said, "acme/old headers.via: ") {
+		t.Errorf("apply of another URL: exit %d\n%s", code, said)
+	}
+	if got := w.redis.HGet("fanout:account:acme", "old"); got != stored {
+		t.Errorf("stored is %s", got)
+	}
+}
+
+// What somebody else writes between the comparison and the writing is not undone.
+func TestApplyUndoesNothingUnseen(t *testing.T) {
+	t.Parallel()
+	c := change{Action: "update", was: []byte(`{"a":1}`), json: []byte(`{"a":2}`)}
+	if next, err := c.make(json.RawMessage(`{"a":1}`)); err != nil || string(next) != `{"a":2}` {
+		t.Errorf("%s %v", next, err)
+	}
+	if _, err := c.make(json.RawMessage(`{"a":3}`)); err == nil {
+		t.Error("what was changed meanwhile is written over")
+	}
+	created := change{Action: "create", json: []byte(`{"a":2}`)}
+	if _, err := created.make(json.RawMessage(`{"a":3}`)); err == nil {
+		t.Error("what was made meanwhile is written over")
+	}
+}
+
+// With a great many, check stays readable, and says how many there are.
+func TestCheckIsBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "channel.email")
+	for n := range 60 {
+		account := fmt.Sprintf("fanout:account:a%02d", n)
+		w.redis.HSet(account, "plain", `{"url":"https://example.com","events":["*"]}`)
+		w.redis.HSet(account, "odd", `{"url":"https://example.com","events":["*"],"secrets":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],"evnts":1}`)
+		w.redis.HSet(account, "bad", `{"url":7}`)
+	}
+	_, out, _ := w.fanout(t, "", "check")
+	for _, want := range []string{"60 are invalid, 20 of them named above", "60 have something odd about them", "unsigned", "180 subscriptions"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+	if lines := strings.Count(out, "\n"); lines > 120 {
+		t.Errorf("%d lines:\n%s", lines, out)
+	}
+}
+
+// The number of signatures that `test` shows is that of now.
+func TestSigningCountsWhatHasNotExpired(t *testing.T) {
+	t.Parallel()
+	const one, two = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+	w := newWorld(t, "channel.email")
+	w.redis.HSet("fanout:account:acme", "crm", fmt.Sprintf(`{"url":"http://%s/","events":["*"],"secrets":[%q,%q],"secretExpiry":{%q:"2020-01-01T00:00:00Z"}}`, nobody, one, two, fingerprintOf(two)))
+	if _, out, said := w.fanout(t, "", "subscriptions", "test", "acme", "crm"); !strings.Contains(out, "1 secret") {
+		t.Errorf("%s%s", out, said)
+	}
+}
+
+func fingerprintOf(secret string) string {
+	return subscriptions.Signing([]byte(`{"secrets":["`+secret+`"]}`), time.Time{})[0].Fingerprint
+}

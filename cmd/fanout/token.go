@@ -1,0 +1,31 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"fanout/admin"
+)
+
+func (a *app) tokenCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "token",
+		Short: "Make a token for admin.token",
+		Long: `token makes a token for admin.token from 260 random bits: 52 letters and digits.
+It is shown once and kept nowhere. Every instance needs the same one.`,
+		Example: `  fanout token
+  FANOUT_ADMIN_TOKEN=$(fanout token) fanout run --admin-listen 0.0.0.0:8080`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			token := admin.NewToken()
+			if a.asJSON() {
+				return a.json(struct {
+					Token string `json:"token"`
+				}{token})
+			}
+			_, err := fmt.Fprintln(a.stdout, token)
+			return err
+		},
+	}
+}
