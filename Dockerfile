@@ -2,10 +2,10 @@ FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
-# With .git, from which the Go toolchain writes the version into the program.
+# With .git: the Go toolchain takes the version from it.
 COPY . .
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o /out/fanout ./cmd/fanout
-# What the empty image below lacks: a place for the snapshot that its user may write to.
+# The folder for the snapshot, which the user below may write.
 RUN mkdir -p /out/state
 
 FROM scratch

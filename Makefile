@@ -5,12 +5,12 @@ COMPOSE  := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 # The packages that have tests with the build tag `real`.
 REAL     = $(shell grep -rl --include='*_test.go' '^//go:build real' . | xargs -r -n1 dirname | sort -u)
 
-.PHONY: build test test-race test-real test-clients test-collector test-browser test-api test-deploy fuzz docs licenses vuln bench chaos demo lint fmt cover real-deps ci clean help
+.PHONY: build test test-race test-real test-clients test-wire test-collector test-browser test-api test-deploy fuzz docs pictures release licenses vuln bench chaos demo lint fmt cover real-deps ci clean help
 
 build: ## compile bin/fanout
 	go build -trimpath -o bin/fanout ./cmd/fanout
 
-test: ## every test that needs nothing but Go
+test: ## every test that needs only Go
 	go test ./...
 
 test-race: ## the same under the race detector
@@ -19,16 +19,20 @@ test-race: ## the same under the race detector
 test-real: real-deps ## the tests on real Kafka and Redis, one package at a time
 	go test -count=1 -tags real -p 1 -timeout 25m $(REAL)
 
-test-clients: real-deps ## producers, sync jobs and receivers that are not ours, and the pages' commands in a fresh clone
+test-clients: real-deps ## producers, sync jobs and receivers in other languages, and the pages' commands in a fresh clone
 	@testdata/clients/fetch.sh
 	go test -count=1 -tags clients -timeout 10m ./cmd/internal/clients
 
-test-collector: ## the traces, read back by a real OpenTelemetry Collector; building that takes minutes, once
+test-wire: real-deps ## servers that are not ours read what is sent: nginx, Node, uvicorn, Tomcat, Undertow, Jetty, Caddy, Go
+	@testdata/wire/fetch.sh
+	go test -count=1 -tags wire -timeout 10m -v -run Wire ./cmd/internal/wire
+
+test-collector: ## the traces, read back by a real OpenTelemetry Collector, whose build takes minutes the first time
 	go test -count=1 -tags real,collector -timeout 20m -run Collector ./cmd/fanout
 
 test-browser: ## the dashboard in Chromium with axe, and the verify samples; screenshots go to .browser
 	@admin/browser-deps.sh
-	go test -count=1 -tags browser -timeout 8m ./admin/
+	go test -count=1 -tags browser -timeout 15m ./admin/
 
 test-api: ## schemathesis against the admin API of a running demo (EXAMPLES=200)
 	admin/schemathesis.sh
@@ -36,13 +40,19 @@ test-api: ## schemathesis against the admin API of a running demo (EXAMPLES=200)
 fuzz: ## every fuzz target in turn (FUZZTIME=10s)
 	@testdata/fuzz.sh
 
-docs: ## write the generated references anew
+docs: ## write the references that are generated from the code
 	go test ./docs ./cmd/fanout -run 'Reference|Capacity' -update
 
-test-deploy: ## chart, alerts, dashboard, systemd unit, compose file, release and licences, with the tools that read them
+pictures: ## the README's pictures and the demo's output in it, from the demo; needs Chromium, tmux, pngquant and optipng
+	docs/pictures/make.py
+
+test-deploy: ## chart, alerts, dashboard, systemd unit, Compose file, release and licences, with the tools that read them
 	deploy/test.sh
 
-licenses: ## write LICENSES.md, and see that each licence is a permissive one
+release: ## build the release that HEAD is tagged as: archives, SBOMs, image context, chart, checksums, in bin/dist
+	deploy/release.sh
+
+licenses: ## write LICENSES.md, and check that each licence is permissive
 	deploy/licenses.sh
 
 # Not in CI, which may have nothing but package registries: it fetches its database from vuln.go.dev.
@@ -55,13 +65,13 @@ bench: real-deps ## what fanout costs beside a bare HTTP loop, on real Kafka (AR
 chaos: real-deps ## break everything around fanout on real Kafka and Redis, and count what is lost (ARGS='-short', ARGS='-scenario kill -seed 7')
 	go run ./cmd/chaos $(ARGS)
 
-demo: ## fanout with everything it needs in one process
+demo: ## fanout and everything that it needs, in one process
 	go run ./cmd/fanout demo
 
 lint: ## gofmt, vet, golangci-lint, the compose file
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run make fmt:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
-	go vet -tags real,browser,clients,collector ./...
+	go vet -tags real,browser,clients,collector,wire ./...
 	go run $(GOLANGCI) run
 	go run $(COMPOSE) -no-interpolation docker-compose.yml >/dev/null
 
@@ -74,7 +84,7 @@ cover: ## the tests' coverage, as bin/cover.html
 	go tool cover -func=bin/cover.out | tail -1
 	go tool cover -html=bin/cover.out -o bin/cover.html
 
-real-deps: ## install what test-real, bench and chaos need, where it is missing
+real-deps: ## install what test-real, bench and chaos need
 	@testdata/kafka/fetch.sh
 
 ci: ## what .ci/run does

@@ -4,6 +4,7 @@ package deploy_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
 
+	"fanout/admin"
 	"fanout/config"
 	"fanout/consumer"
 	"fanout/dispatcher"
@@ -55,6 +57,15 @@ func registered(t *testing.T) map[string][]string {
 	if _, err = consumer.New(cfg.Consumer(), d, log, registry); err != nil {
 		t.Fatal(err)
 	}
+	server, err := admin.New(t.Context(), admin.Config{Listen: "127.0.0.1:0"}, log, registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if err := server.Run(stopped); err != nil {
+		t.Fatal(err)
+	}
 	all := make(chan *prometheus.Desc, 1000)
 	registry.Describe(all)
 	close(all)
@@ -81,8 +92,9 @@ func registered(t *testing.T) map[string][]string {
 }
 
 var (
-	used    = regexp.MustCompile(`\b(fanout_[a-z_]+)(?:\{([^}]*)\})?`)
+	used    = regexp.MustCompile(`(?:^|[^:\w])(fanout_[a-z_]+)(?:\{([^}]*)\})?`)
 	matcher = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)\s*["']`)
+	part    = regexp.MustCompile(`_(bucket|sum|count)$`) // of a histogram
 	grouped = regexp.MustCompile(`\b(?:by|on)\s*\(([^)]*)\)`)
 )
 
@@ -96,7 +108,7 @@ func exist(t *testing.T, where, query string, metrics map[string][]string) {
 	for _, use := range used.FindAllStringSubmatch(query, -1) {
 		name := use[1]
 		if _, ok := metrics[name]; !ok {
-			name = strings.TrimSuffix(name, "_bucket")
+			name = part.ReplaceAllString(name, "")
 		}
 		own, ok := metrics[name]
 		if !ok {
@@ -120,13 +132,15 @@ func exist(t *testing.T, where, query string, metrics map[string][]string) {
 }
 
 type rule struct {
+	Record      string            `yaml:"record"` // the name of the series, of a rule that is no alert
 	Alert       string            `yaml:"alert"`
 	Expr        string            `yaml:"expr"`
 	Labels      map[string]string `yaml:"labels"`
 	Annotations map[string]string `yaml:"annotations"`
 }
 
-func alerts(t *testing.T) []rule {
+// rules are those of prometheus/alerts.yaml: alerts, and the series that these are made of.
+func rules(t *testing.T) []rule {
 	t.Helper()
 	var file struct {
 		Groups []struct {
@@ -142,22 +156,37 @@ func alerts(t *testing.T) []rule {
 	return file.Groups[0].Rules
 }
 
+// alerts are the rules that alert.
+func alerts(t *testing.T) []rule {
+	t.Helper()
+	return slices.DeleteFunc(slices.Clone(rules(t)), func(r rule) bool { return r.Alert == "" })
+}
+
+// Each rule asks for metrics that there are, and each alert names its runbook, which says the same severity.
 func TestAlerts(t *testing.T) {
 	t.Parallel()
-	metrics, manual := registered(t), read(t, "../docs/operating.md")
+	metrics, index := registered(t), read(t, "../docs/runbooks/README.md")
+	for _, r := range rules(t) {
+		exist(t, r.Alert+r.Record, r.Expr, metrics)
+	}
 	for _, r := range alerts(t) {
-		exist(t, r.Alert, r.Expr, metrics)
 		if r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
 			t.Errorf("%s: want a summary and a description", r.Alert)
 		}
-		if want := "docs/operating.md#" + strings.ToLower(r.Alert); r.Annotations["runbook_url"] != want {
-			t.Errorf("%s: runbook_url = %q, want %q", r.Alert, r.Annotations["runbook_url"], want)
+		runbook := r.Annotations["runbook"]
+		if want := "docs/runbooks/" + r.Alert + ".md"; runbook != want {
+			t.Errorf("%s: runbook = %q, want %q", r.Alert, runbook, want)
+			continue
 		}
-		if !strings.Contains(manual, "\n### "+r.Alert+"\n") {
-			t.Errorf("%s: docs/operating.md has no section of it", r.Alert)
+		severity := r.Labels["severity"]
+		if !slices.Contains([]string{"critical", "warning", "info"}, severity) {
+			t.Errorf("%s: severity = %q", r.Alert, severity)
 		}
-		if !slices.Contains([]string{"critical", "warning", "info"}, r.Labels["severity"]) {
-			t.Errorf("%s: severity = %q", r.Alert, r.Labels["severity"])
+		if page := strings.ToLower(read(t, "../"+runbook)); !strings.HasPrefix(page, "# "+strings.ToLower(r.Alert)+"\n\n*"+severity+". ") {
+			t.Errorf("%s does not begin with its name and its severity, %s", runbook, severity)
+		}
+		if row := "| [" + r.Alert + "](" + r.Alert + ".md) | " + severity + " | "; !strings.Contains(index, row) {
+			t.Errorf("docs/runbooks/README.md does not have the row %s", row)
 		}
 	}
 }
@@ -244,7 +273,7 @@ func TestDashboard(t *testing.T) {
 			}
 			exist(t, "panel "+p.Title, target.Expr, metrics)
 			for _, use := range used.FindAllStringSubmatch(target.Expr, -1) {
-				shown[strings.TrimSuffix(use[1], "_bucket")] = true
+				shown[part.ReplaceAllString(use[1], "")] = true
 			}
 		}
 	}
@@ -324,8 +353,55 @@ func TestRenderedChart(t *testing.T) {
 			t.Errorf("%s: the pod is given %d s, and a stop may take %s", file, grace, cfg.ShutdownTimeout)
 		}
 		container := at(t, pod, "containers", 0)
+		if first := at(t, container, "env", 0); at(t, first, "name") != config.FileVariable || at(t, first, "value") != "/etc/fanout/fanout.yaml" {
+			t.Errorf("%s: a command in the pod does not know where the configuration is", file)
+		}
 		if at(t, container, "securityContext", "readOnlyRootFilesystem") != true || at(t, pod, "securityContext", "runAsNonRoot") != true {
 			t.Errorf("%s: want a read-only file system and no root", file)
+		}
+	}
+}
+
+// The values that docs/kubernetes.md shows are values of the chart, and the fanout.yaml in them is one that fanout takes.
+// That the chart renders with them is seen by test.sh.
+func TestKubernetesPage(t *testing.T) {
+	t.Parallel()
+	found := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(read(t, "../docs/kubernetes.md"), -1)
+	if len(found) != 1 {
+		t.Fatalf("docs/kubernetes.md has %d blocks of values, want 1", len(found))
+	}
+	var shown, known map[string]any
+	for text, to := range map[string]*map[string]any{found[0][1]: &shown, read(t, "helm/fanout/values.yaml"): &known} {
+		if err := yaml.Unmarshal([]byte(text), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name := range shown {
+		if _, ok := known[name]; !ok {
+			t.Errorf("the chart has no value %s", name)
+		}
+	}
+	text, err := yaml.Marshal(shown["config"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := load(t, "docs/kubernetes.md", string(text))
+	if len(cfg.Sources) == 0 || at(t, shown, "image", "repository") == "" || at(t, shown, "secret", "name") == "" {
+		t.Errorf("the page leaves out what has no default: %s", found[0][1])
+	}
+}
+
+// With prometheusRule.runbookUrl set, each alert of the chart links to its runbook.
+func TestRenderedAlertsLinkToRunbooks(t *testing.T) {
+	t.Parallel()
+	folder := os.Getenv("RENDERED")
+	if folder == "" {
+		t.Skip("make test-deploy renders the chart and sets RENDERED")
+	}
+	text := read(t, filepath.Join(folder, "full.yaml"))
+	for _, r := range alerts(t) {
+		if !strings.Contains(text, "runbook_url: https://wiki.example.com/fanout/"+r.Alert+".md\n") {
+			t.Errorf("%s has no link to its runbook", r.Alert)
 		}
 	}
 }
@@ -337,7 +413,7 @@ func load(t *testing.T, where, text string) config.Config {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env := []string{"FANOUT_ADMIN_TOKEN=0123456789abcdef"}
+	env := []string{"FANOUT_ADMIN_TOKEN=0123456789abcdef0123456789abcdef"}
 	if strings.Contains(text, "sasl:") {
 		env = append(env, "FANOUT_KAFKA_SASL_PASSWORD=secret")
 	}

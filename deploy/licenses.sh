@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the licences of what is linked into fanout, and fails where one is none of those below.
+# Writes the licences of everything that is linked into fanout. Fails if one is not in the list below.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-LICENSES.md}

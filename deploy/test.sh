@@ -7,7 +7,6 @@ exec </dev/null
 
 helm_module=helm.sh/helm/v3/cmd/helm@v3.22.0
 kubeconform=github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
-goreleaser=github.com/goreleaser/goreleaser/v2@v2.16.0
 compose=github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 keda=github.com/kedacore/keda/v2@v2.21.0                               # for the definition of ScaledObject
 operator=github.com/prometheus-operator/prometheus-operator@v0.85.0    # of ServiceMonitor and PrometheusRule
@@ -82,10 +81,11 @@ PY
 
 say helm
 chart=deploy/helm/fanout
+sed -n '/^```yaml$/,/^```$/p' docs/kubernetes.md | sed '/^```/d' >"$work/page.yaml" # the values that docs/kubernetes.md shows
 for version in $kubernetes; do
   "$python" deploy/schemas.py "$work/schemas-$version" "$version" "${crds[@]}"
   mkdir -p "$work/rendered-$version"
-  for values in "$chart"/ci/*.yaml; do
+  for values in "$chart"/ci/*.yaml "$work/page.yaml"; do
     helm lint --quiet --strict --kube-version "$version" -f "$values" "$chart"
     helm template fanout "$chart" --namespace events --kube-version "$version" -f "$values" >"$work/rendered-$version/$(basename "$values")"
   done
@@ -93,10 +93,15 @@ for version in $kubernetes; do
   "$GOBIN/kubeconform" -strict -summary -schema-location "$work/schemas-$version/{{.ResourceKind}}{{.KindSuffix}}.json" "$work/rendered-$version"
 done
 template=(helm template fanout "$chart" --kube-version "${kubernetes##* }")
-refused "${template[@]}"                                                                            # no token
-refused "${template[@]}" --set secret.name=x,autoscaling.hpa.enabled=true,autoscaling.keda.enabled=true # two autoscalers
-refused "${template[@]}" --set secret.name=x,config.shutdown_timeout=60s                                # behind the pod's back
-refused "${template[@]}" --set secret.name=x,replica=3                                                  # no such value
+required=(--set image.repository=registry.example/fanout,secret.name=x)
+refused "${template[@]}" --set secret.name=x                        # no image
+grep -q 'image.repository: no registry has an image of fanout' "$work/refused"
+refused "${template[@]}" --set image.repository=x                   # no token
+grep -q 'kubectl create secret generic fanout' "$work/refused"
+refused "${template[@]}" "${required[@]}" --set autoscaling.hpa.enabled=true,autoscaling.keda.enabled=true # two autoscalers
+refused "${template[@]}" "${required[@]}" --set config.shutdown_timeout=60s                                # behind the pod's back
+refused "${template[@]}" "${required[@]}" --set replica=3                                                  # no such value
+"${template[@]}" "${required[@]}" >/dev/null
 RENDERED=$work/rendered-${kubernetes##* } go test -count=1 ./deploy/
 
 say systemd
@@ -112,5 +117,37 @@ say licences
 deploy/licenses.sh "$work/LICENSES.md"
 diff LICENSES.md "$work/LICENSES.md" || { echo "dependencies have changed: make licenses" >&2; exit 1; }
 
-say goreleaser
-go run "$goreleaser" check
+# A release of HEAD, made twice in different folders, for one architecture so that it takes minutes and not more.
+say release
+release() {
+  git clone -q . "$1"
+  sed -i 's/goarch: \[amd64, arm64\]/goarch: [amd64]/' "$1/.goreleaser.yaml"
+  (
+    cd "$1"
+    export GIT_AUTHOR_DATE=2026-01-02T03:04:05Z GIT_COMMITTER_DATE=2026-01-02T03:04:05Z
+    git -c user.name=test -c user.email=test@example.com commit -qam "one architecture"
+    git tag v0.0.1
+    deploy/release.sh
+  ) >"$work/release.log" 2>&1 || { cat "$work/release.log" >&2; return 1; }
+}
+release "$work/one"
+release "$work/two"
+diff "$work/one/bin/dist/checksums.txt" "$work/two/bin/dist/checksums.txt" || { echo "two builds of one commit differ" >&2; exit 1; }
+(cd "$work/one/bin/dist" && sha256sum --check --quiet checksums.txt && ls fanout*.* && tar -xzf fanout_0.0.1_linux_amd64.tar.gz)
+"$work/one/bin/dist/fanout_0.0.1_linux_amd64/fanout" version | tee "$work/version"
+grep -q '^fanout 0\.0\.1 ' "$work/version"
+"$python" - "$work/one/bin/dist" <<'PY'
+import json, pathlib, re, sys, tarfile
+dist = pathlib.Path(sys.argv[1])
+bom = json.loads((dist / "fanout_0.0.1_linux_amd64.cdx.json").read_text())
+names = {component["name"] for component in bom["components"]}
+assert bom["bomFormat"] == "CycloneDX" and {"github.com/segmentio/kafka-go", "github.com/redis/go-redis/v9", "std"} <= names, names
+with tarfile.open(dist / "fanout_0.0.1_image_linux_amd64.tar.gz") as context:  # what the Dockerfile copies is there
+    files = context.getnames()
+    for source in re.findall(r"^COPY (?:--\S+ )*(\S+) ", context.extractfile("Dockerfile").read().decode(), re.M):
+        assert any(name == source or name.startswith(source + "/") for name in files), source
+for archive in dist.glob("*.t*gz"):  # one time, one owner
+    with tarfile.open(archive) as files:
+        assert {(f.mtime, f.uid, f.gid) for f in files} == {(1767323045, 0, 0)}, archive
+PY
+helm template fanout "$work/one/bin/dist/fanout-0.0.1.tgz" --kube-version "${kubernetes##* }" "${required[@]}" | grep 'image: registry.example/fanout:0.0.1'

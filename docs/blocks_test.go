@@ -72,6 +72,25 @@ func TestEveryBlockIsRun(t *testing.T) {
 	}
 }
 
+// Each target of make that a page names is one of the Makefile.
+func TestMakeTargets(t *testing.T) {
+	t.Parallel()
+	makefile := read(t, root, "Makefile")
+	named := regexp.MustCompile("`make ([a-z-]+)[^`]*`|(?m)^make ([a-z-]+)")
+	count := 0
+	for _, page := range pages(t) {
+		for _, found := range named.FindAllStringSubmatch(read(t, page), -1) {
+			count++
+			if target := found[1] + found[2]; !strings.Contains(makefile, "\n"+target+":") {
+				t.Errorf("%s: the Makefile has no target %s", page, target)
+			}
+		}
+	}
+	if count < 15 {
+		t.Errorf("only %d targets are named", count)
+	}
+}
+
 // ranExamples says whether the tests of other languages' clients name a file.
 func ranExamples(t *testing.T, file string) bool {
 	t.Helper()

@@ -14,16 +14,17 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
 	"fanout/config"
-	"fanout/consumer"
 	"fanout/dispatcher"
-	"fanout/dispatcher/webhook"
 	"fanout/event"
 	"fanout/subscriptions"
+	"fanout/topic"
+	"fanout/webhook"
 )
 
 // beyondSchema are the malformed events that no schema can tell from good ones, once JSON was parsed.
@@ -37,7 +38,7 @@ func beyondSchema() []string {
 func TestRawEventSchema(t *testing.T) {
 	t.Parallel()
 	s := schema(t, "raw-event.json")
-	decoder, err := new(event.Mapping).Compile()
+	decoder, err := new(event.Mapping).Compile(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func TestRawEventSchema(t *testing.T) {
 func TestPayloadSchema(t *testing.T) {
 	t.Parallel()
 	s := schema(t, "payload.json")
-	for _, name := range event.Names() {
+	for _, name := range event.BuiltIn().Names() {
 		body := string(webhook.AppendPayload(nil, name.PayloadType(), "t\"1", "welcome\n", name.Channel(), "user–1"))
 		if err := check(s, body); err != nil {
 			t.Errorf("%s: %v", body, err)
@@ -86,7 +87,7 @@ func TestPayloadSchema(t *testing.T) {
 	}
 }
 
-// The schema of subscriptions agrees with the parser.
+// The schema of subscriptions agrees with what may be written.
 func TestSubscriptionSchema(t *testing.T) {
 	t.Parallel()
 	s := schema(t, "subscription.json")
@@ -108,19 +109,29 @@ func TestSubscriptionSchema(t *testing.T) {
 		with(`"headers":{"a b":"c"}`), with(`"headers":{"x":"a\nb"}`), with(`"headers":{"x":1}`), with(`"headers":{"TraceParent":"b"}`),
 		with(`"maxInFlight":0`), with(`"maxInFlight":1`), with(`"maxInFlight":1.5`), with(`"maxPerSecond":0`), with(`"maxPerSecond":0.5`),
 		with(`"description":1`), with(`"owner":{"team":"growth"}`),
+		with(`"headers":{"Via":"b"}`), with(`"headers":{"x_forwarded_for":"b"}`), with(`"headers":{"X-Forwarded-Host":"b"}`), with(`"headers":{"content_md5":"b"}`),
+		with(`"headers":{"Range":"b"}`), with(`"headers":{"x_http-method_override":"b"}`), with(`"headers":{"x_api_key":"b"}`), with(`"headers":{"expected":"b"}`),
+		with(`"secretExpiry":{}`), with(`"secretExpiry":null`), with(`"secretExpiry":[]`), with(`"secretExpiry":{"0123456789abcdef":"2026-03-02T12:00:00Z"}`),
+		with(`"secretExpiry":{"0123456789abcde":"2026-03-02T12:00:00Z"}`), with(`"secretExpiry":{"0123456789abcdef":"tomorrow"}`), with(`"secretExpiry":{"0123456789abcdef":1}`),
+		with(`"notificationIds":["promo-*"]`), with(`"notificationIds":null`), with(`"notificationIds":[]`), with(`"notificationIds":[""]`), with(`"notificationIds":"x"`),
+		with(`"notificationIds":[1]`), with(`"notificationIds":["a\u0000"]`), with(`"notificationIds":[` + strings.Repeat(`"x",`, 99) + `"x"]`), with(`"notificationIds":[` + strings.Repeat(`"x",`, 100) + `"x"]`),
+		with(`"batch":{"max":2}`),
 	} {
-		_, problem := subscriptions.Parse("acme", "crm", []byte(value))
+		var problem error
+		if bad := subscriptions.ReviewSent("acme", "crm", []byte(value), time.Now()).Invalid; bad != nil {
+			problem = bad
+		}
 		if bySchema := check(s, value); (problem == nil) != (bySchema == nil) {
 			t.Errorf("%s: the parser says %v, the schema %v", value, problem, bySchema)
 		}
 	}
 }
 
-// The schemas of records know the headers that package consumer knows, and require those that it always writes. That
+// The schemas of records know the headers that package topic knows, and require those that are always written. That
 // real records are valid is shown in cmd/fanout.
 func TestRecordSchemasNameTheHeaders(t *testing.T) {
 	t.Parallel()
-	constants, written := headersOfConsumer(t)
+	constants, written := recordHeaders(t)
 	always := func(names []string, but ...string) []string {
 		var list []string
 		for _, name := range names {
@@ -132,27 +143,27 @@ func TestRecordSchemasNameTheHeaders(t *testing.T) {
 		return slices.Compact(list)
 	}
 	retry, dead := schema(t, "retry-record.json"), schema(t, "dead-letter-record.json")
-	if diff := cmp.Diff(always(written["deliveryHeaders"]), properties(retry)); diff != "" {
+	if diff := cmp.Diff(always(written["DeliveryHeaders"]), properties(retry)); diff != "" {
 		t.Errorf("retry-record.json: headers written (-), headers of the schema (+):\n%s", diff)
 	}
 	if diff := cmp.Diff(slices.Sorted(maps.Values(constants)), properties(dead)); diff != "" {
-		t.Errorf("dead-letter-record.json: headers of package consumer (-), headers of the schema (+):\n%s", diff)
+		t.Errorf("dead-letter-record.json: headers of package topic (-), headers of the schema (+):\n%s", diff)
 	}
-	if diff := cmp.Diff(always(written["bury"]), slices.Sorted(slices.Values(dead.Required))); diff != "" {
+	if diff := cmp.Diff(always(written["deadLetter"]), slices.Sorted(slices.Values(dead.Required))); diff != "" {
 		t.Errorf("dead-letter-record.json: headers of a malformed record (-), required by the schema (+):\n%s", diff)
 	}
-	optional := []string{"fanout-status", "fanout-replays", "fanout-replay", "fanout-dead-letter", "traceparent", "tracestate"}
-	if diff := cmp.Diff(always(written["deliveryHeaders"], optional...), slices.Sorted(slices.Values(retry.Required))); diff != "" {
+	optional := []string{"fanout-group", "fanout-status", "fanout-replays", "fanout-replay", "fanout-dead-letter", "fanout-batch-max", "fanout-batch-refused", "traceparent", "tracestate"}
+	if diff := cmp.Diff(always(written["DeliveryHeaders"], optional...), slices.Sorted(slices.Values(retry.Required))); diff != "" {
 		t.Errorf("retry-record.json: headers always written (-), required by the schema (+):\n%s", diff)
 	}
 }
 
-// headersOfConsumer reads package consumer's source: the header constants, and which of them each function names.
-func headersOfConsumer(t *testing.T) (constants map[string]string, written map[string][]string) {
+// recordHeaders reads the source of packages topic and consumer: the header constants, and which of them each function names.
+func recordHeaders(t *testing.T) (constants map[string]string, written map[string][]string) {
 	t.Helper()
 	constants, written = map[string]string{}, map[string][]string{}
-	for _, name := range []string{"headers.go", "settle.go"} {
-		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "consumer", name), nil, 0)
+	for _, name := range []string{"topic/headers.go", "consumer/settle.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, name), nil, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,13 +175,13 @@ func headersOfConsumer(t *testing.T) (constants map[string]string, written map[s
 			ast.Inspect(declaration, func(n ast.Node) bool {
 				switch n := n.(type) {
 				case *ast.ValueSpec:
-					if within == "" && strings.HasPrefix(n.Names[0].Name, "header") && len(n.Values) == 1 {
+					if within == "" && strings.HasPrefix(n.Names[0].Name, "Header") && len(n.Values) == 1 {
 						if literal, ok := n.Values[0].(*ast.BasicLit); ok {
 							constants[n.Names[0].Name], _ = strconv.Unquote(literal.Value)
 						}
 					}
 				case *ast.Ident:
-					if within != "" && strings.HasPrefix(n.Name, "header") && n.Name != "headers" {
+					if within != "" && constants[n.Name] != "" {
 						written[within] = append(written[within], n.Name)
 					}
 				}
@@ -178,8 +189,8 @@ func headersOfConsumer(t *testing.T) (constants map[string]string, written map[s
 			})
 		}
 	}
-	if len(constants) < 15 || len(written["deliveryHeaders"]) == 0 || len(written["bury"]) == 0 {
-		t.Fatalf("package consumer's source is not as this test knows it: %v, %v", constants, written)
+	if len(constants) < 15 || len(written["DeliveryHeaders"]) == 0 || len(written["deadLetter"]) == 0 {
+		t.Fatalf("the source is not as this test knows it: %v, %v", constants, written)
 	}
 	return constants, written
 }
@@ -218,7 +229,7 @@ func TestAttemptSchema(t *testing.T) {
 	t.Parallel()
 	s := schema(t, "attempt-record.json")
 	var keys, always []string
-	for field := range reflect.TypeFor[consumer.Attempt]().Fields() {
+	for field := range reflect.TypeFor[topic.Attempt]().Fields() {
 		key, option, _ := strings.Cut(field.Tag.Get("json"), ",")
 		keys = append(keys, key)
 		if option == "" {
@@ -232,7 +243,7 @@ func TestAttemptSchema(t *testing.T) {
 	if diff := cmp.Diff(slices.Sorted(slices.Values(always)), slices.Sorted(slices.Values(s.Required))); diff != "" {
 		t.Errorf("keys always written (-), keys required (+):\n%s", diff)
 	}
-	attempt := consumer.Attempt{ID: "msg_2mbk7qbnrzvv2pfh3esgfzy4ea", Account: "a", Subscription: "s", Event: "EMAIL_OPEN", Origin: "t/0/1", Stage: "first", Outcome: "delivered"}
+	attempt := topic.Attempt{ID: "msg_2mbk7qbnrzvv2pfh3esgfzy4ea", Account: "a", Subscription: "s", Event: "EMAIL_OPEN", Origin: "t/0/1", Stage: "first", Outcome: "delivered"}
 	if err := check(s, text(t, attempt)); err != nil {
 		t.Error(err)
 	}
@@ -268,7 +279,7 @@ func TestAsyncAPI(t *testing.T) {
 	for _, spec := range owned.Owned() {
 		topics = append(topics, spec.Name)
 	}
-	for _, s := range consumer.DefaultSources() {
+	for _, s := range topic.DefaultSources(event.BuiltIn()) {
 		topics = append(topics, s.Topic)
 	}
 	used := map[string]bool{}

@@ -3,6 +3,7 @@ package docs_test
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"os/exec"
@@ -56,7 +57,7 @@ func check(s *jsonschema.Schema, text string) error {
 func TestSchemaExamples(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join("contracts", "*.json"))
-	if err != nil || len(files) != 6 {
+	if err != nil || len(files) != 8 {
 		t.Fatalf("%d schemas, %v", len(files), err)
 	}
 	for _, file := range files {
@@ -93,22 +94,73 @@ func text(t *testing.T, value any) string {
 	return string(data)
 }
 
-// The sync job in shell does to Redis what the directory understands. Those in other languages need a client: package
-// cmd/internal/clients runs them all, against a real Redis and fanout.
+// Each sync job does to Redis what the directory understands, whatever shell runs it; called the wrong way it says how it
+// is called, and without a Redis what is wrong. Package cmd/internal/clients runs them against a real Redis and fanout.
 func TestSyncJob(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"bash", "redis-cli"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skip(err)
+	for _, job := range []struct{ program, file string }{
+		{"sh", "sync-job.sh"}, {"bash", "sync-job.sh"}, {"python3", "sync-job.py"}, {"node", "sync-job.mjs"},
+	} {
+		t.Run(job.program, func(t *testing.T) {
+			t.Parallel()
+			for _, program := range []string{job.program, "redis-cli"} {
+				if _, err := exec.LookPath(program); err != nil {
+					t.Skip(err)
+				}
+			}
+			testSyncJob(t, job.program, filepath.Join("examples", job.file))
+		})
+	}
+}
+
+// An example that is called without what it needs says so in a line, in any shell.
+func TestExamplesSayWhatTheyNeed(t *testing.T) {
+	t.Parallel()
+	for _, example := range []struct{ program, file, want string }{
+		{"sh", "producer.sh", "usage: producer.sh TOPIC KEY"},
+		{"python3", "producer.py", "usage: producer.py TOPIC KEY"},
+		{"python3", filepath.Join("verify", "receiver.py"), "set WEBHOOK_SECRET"},
+	} {
+		t.Run(example.file, func(t *testing.T) {
+			t.Parallel()
+			if _, err := exec.LookPath(example.program); err != nil {
+				t.Skip(err)
+			}
+			cmd := exec.CommandContext(t.Context(), example.program, filepath.Join("examples", example.file))
+			cmd.Env = append(os.Environ(), "WEBHOOK_SECRET=")
+			output, err := cmd.CombinedOutput()
+			if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 2 || !strings.HasPrefix(string(output), example.want) || strings.Count(string(output), "\n") != 1 {
+				t.Errorf("%v\n%s", err, output)
+			}
+		})
+	}
+}
+
+func testSyncJob(t *testing.T, program, file string) {
+	t.Helper()
+	redis := miniredis.RunT(t)
+	call := func(port string, args ...string) (int, string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), program, append([]string{file}, args...)...)
+		cmd.Env = append(os.Environ(), "REDIS_HOST="+redis.Host(), "REDIS_PORT="+port)
+		output, err := cmd.CombinedOutput()
+		if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
+			t.Fatal(err)
+		}
+		return cmd.ProcessState.ExitCode(), string(output)
+	}
+	for _, args := range [][]string{{}, {"acme"}, {"acme", "crm", "{}", "more"}} {
+		if code, output := call(redis.Port(), args...); code != 2 || !strings.HasPrefix(output, "usage: ") || strings.Count(output, "\n") != 1 {
+			t.Errorf("with %q: exit %d\n%s", args, code, output)
 		}
 	}
-	redis := miniredis.RunT(t)
+	if code, output := call("1", "acme", "crm", "{}"); code != 1 || !strings.Contains(strings.ToLower(output), "refused") || strings.Count(output, "\n") != 1 {
+		t.Errorf("without a Redis: exit %d\n%s", code, output)
+	}
 	run := func(args ...string) {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "bash", append([]string{filepath.Join("examples", "sync-job.sh"), "ac me", "crm"}, args...)...)
-		cmd.Env = append(os.Environ(), "REDIS_HOST="+redis.Host(), "REDIS_PORT="+redis.Port())
-		if output, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, output)
+		if code, output := call(redis.Port(), append([]string{"ac me", "crm"}, args...)...); code != 0 {
+			t.Fatalf("exit %d: %s", code, output)
 		}
 	}
 	const json = `{"url":"https://example.com/hooks","events":["EMAIL_OPEN"],"description":"naïve “quotes”"}`

@@ -44,7 +44,7 @@ var (
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	links := 0
-	for _, page := range pages(t) {
+	for _, page := range append(pages(t), filepath.Join(root, "llms.txt")) {
 		prose := code.ReplaceAllString(fenced.ReplaceAllString(read(t, page), ""), "")
 		for _, found := range link.FindAllStringSubmatch(prose, -1) {
 			target := found[1]
@@ -91,22 +91,39 @@ func anchors(page string) (names []string) {
 	return names
 }
 
-// Each alert has its remedy, under an anchor that the alert's own annotation can name.
-func TestEveryAlertHasARemedy(t *testing.T) {
+// llms.txt names every page of docs, the runbooks by their index.
+func TestEveryPageIsInLLMS(t *testing.T) {
 	t.Parallel()
-	names := anchors(read(t, "operating.md"))
-	alerts := []string{
-		"FanoutDown", "FanoutNotReady", "FanoutLagGrowing", "FanoutDeadLetters", "FanoutLanesParked", "FanoutSubscriptionsStale",
-		"FanoutCommitsStale", "FanoutMalformedRecords", "FanoutInvalidSubscriptions", "FanoutAccountOpen",
-	}
-	if rules, err := os.ReadFile(filepath.Join(root, "deploy", "prometheus", "alerts.yaml")); err == nil {
-		for _, found := range regexp.MustCompile(`(?m)^\s*-?\s*alert:\s*(\S+)`).FindAllStringSubmatch(string(rules), -1) {
-			alerts = append(alerts, found[1])
+	text := read(t, root, "llms.txt")
+	for _, page := range pages(t) {
+		name, err := filepath.Rel(root, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name = filepath.ToSlash(name)
+		indexed := strings.HasPrefix(name, "docs/runbooks/Fanout") || name == "docs/README.md" || name == "SECURITY.md" || name == "LICENSES.md"
+		if !indexed && !strings.Contains(text, "("+name+")") {
+			t.Errorf("llms.txt does not name %s", name)
 		}
 	}
-	for _, alert := range alerts {
-		if !slices.Contains(names, strings.ToLower(alert)) {
-			t.Errorf("operating.md has no heading for %s", alert)
-		}
+}
+
+// Each alert has its runbook, and each runbook its alert.
+func TestEveryAlertHasARunbook(t *testing.T) {
+	t.Parallel()
+	var alerts, runbooks []string
+	for _, found := range regexp.MustCompile(`(?m)^\s*-?\s*alert:\s*(\S+)`).FindAllStringSubmatch(read(t, root, "deploy", "prometheus", "alerts.yaml"), -1) {
+		alerts = append(alerts, found[1])
+	}
+	files, err := filepath.Glob(filepath.Join("runbooks", "Fanout*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		runbooks = append(runbooks, strings.TrimSuffix(filepath.Base(file), ".md"))
+	}
+	slices.Sort(alerts)
+	if len(alerts) < 10 || !slices.Equal(alerts, runbooks) {
+		t.Errorf("alerts %v\nrunbooks %v", alerts, runbooks)
 	}
 }

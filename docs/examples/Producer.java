@@ -21,6 +21,10 @@ import org.apache.kafka.common.serialization.StringSerializer;
 
 public final class Producer {
     public static void main(String[] args) throws Exception {
+        if (args.length != 2) {
+            System.err.println("usage: java … Producer.java TOPIC KEY < events.jsonl");
+            System.exit(2);
+        }
         Map<String, String> env = System.getenv();
         String timeout = env.getOrDefault("TIMEOUT_MS", "30000");
         Properties settings = new Properties();

@@ -10,6 +10,10 @@ import json
 import os
 import sys
 
+if len(sys.argv) != 3:
+    print("usage: producer.py TOPIC KEY < events.jsonl", file=sys.stderr)
+    sys.exit(2)
+
 from confluent_kafka import KafkaException, Producer
 
 

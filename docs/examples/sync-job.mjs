@@ -11,7 +11,11 @@ import { connect } from "node:net";
 import { createInterface } from "node:readline";
 
 const { REDIS_HOST = "127.0.0.1", REDIS_PORT = "6379", REDIS_USER = "default", REDISCLI_AUTH } = process.env;
-const [account, id, json] = process.argv.slice(2);
+const [account, id, json, ...more] = process.argv.slice(2);
+if (!id || more.length > 0) {
+  console.error("usage: node sync-job.mjs ACCOUNT ID [JSON]        without JSON, the subscription is removed");
+  process.exit(2);
+}
 
 // Sends commands over one connection, and resolves to the last one's answer.
 async function ask(host, port, steps) {
@@ -42,8 +46,13 @@ async function command(...words) {
   if (answer.startsWith("-")) throw new Error(`${words[0]}: ${answer}`);
 }
 
-const key = "fanout:account:" + account;
-if (json) await command("HSET", key, id, json);
-else await command("HDEL", key, id);
-// Says whose subscriptions have changed.
-await command("XADD", "fanout:changes", "MAXLEN", "~", "100000", "*", "account", account);
+try {
+  const key = "fanout:account:" + account;
+  if (json) await command("HSET", key, id, json);
+  else await command("HDEL", key, id);
+  // Says whose subscriptions have changed.
+  await command("XADD", "fanout:changes", "MAXLEN", "~", "100000", "*", "account", account);
+} catch (problem) {
+  console.error("redis: " + problem.message);
+  process.exit(1);
+}

@@ -26,7 +26,7 @@ def ask(stream, *words):
 
 
 def command(*words):
-    address = os.environ.get("REDIS_HOST", "127.0.0.1"), int(os.environ.get("REDIS_PORT", "6379"))
+    address = os.environ.get("REDIS_HOST", "127.0.0.1"), os.environ.get("REDIS_PORT", "6379")
     before = []
     if password := os.environ.get("REDISCLI_AUTH"):
         before = [("AUTH", os.environ.get("REDIS_USER", "default"), password)]
@@ -38,7 +38,7 @@ def command(*words):
             break
         # On a Cluster, another node has that key: for good, or (ASK) for this one command.
         host, _, port = redirect[2].rpartition(":")
-        address = host or address[0], int(port)
+        address = host or address[0], port
         before = [step for step in before if step != ("ASKING",)] + [("ASKING",)] * (redirect[0] == "-ASK")
     if answer.startswith("-"):
         raise SystemExit(f"{words[0]}: {answer}")
@@ -54,4 +54,10 @@ def main(account, subscription, json=None):
     command("XADD", "fanout:changes", "MAXLEN", "~", "100000", "*", "account", account)
 
 
-main(*sys.argv[1:])
+if not 3 <= len(sys.argv) <= 4:
+    print("usage: sync-job.py ACCOUNT ID [JSON]        without JSON, the subscription is removed", file=sys.stderr)
+    sys.exit(2)
+try:
+    main(*sys.argv[1:])
+except OSError as problem:
+    sys.exit(f"redis: {problem}")

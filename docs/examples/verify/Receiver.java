@@ -24,6 +24,10 @@ public final class Receiver {
     public static void main(String[] args) throws Exception {
         String[] address = (args.length > 0 ? args[0] : "127.0.0.1:9000").split(":");
         String secret = System.getenv("WEBHOOK_SECRET");
+        if (secret == null || secret.isEmpty()) {
+            System.err.println("set WEBHOOK_SECRET to the subscription's secret");
+            System.exit(2);
+        }
         byte[] key = Base64.getDecoder().decode(secret.replaceFirst("^wh(sec|pk)_", ""));
         HttpServer server = HttpServer.create(new InetSocketAddress(address[0], Integer.parseInt(address[1])), 0);
         server.setExecutor(Executors.newCachedThreadPool());

@@ -10,6 +10,10 @@ import { Webhook } from "standardwebhooks";
 
 const [host, port] = (process.argv[2] ?? "127.0.0.1:9000").split(":");
 const secret = process.env.WEBHOOK_SECRET;
+if (!secret) {
+  console.error("set WEBHOOK_SECRET to the subscription's secret");
+  process.exit(2);
+}
 const verify = secret.startsWith("whpk_") ? v1a(secret) : (body, headers) => new Webhook(secret).verify(body, headers);
 
 // v1a throws as the library does where no signature is right.

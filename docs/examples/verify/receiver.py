@@ -11,6 +11,11 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+secret = os.environ.get("WEBHOOK_SECRET")
+if not secret:
+    print("set WEBHOOK_SECRET to the subscription's secret", file=sys.stderr)
+    sys.exit(2)
+
 from standardwebhooks import Webhook
 
 
@@ -37,7 +42,6 @@ def v1a(secret):
     return verify
 
 
-secret = os.environ["WEBHOOK_SECRET"]
 verify = v1a(secret) if secret.startswith("whpk_") else Webhook(secret).verify
 
 

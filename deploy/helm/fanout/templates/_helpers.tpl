@@ -30,6 +30,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
 {{- end }}
 
+{{- define "fanout.image" -}}
+{{- $repository := required "image.repository: no registry has an image of fanout. Build one and push it (docs/kubernetes.md), then --set image.repository=REGISTRY/fanout" .Values.image.repository }}
+{{- if .Values.image.digest }}{{ $repository }}@{{ .Values.image.digest }}
+{{- else }}{{ $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
 {{- define "fanout.secret" -}}
 {{- required "secret.name: the pods listen for others, so they need a token: kubectl create secret generic fanout --from-literal=admin-token=$(openssl rand -hex 32), then --set secret.name=fanout" .Values.secret.name }}
 {{- end }}

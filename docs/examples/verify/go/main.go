@@ -26,7 +26,12 @@ func main() {
 	if len(os.Args) > 1 {
 		address = os.Args[1]
 	}
-	verify, err := verifier(os.Getenv("WEBHOOK_SECRET"))
+	secret := os.Getenv("WEBHOOK_SECRET")
+	if secret == "" {
+		fmt.Fprintln(os.Stderr, "set WEBHOOK_SECRET to the subscription's secret")
+		os.Exit(2)
+	}
+	verify, err := verifier(secret)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -53,7 +58,7 @@ func verifier(secret string) (func(body []byte, h http.Header) error, error) {
 	}
 	key, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(key) != ed25519.PublicKeySize {
-		return nil, errors.New("WEBHOOK_SECRET is no whpk_ key")
+		return nil, errors.New("WEBHOOK_SECRET is not a whpk_ key")
 	}
 	return func(body []byte, h http.Header) error {
 		id, timestamp := h.Get("webhook-id"), h.Get("webhook-timestamp")
