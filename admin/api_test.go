@@ -453,3 +453,42 @@ func TestRedisAway(t *testing.T) {
 		}
 	}
 }
+
+// Go's decoder leaves a member that is null as it was, so what is optional may be null: clients that write each of their
+// fields do so. The document says it for each member, or a client that is made from it would refuse what is taken.
+func TestOptionalMembersOfRequestsMayBeNull(t *testing.T) {
+	t.Parallel()
+	doc := document()
+	resolve := func(schema map[string]any) map[string]any {
+		ref, _ := schema["$ref"].(string)
+		name := strings.TrimPrefix(ref, "#/components/schemas/")
+		if name == ref {
+			return schema
+		}
+		return doc["components"].(map[string]any)["schemas"].(map[string]any)[name].(map[string]any)
+	}
+	members := 0
+	for path, item := range doc["paths"].(map[string]any) {
+		for method, operation := range item.(map[string]any) {
+			request, ok := operation.(map[string]any)["requestBody"].(map[string]any)
+			if !ok {
+				continue
+			}
+			schema := resolve(request["content"].(map[string]any)["application/json"].(map[string]any)["schema"].(map[string]any))
+			required, _ := schema["required"].([]any)
+			for name, member := range schema["properties"].(map[string]any) {
+				if slices.Contains(required, any(name)) {
+					continue
+				}
+				members++
+				types, _ := member.(map[string]any)["type"].([]any)
+				if !slices.Contains(types, any("null")) {
+					t.Errorf("%s %s: %s may not be null", strings.ToUpper(method), path, name)
+				}
+			}
+		}
+	}
+	if members == 0 {
+		t.Fatal("no request body of the document has an optional member")
+	}
+}
