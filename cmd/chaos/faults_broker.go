@@ -30,6 +30,28 @@ func brokerKill(ctx context.Context, w *world) error {
 	return nil
 }
 
+// brokerFrozen stops the only broker as a suspended machine does: connections stay, and nothing answers.
+func brokerFrozen(ctx context.Context, w *world) error {
+	if err := pause(ctx, w.between(3*time.Second, 5*time.Second)); err != nil {
+		return err
+	}
+	from := time.Now()
+	if err := w.kafka.Pause(); err != nil {
+		return err
+	}
+	frozen := w.length(w.between(20*time.Second, 40*time.Second), 12*time.Second)
+	w.notef("frozen %.0f s", frozen.Seconds())
+	if err := pause(ctx, frozen); err != nil {
+		return err
+	}
+	if err := w.kafka.Resume(); err != nil {
+		return err
+	}
+	w.crashed(from, time.Now())
+	w.faultEnded()
+	return pause(ctx, 15*time.Second)
+}
+
 // killNodes kills nodes of Kafka and starts them again.
 func (w *world) killNodes(ctx context.Context, down time.Duration, nodes ...*lab.KafkaNode) error {
 	from := time.Now()
@@ -61,6 +83,30 @@ func nodeDown(ctx context.Context, w *world) error {
 		}
 		if err := w.killNodes(ctx, w.between(5*time.Second, 8*time.Second), n); err != nil {
 			return err
+		}
+	}
+	return pause(ctx, 8*time.Second)
+}
+
+// coordinatorDown kills the node that coordinates each of the groups. The partitions stay with whoever has them, as long as
+// the new coordinator has the group's members (docs/contract.md#cooperative).
+func coordinatorDown(ctx context.Context, w *world) error {
+	for _, name := range []string{group, group + ".retry"} {
+		if err := pause(ctx, w.between(3*time.Second, 5*time.Second)); err != nil {
+			return err
+		}
+		found := w.witness.admin.FindGroupCoordinators(ctx, name)[name]
+		if found.Err != nil {
+			return found.Err
+		}
+		for _, n := range w.kafka.Nodes {
+			if int32(n.ID) != found.NodeID { //nolint:gosec // 1 to 3
+				continue
+			}
+			w.sayf("node %d coordinates %s", n.ID, name)
+			if err := w.killNodes(ctx, w.between(6*time.Second, 9*time.Second), n); err != nil {
+				return err
+			}
 		}
 	}
 	return pause(ctx, 8*time.Second)

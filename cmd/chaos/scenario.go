@@ -22,6 +22,7 @@ type scenario struct {
 	partitions  int           // of each source topic; 0 means 4
 	plain       bool          // fanout's own times
 	waits       bool          // retries outlive the run
+	recreates   bool          // topics or offsets are replaced, so that audit cannot judge by them
 	limit       time.Duration // of the first delivery after each fault; 0 means none
 	kafka       func(*lab.KafkaConfig)
 	run         func(context.Context, *world) error
@@ -130,7 +131,10 @@ func (w *world) play(ctx context.Context, r *result) error {
 			w.problems.addf("%v", err)
 		}
 	}
-	return w.judge(ctx, r)
+	if err := w.judge(ctx, r); err != nil {
+		return err
+	}
+	return w.audit(ctx, r)
 }
 
 // keepLogs copies what the processes said, before the lab is removed.

@@ -39,7 +39,7 @@ func (w *world) load(ctx context.Context, rate int) {
 	t := &traffic{client: client, cancel: cancel}
 	w.traffic = t
 	w.loads++
-	spared := w.spared
+	spared, stamp := w.spared, w.stamp
 	rng := rand.New(rand.NewPCG(w.seed, w.loads))
 	t.done.Go(func() {
 		const tick = 20 * time.Millisecond
@@ -58,7 +58,11 @@ func (w *world) load(ctx context.Context, rate int) {
 				if topic == spared {
 					continue
 				}
-				client.Produce(context.WithoutCancel(ctx), &kgo.Record{Topic: topic, Key: []byte(strconv.Itoa(w.drawn)), Value: value}, func(_ *kgo.Record, err error) {
+				r := &kgo.Record{Topic: topic, Key: []byte(strconv.Itoa(w.drawn)), Value: value}
+				if stamp != nil {
+					r.Timestamp = stamp(rng)
+				}
+				client.Produce(context.WithoutCancel(ctx), r, func(_ *kgo.Record, err error) {
 					if err != nil {
 						w.unwritten.Add(1)
 					}

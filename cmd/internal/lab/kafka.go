@@ -240,3 +240,24 @@ func (n *KafkaNode) format(ctx context.Context, java, classpath, cluster string,
 	}
 	return nil
 }
+
+// CutLog takes bytes off the end of a partition's log while the node is down, as a disk loses what was never written to
+// it. The node finds it when it starts, and cuts the record that is broken.
+func (n *KafkaNode) CutLog(topic string, partition int, size int64) error {
+	if n.Running() {
+		return errors.New("cut a log: the node runs")
+	}
+	segments, err := filepath.Glob(filepath.Join(n.dir, "data", fmt.Sprintf("%s-%d", topic, partition), "*.log"))
+	if err != nil || len(segments) == 0 {
+		return fmt.Errorf("cut a log: %s/%d has no segment: %w", topic, partition, err)
+	}
+	last := slices.Max(segments)
+	info, err := os.Stat(last)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(n.dir, "data", ".kafka_cleanshutdown")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Truncate(last, max(0, info.Size()-size))
+}
