@@ -140,7 +140,7 @@ func TestSavingUndoesNothingUnseen(t *testing.T) {
 		t.Error("what was deleted is there again")
 	}
 	if _, page := w.follow(acmeSettings+"&new=1", values); secretOn(page) == "" {
-		t.Error("made anew it has no secret")
+		t.Error("created again it has no secret")
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 //
 // The error is Problems: everything that is wrong, at once. Warnings name variables that mean nothing.
 func Load(file string, explicit bool, env []string, flags *pflag.FlagSet) (Config, []Warning, error) {
-	r := &reader{places: map[string]string{}}
+	r := &reader{locations: map[string]string{}}
 	all := keys()
 	v := viper.NewWithOptions(viper.ExperimentalBindStruct())
 	for _, k := range all {
@@ -36,12 +36,12 @@ func Load(file string, explicit bool, env []string, flags *pflag.FlagSet) (Confi
 	}
 	var cfg Config
 	if err = errors.Join(err, v.UnmarshalExact(&cfg)); err != nil {
-		r.problems = append(r.problems, Problem{Place: file, Text: err.Error()})
+		r.problems = append(r.problems, Problem{Location: file, Text: err.Error()})
 	}
 	cfg.Redis.Group, cfg.Redis.Catalogue = cfg.Kafka.Group, cfg.Catalogue()
 	warnings := unknownVariables(env, all)
 	// What could not be read has its default here, so that the rest is judged all the same.
-	r.problems = append(r.problems, validate(&cfg, r.places)...)
+	r.problems = append(r.problems, validate(&cfg, r.locations)...)
 	if len(r.problems) > 0 {
 		return cfg, warnings, r.problems
 	}
@@ -119,12 +119,12 @@ var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
 
 func fileProblem(file string, err error) Problem {
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-		return Problem{Place: file + ":" + m[1], Text: "not YAML: " + err.Error()[len(m[0]):]}
+		return Problem{Location: file + ":" + m[1], Text: "not YAML: " + err.Error()[len(m[0]):]}
 	}
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		return Problem{Place: file, Text: fmt.Sprintf("%v: name the file with --config", pathErr.Err)}
+		return Problem{Location: file, Text: fmt.Sprintf("%v: name the file with --config", pathErr.Err)}
 	}
-	return Problem{Place: file, Text: "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
+	return Problem{Location: file, Text: "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
 }
 
 func (r *reader) readEnv(env []string, all []key) values {
@@ -154,11 +154,11 @@ func (r *reader) readFlags(flags *pflag.FlagSet, all []key) values {
 	return found
 }
 
-func (r *reader) readText(k key, text, place string, found values) {
-	r.file, r.place = "", place
-	for path := range r.places { // what a weaker source gave there counts no more
+func (r *reader) readText(k key, text, location string, found values) {
+	r.file, r.location = "", location
+	for path := range r.locations { // what a weaker source gave there counts no more
 		if strings.HasPrefix(path, k.path+"[") || strings.HasPrefix(path, k.path+".") {
-			delete(r.places, path)
+			delete(r.locations, path)
 		}
 	}
 	if value, ok := r.text(text, k.path, k.typ); ok {

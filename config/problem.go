@@ -10,19 +10,19 @@ import (
 	"fanout/spelling"
 )
 
-// Problem is one thing that is wrong, for the person who can mend it.
+// Problem is one thing that is wrong, for the person who can put it right.
 type Problem struct {
-	Place string // file:line, an environment variable or a flag; empty: the default
-	Key   string // dotted, as in the file: kafka.brokers[1]
-	Value string // as given; a secret is masked
-	Text  string // what is wrong, and what to write instead
+	Location string // file:line, an environment variable or a flag; empty: the default
+	Key      string // dotted, as in the file: kafka.brokers[1]
+	Value    string // as given; a secret is masked
+	Text     string // what is wrong, and what to write instead
 }
 
 // String is one line.
 func (p Problem) String() string {
 	var line strings.Builder
-	if p.Place != "" {
-		line.WriteString(p.Place + ": ")
+	if p.Location != "" {
+		line.WriteString(p.Location + ": ")
 	}
 	if p.Key != "" {
 		fmt.Fprintf(&line, "%.200s: ", p.Key)

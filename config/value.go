@@ -15,15 +15,15 @@ import (
 // reader turns YAML nodes into values and notes what is wrong with them. Text of a variable or a flag is made into a
 // node first, so that there is one set of rules.
 type reader struct {
-	file     string // of the nodes at hand; empty: place is that of all of them
-	place    string
-	problems Problems
-	places   map[string]string // key path, also of list entries → where its value was given
+	file      string // of the nodes at hand; empty: location is that of all of them
+	location  string
+	problems  Problems
+	locations map[string]string // key path, also of list entries → where its value was given
 }
 
 func (r *reader) at(node *yaml.Node) string {
 	if r.file == "" {
-		return r.place
+		return r.location
 	}
 	return r.file + ":" + strconv.Itoa(node.Line)
 }
@@ -41,7 +41,7 @@ func (r *reader) read(node *yaml.Node, path string, t reflect.Type) (reflect.Val
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
 	}
-	r.places[path] = r.at(node)
+	r.locations[path] = r.at(node)
 	value := reflect.New(t).Elem()
 	switch t.Kind() { // no key has another kind
 	case reflect.Slice:
@@ -179,7 +179,7 @@ func (r *reader) unknown(name *yaml.Node, section string, known []string) {
 	if section != "" {
 		path = section + "." + path
 	}
-	r.problems = append(r.problems, Problem{Place: r.at(name), Key: path, Text: "unknown key" + nearest(name.Value, known)})
+	r.problems = append(r.problems, Problem{Location: r.at(name), Key: path, Text: "unknown key" + nearest(name.Value, known)})
 }
 
 // text makes a node of a variable's or a flag's text: lists are separated by commas, maps are name=value pairs.

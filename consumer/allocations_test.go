@@ -25,7 +25,7 @@ const (
 	allocationsText = "allocations a delivery: %f\nbytes a delivery: %f\n"
 )
 
-var updateAllocations = flag.Bool("update-allocations", false, "write "+allocationsFile+" anew")
+var updateAllocations = flag.Bool("update-allocations", false, "write "+allocationsFile+" again")
 
 // The way of a record from the fetched message to the settled offset, with its signed POST over a connection to a
 // receiver in this process that allocates nothing: what is allocated does not depend on the machine, times do.

@@ -97,7 +97,7 @@ func newAttemptsLog(log attemptsProducer, name string, encode topic.AttemptWrite
 func (l *attemptsLog) resize(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.partitions) < n { // it never has fewer, unless it was made anew: those that are gone fail, and are gone round
+	for len(l.partitions) < n { // it never has fewer, unless it was made again: those that are gone fail, and are gone round
 		l.partitions = append(l.partitions, attemptsPartition{})
 	}
 }

@@ -145,7 +145,7 @@ func (c *committer) leaveOutDeleted(ctx context.Context, due map[topic.Partition
 	}
 	deleted, err := c.identity.deleted(ctx, asked)
 	for at, p := range of {
-		if gone, known := deleted[p]; gone || !known {
+		if is, known := deleted[p]; is || !known {
 			delete(due, at)
 			delete(of, at)
 		}

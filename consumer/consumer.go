@@ -54,7 +54,7 @@ func New(cfg Config, d *dispatcher.Dispatcher, log *zap.Logger, reg prometheus.R
 	}
 	c := &Consumer{
 		cfg: cfg, log: log, dispatcher: d, retries: cfg.RetryTopics(), names: cfg.Names(), state: "starting",
-		begun: make(map[string]bool), unread: make(map[string]topic.SourceStart), opened: newOpenedLanes(d.Room),
+		begun: make(map[string]bool), unread: make(map[string]topic.SourceStart), opened: newOpenedLanes(d.Capacity),
 	}
 	var err error
 	if c.cluster, err = topic.NewCluster(cfg.Config); err != nil {

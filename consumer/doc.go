@@ -7,5 +7,5 @@
 //
 // Who wants an event, and what a POST led to, it leaves to the dispatcher.
 //
-//	fetch → partition (plan) → dispatcher → settle → writer → ledger → commit
+//	fetch → partition (plan) → dispatcher → settle → writer → tracker → commit
 package consumer

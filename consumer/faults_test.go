@@ -258,7 +258,7 @@ func TestTooLargeIsCut(t *testing.T) {
 	}
 }
 
-// A topic of ours that is deleted is created anew, and what waited for it is written.
+// A topic of ours that is deleted is created again, and what waited for it is written.
 func TestDeletedDeadLetterTopicIsMended(t *testing.T) {
 	w := newWorld(t, "channel.email")
 	i := w.start()
@@ -269,7 +269,7 @@ func TestDeletedDeadLetterTopicIsMended(t *testing.T) {
 	i.end()
 }
 
-// A retry topic that is deleted while nothing is written to it is created anew too: else its group never joins again.
+// A retry topic that is deleted while nothing is written to it is created again too: else its group never joins again.
 func TestDeletedRetryTopicIsMended(t *testing.T) {
 	w := newWorld(t, "channel.email")
 	i := w.start()
@@ -345,7 +345,7 @@ func TestLastCommitIsTriedAgain(t *testing.T) {
 	}
 }
 
-// A member whose commits are refused has lost its partitions: it gives up on what is open, joins anew, and reads again
+// A member whose commits are refused has lost its partitions: it gives up on what is open, joins again, and reads again
 // what was not committed, with the same webhook-ids.
 func TestFencedMemberJoinsAnew(t *testing.T) {
 	w := newWorld(t, "channel.email")
@@ -737,7 +737,7 @@ func TestStopWithAHangingKafka(t *testing.T) {
 	}
 }
 
-// A delivery that is never settled, by whatever fault of ours, is noticed: its group joins anew, and says so meanwhile.
+// A delivery that is never settled, by whatever fault of ours, is noticed: its group joins again, and says so meanwhile.
 func TestWedgedGroupJoinsAnew(t *testing.T) {
 	w := newWorld(t, "channel.email")
 	w.cfg.StalledAfter = 1200 * time.Millisecond
@@ -748,7 +748,7 @@ func TestWedgedGroupJoinsAnew(t *testing.T) {
 	w.produce("channel.email", 0, rawEvent("acme", 0))
 	w.until("it is noticed", func() bool { return i.c.Healthy() != nil })
 	release()
-	w.until("it gets on", func() bool { return w.uncommitted("fanout", "channel.email") == 0 })
+	w.until("it makes progress", func() bool { return w.uncommitted("fanout", "channel.email") == 0 })
 	w.until("it is healthy again", func() bool { return i.c.Healthy() == nil && i.c.Ready() == nil })
 	i.end()
 }

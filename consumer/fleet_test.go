@@ -202,7 +202,7 @@ func (f *fleet) until(what string, ok func() bool) {
 	f.t.Fatalf("not within a minute: %s; %v", what, f.loads())
 }
 
-// forget begins the account of moves anew.
+// forget begins the account of moves again.
 func (f *fleet) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

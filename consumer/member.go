@@ -142,8 +142,8 @@ func (m *member) synced(r reply, assigned, held []topic.Partition) effect {
 	return e
 }
 
-// beat takes the answer to a heartbeat.
-func (m *member) beat(r reply) effect {
+// heartbeat takes the answer to a heartbeat.
+func (m *member) heartbeat(r reply) effect {
 	switch r {
 	case replyExpelled, replyReplaced:
 		return m.expelled()
@@ -208,7 +208,7 @@ func (m *member) letGo(held []topic.Partition) effect {
 	return effect{giveUp: held, release: true}
 }
 
-// expelled begins anew, with another id. Where the process stops it keeps the one that it has, to leave by: the group may count on that still,
+// expelled begins again, with another id. Where the process stops it keeps the one that it has, to leave by: the group may count on that still,
 // if only its generation has passed.
 func (m *member) expelled() effect {
 	m.phase, m.generation, m.given, m.givingUp = phaseLeft, -1, -1, false

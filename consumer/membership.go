@@ -471,7 +471,7 @@ func (m *membership) stay(ctx context.Context) {
 	}
 	select {
 	case <-next.C:
-		m.beat(ctx)
+		m.sendHeartbeat(ctx)
 	case <-m.gaveUp:
 		m.gaveUp = nil
 		m.member.gaveUp()
@@ -499,17 +499,17 @@ func (m *membership) sort(err error) reply {
 	return r
 }
 
-// expelled begins anew after a commit was refused. That of a static member does not say whether another process has taken its place; a heartbeat does.
+// expelled begins again after a commit was refused. That of a static member does not say whether another process has taken its place; a heartbeat does.
 func (m *membership) expelled(ctx context.Context) {
 	if m.instance != "" {
 		asking, cancel := m.brief(ctx)
 		defer cancel()
 		m.sort(m.group.Heartbeat(asking, m.member.id, m.instance, m.member.generation))
 	}
-	m.do(m.member.beat(replyExpelled))
+	m.do(m.member.heartbeat(replyExpelled))
 }
 
-func (m *membership) beat(ctx context.Context) {
+func (m *membership) sendHeartbeat(ctx context.Context) {
 	asking, cancel := m.brief(ctx)
 	defer cancel()
 	sent := time.Now()
@@ -524,7 +524,7 @@ func (m *membership) beat(ctx context.Context) {
 			m.log.Warn("the group's coordinator does not answer; reading stops if it does not within the session time-out", zap.Error(err))
 		}
 	}
-	m.do(m.member.beat(r))
+	m.do(m.member.heartbeat(r))
 }
 
 // failed logs why joining does not go on, now and then, and waits before it is tried again; a stop ends that.

@@ -247,7 +247,7 @@ func (g *modelGroup) share() {
 	}
 }
 
-func (g *modelGroup) beat(p *modelProcess) {
+func (g *modelGroup) heartbeat(p *modelProcess) {
 	p.answered, p.reply = true, replyDone
 	switch m := g.find(p.member.id); {
 	case m == nil || p.member.generation != g.generation:
@@ -296,7 +296,7 @@ func (g *modelGroup) ask(p *modelProcess) {
 		g.sync(p)
 	case phaseStable:
 		p.asked = askedBeat
-		g.beat(p)
+		g.heartbeat(p)
 		g.hear(p)
 	case phaseLeft, phases:
 	}
@@ -315,7 +315,7 @@ func (g *modelGroup) hear(p *modelProcess) {
 	case askedSync:
 		p.do(p.member.synced(p.reply, p.assigned.list(), p.held.list()))
 	case askedBeat:
-		p.do(p.member.beat(p.reply))
+		p.do(p.member.heartbeat(p.reply))
 	case askedNothing:
 	}
 	p.reply, p.id, p.at, p.assigned = 0, "", 0, 0

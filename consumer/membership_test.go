@@ -307,7 +307,7 @@ func TestLeavesWhenExpelled(t *testing.T) {
 	}
 }
 
-// What was being given up when the member was expelled, and ends later, is not the end of what it gives up as a member anew.
+// What was being given up when the member was expelled, and ends later, is not the end of what it gives up as a member again.
 func TestLateEndOfGivingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := new(scripted)
@@ -319,7 +319,7 @@ func TestLateEndOfGivingUp(t *testing.T) {
 		m.topicsChanged()
 		time.Sleep(100 * time.Millisecond) // partition 0 is being given up, until 4.1 s
 		m.refused(m.who())
-		time.Sleep(time.Second) // a member anew, with 1, 2 and 3
+		time.Sleep(time.Second) // a member again, with 1, 2 and 3
 		s.set(func() { s.assigned = tPartitions(1, 2) })
 		m.topicsChanged()
 		time.Sleep(500 * time.Millisecond)

@@ -11,8 +11,8 @@ import (
 // openedLanes passes on which lanes are open again to whoever reads ahead in the partitions of the retry tiers. Only one of them does so at
 // a time, so that looking for what waits takes little of this process, whatever waits.
 type openedLanes struct {
-	room func(account, subscription string) (n int, open bool)
-	turn chan struct{} // of one slot, held by the scout that reads
+	capacity func(account, subscription string) (n int, open bool)
+	turn     chan struct{} // of one slot, held by the scout that reads
 
 	mu     sync.Mutex // guards all below
 	scouts map[*scout]struct{}
@@ -27,8 +27,8 @@ type openedLane struct {
 // lately is for how long a lane that opened is remembered for partitions that are still to come.
 const lately = time.Minute
 
-func newOpenedLanes(room func(account, subscription string) (n int, open bool)) *openedLanes {
-	return &openedLanes{room: room, turn: make(chan struct{}, 1), scouts: make(map[*scout]struct{}), lately: make(map[string]openedLane)}
+func newOpenedLanes(capacity func(account, subscription string) (n int, open bool)) *openedLanes {
+	return &openedLanes{capacity: capacity, turn: make(chan struct{}, 1), scouts: make(map[*scout]struct{}), lately: make(map[string]openedLane)}
 }
 
 // tell passes a lane on. ownWaits says that deliveries are welcome too which wait for the time that a 429 or 503 asked for.

@@ -48,8 +48,8 @@ func forge(d *dispatcher.Delivery, at time.Time, reason dispatcher.Reason) kafka
 	return kafka.Record{Time: at, Key: kafka.NewBytes([]byte("acme/crm")), Value: kafka.NewBytes(d.Body), Headers: headers}
 }
 
-// bury writes dead letters, by number.
-func (w *world) bury(from, to int, body string) {
+// deadLetter writes dead letters, by number.
+func (w *world) deadLetter(from, to int, body string) {
 	w.t.Helper()
 	for n := from; n < to; n++ {
 		w.produce("fanout.dead-letter", n%2, forge(forged(n, body), time.Now(), dispatcher.Expired))
@@ -79,7 +79,7 @@ func (w *world) plan(r *operate.Replay) *operate.ReplayPlan {
 func TestReplayOfLargeDeadLetters(t *testing.T) {
 	w := newWorld(t, "email")
 	a := w.admin()
-	w.bury(0, 100, `{"`+strings.Repeat("x", 40<<10)+`":1}`)
+	w.deadLetter(0, 100, `{"`+strings.Repeat("x", 40<<10)+`":1}`)
 	r := operate.NewReplay(a, operate.ReplayConfig{Name: "large"})
 	if err := r.Run(t.Context(), w.plan(r)); err != nil || r.Sent() != 100 || len(w.replayed()) != 100 {
 		t.Errorf("sent %d, %d on the topic, want 100: %v", r.Sent(), len(w.replayed()), err)
@@ -90,7 +90,7 @@ func TestReplayOfLargeDeadLetters(t *testing.T) {
 func TestReplayAfterAnother(t *testing.T) {
 	w := newWorld(t, "email")
 	a := w.admin()
-	w.bury(0, 50, "{}")
+	w.deadLetter(0, 50, "{}")
 	first, second := operate.NewReplay(a, operate.ReplayConfig{Name: "first"}), operate.NewReplay(a, operate.ReplayConfig{Name: "second"})
 	late, early := w.plan(first), w.plan(second)
 	if err := second.Run(t.Context(), early); err != nil || second.Sent() != 50 {
@@ -109,7 +109,7 @@ func TestReplayAfterAnother(t *testing.T) {
 func TestReplayTwiceAtOnce(t *testing.T) {
 	w := newWorld(t, "email")
 	a := w.admin()
-	w.bury(0, 400, "{}")
+	w.deadLetter(0, 400, "{}")
 	results := make(chan error, 2)
 	for range 2 {
 		r := operate.NewReplay(a, operate.ReplayConfig{Name: "same", Rate: 100})
@@ -136,18 +136,18 @@ func TestReplayTwiceAtOnce(t *testing.T) {
 	}
 }
 
-// A dead-letter topic that was made anew counts its offsets from 0 again: what lies there has not been sent.
+// A dead-letter topic that was made again counts its offsets from 0 again: what lies there has not been sent.
 func TestReplayOfATopicMadeAnew(t *testing.T) {
 	w := newWorld(t, "email")
 	a := w.admin()
-	w.bury(0, 10, "{}")
+	w.deadLetter(0, 10, "{}")
 	r := operate.NewReplay(a, operate.ReplayConfig{Name: "before"})
 	if err := r.Run(t.Context(), w.plan(r)); err != nil {
 		t.Fatal(err)
 	}
 	w.deleteTopic("fanout.dead-letter")
 	w.createTopic("fanout.dead-letter", 2)
-	w.bury(10, 20, "{}")
+	w.deadLetter(10, 20, "{}")
 	if p := w.plan(operate.NewReplay(a, operate.ReplayConfig{Name: "after"})); p.Send != 10 || p.Replayed != 0 {
 		t.Errorf("would send %d, %d said to be sent before; want 10 and 0", p.Send, p.Replayed)
 	}

@@ -131,8 +131,8 @@ func (p *partition) verifiedBy(leader int32) {
 	p.verified = leader
 }
 
-// doubt makes the reader ask, before it fetches again, whether the topic is still the same.
-func (p *partition) doubt() {
+// verifyTopic makes the reader ask, before it fetches again, whether the topic is still the same.
+func (p *partition) verifyTopic() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = time.Time{}

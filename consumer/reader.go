@@ -64,7 +64,7 @@ func (r *reader) run(ctx context.Context) {
 		default:
 			r.partition.on(brokerFailed)
 			if topic.NoTopic(err) {
-				r.partition.doubt()
+				r.partition.verifyTopic()
 			}
 			if failures++; failures == 1 || failures%20 == 0 {
 				r.log.Warn("reading fails; it is tried again", zap.Error(err), zap.Int("failures", failures))

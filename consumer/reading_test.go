@@ -85,7 +85,7 @@ func TestGapIsCounted(t *testing.T) {
 	j.end()
 }
 
-// A topic that was deleted and created anew ends before the committed offset: it is read from its start.
+// A topic that was deleted and created again ends before the committed offset: it is read from its start.
 // A topic that was created again while nobody read it is told by its id, although the group's offset outlived it: it is read from its start.
 func TestRecreatedTopicIsReadFromItsStart(t *testing.T) {
 	w := newWorld(t, "channel.email")

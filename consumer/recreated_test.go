@@ -23,7 +23,7 @@ func (w *world) blockWrites() *atomic.Bool {
 	return &blocked
 }
 
-// distinct counts the events that were received: those of a topic that was created anew have the webhook-ids of the old
+// distinct counts the events that were received: those of a topic that was created again have the webhook-ids of the old
 // one's, which are made of the offset.
 func (w *world) distinct(path string) int {
 	bodies := make(map[string]bool)
@@ -33,7 +33,7 @@ func (w *world) distinct(path string) int {
 	return len(bodies)
 }
 
-// A source topic that is deleted and created anew while nothing is read of it is read from its start, however far the old
+// A source topic that is deleted and created again while nothing is read of it is read from its start, however far the old
 // one had been read, and whether or not something of that was settled meanwhile.
 func TestReplacedWhileReadingWaits(t *testing.T) {
 	t.Parallel()
@@ -79,7 +79,7 @@ func TestReplacedWhileReadingWaits(t *testing.T) {
 }
 
 // While a reader waits for a due time, what it has read before is settled and committed: not to the topic that has been
-// created anew meanwhile.
+// created again meanwhile.
 func TestNothingIsCommittedToTheReplacement(t *testing.T) {
 	w := newWorld(t, "channel.email")
 	w.cfg.Schedule = []time.Duration{3 * time.Second, time.Hour}
@@ -145,7 +145,7 @@ func TestLatestAfterRecreation(t *testing.T) {
 	w.until("one", func() bool { return len(w.recv.got("/a")) == 1 })
 	w.until("its commit", func() bool { return w.uncommitted("fanout", "channel.sms") == 0 })
 	unreadable.Store(true) // the reader does not find it out
-	fence.Store(true)      // and the group has to begin anew
+	fence.Store(true)      // and the group has to begin again
 	w.deleteTopic("channel.sms")
 	w.createTopic("channel.sms", 2)
 	for k := range 5 {

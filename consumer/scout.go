@@ -22,7 +22,7 @@ const (
 )
 
 // scout reads ahead of a retry tier's reader, for lanes that are open again: it fetches what was deferred for them before it is due, as
-// much at a time as the lane has room for and the commit's metadata can mark. It runs in a goroutine of its own.
+// much at a time as the lane has capacity for and the commit's metadata can mark. It runs in a goroutine of its own.
 type scout struct {
 	partition *partition
 	fetcher   *topic.Fetcher
@@ -147,7 +147,7 @@ func (s *scout) look(ctx context.Context) (fetched int) {
 	return search.fetched
 }
 
-// search is one look: the lanes that have room, and from where on to look for what waits for them. Its goroutine alone uses it.
+// search is one look: the lanes that have capacity, and from where on to look for what waits for them. Its goroutine alone uses it.
 type search struct {
 	*scout
 	lanes   map[string]*candidate
@@ -157,26 +157,26 @@ type search struct {
 	fetched int
 }
 
-// candidate is a lane that is looked for and has room.
+// candidate is a lane that is looked for and has capacity.
 type candidate struct {
 	wanted // as it was when the look began, and as far as that has come
 
-	of      *wanted
-	room    int
-	blocked bool // there is more than it has room for
+	of       *wanted
+	capacity int
+	full     bool // there is more than it has capacity for
 }
 
-// search asks the lanes for their room; nil where there is nothing to look for now.
+// search asks the lanes for their capacity; nil where there is nothing to look for now.
 func (s *scout) search(now time.Time) *search {
 	next, waits := s.partition.waiting()
 	one := &search{scout: s, lanes: s.candidates(next, waits, now), from: -1, began: now, marks: s.partition.marks()}
 	for key, c := range one.lanes { // without the lock: lanes are locked while they tell of themselves
 		var open bool
 		account, subscription := topic.ParseKey([]byte(key))
-		if c.room, open = s.opened.room(account, subscription); !open {
+		if c.capacity, open = s.opened.capacity(account, subscription); !open {
 			s.forget(key, c) // it is told again when the lane opens
 		}
-		if c.room == 0 {
+		if c.capacity == 0 {
 			delete(one.lanes, key)
 			continue
 		}
@@ -190,7 +190,7 @@ func (s *scout) search(now time.Time) *search {
 	return one
 }
 
-// candidates are the lanes that something is to be looked for, whatever their room. What is remembered of others is forgotten once it is
+// candidates are the lanes that something is to be looked for, whatever their capacity. What is remembered of others is forgotten once it is
 // worth nothing.
 func (s *scout) candidates(next int64, waits bool, now time.Time) map[string]*candidate {
 	s.mu.Lock()
@@ -218,7 +218,7 @@ func (s *scout) forget(key string, c *candidate) {
 	}
 }
 
-// run reads pages until it has come to the end, or no lane has room.
+// run reads pages until it has come to the end, or no lane has capacity.
 func (s *search) run(ctx context.Context) error {
 	for range scoutPages {
 		page, err := s.fetcher.Fetch(ctx, s.from)
@@ -242,7 +242,7 @@ func (s *search) page(page *topic.Page) (ended bool, err error) {
 		if c := s.lanes[string(r.Key)]; c != nil {
 			s.consider(c, r)
 		}
-		ended = s.allBlocked()
+		ended = s.allFull()
 		return !ended
 	})
 	s.from = max(s.from, page.Next())
@@ -264,7 +264,7 @@ func (s *search) advance(end int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.lanes {
-		if !c.blocked {
+		if !c.full {
 			c.from = max(c.from, s.from)
 			c.done = c.until >= 0 && (c.from >= c.until || s.from >= end)
 		}
@@ -277,26 +277,26 @@ func (s *search) advance(end int64) {
 	}
 }
 
-// allBlocked says whether no lane has room for more.
-func (s *search) allBlocked() bool {
+// allFull says whether no lane has capacity for more.
+func (s *search) allFull() bool {
 	if s.marks == 0 {
 		return true
 	}
 	for _, c := range s.lanes {
-		if !c.blocked {
+		if !c.full {
 			return false
 		}
 	}
 	return true
 }
 
-// consider hands a record of the lane on, where that is what the lane has room for.
+// consider hands a record of the lane on, where that is what the lane has capacity for.
 func (s *search) consider(c *candidate, r *topic.Record) {
-	if c.blocked || r.Offset < c.from || c.until >= 0 && r.Offset >= c.until || !s.welcome(c, r) {
+	if c.full || r.Offset < c.from || c.until >= 0 && r.Offset >= c.until || !s.welcome(c, r) {
 		return
 	}
-	if c.room == 0 || s.marks == 0 {
-		c.blocked, c.from = true, max(c.from, r.Offset)
+	if c.capacity == 0 || s.marks == 0 {
+		c.full, c.from = true, max(c.from, r.Offset)
 		return
 	}
 	e := new(entry)
@@ -304,7 +304,7 @@ func (s *search) consider(c *candidate, r *topic.Record) {
 	if u == nil {
 		return
 	}
-	c.room--
+	c.capacity--
 	s.marks--
 	s.fetched++
 	s.intake.fetch(s.partition, u, r)

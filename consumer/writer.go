@@ -201,10 +201,10 @@ func (o *outgoingRecord) cut() bool {
 	o.malformed = false
 	foreign := o.headers[:o.foreign]
 	headers := make([]topic.Header, 0, len(o.headers)-len(foreign)+16)
-	room := truncatedBytes
+	left := truncatedBytes
 	for _, h := range foreign {
-		if size := len(h.Key) + len(h.Value) + 16; size <= room {
-			room -= size
+		if size := len(h.Key) + len(h.Value) + 16; size <= left {
+			left -= size
 			headers = append(headers, h)
 		}
 	}

@@ -17,7 +17,7 @@ type account struct {
 	name    string
 	lanes   atomic.Int64
 	waiting tally     // deliveries that wait in its lanes
-	line    waiters   // its lanes that wait for a permit; guarded by semaphore.mu
+	waiters waiters   // its lanes that wait for a permit; guarded by semaphore.mu
 	idle    time.Time // when it was first seen without lanes; guarded by its shard's mu
 }
 

@@ -79,8 +79,8 @@ func (d *Dispatcher) admit(l *lane, del *Delivery, arrives bool, now time.Time) 
 // withoutPermit decides the same where the lane would let the delivery go and there is no permit. Nobody is to blame for that
 // while the account has no more than its fair share: it waits, and reading with it.
 func (d *Dispatcher) withoutPermit(l *lane, del *Delivery, arrives bool, now time.Time) admission {
-	crowds := d.backlog.exceedsFairShare(l) && d.waited(l, del, arrives, now) > d.cfg.Lanes.QueueAge
-	if del.Stage != stageTest && (crowds || d.full(l)) {
+	exceeds := d.backlog.exceedsFairShare(l) && d.waited(l, del, arrives, now) > d.cfg.Lanes.QueueAge
+	if del.Stage != stageTest && (exceeds || d.full(l)) {
 		return admission{kind: admitSettle, reason: QueueFull, until: l.estimatedDrain(now, true)}
 	}
 	return admission{kind: admitWait, reason: QueueFull}

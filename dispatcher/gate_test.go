@@ -177,7 +177,7 @@ func (m *machine) comesBack(t *testing.T, cfg *LanesConfig) {
 		case adm.until.After(m.now):
 			m.now = adm.until
 		default:
-			t.Fatalf("stuck: %+v", m.g)
+			t.Fatalf("no progress: %+v", m.g)
 		}
 		if m.now.After(latest) {
 			t.Fatalf("not back: %+v", m.g)

@@ -65,7 +65,7 @@ func TestParkingShows(t *testing.T) {
 	})
 }
 
-// A broken network does not bury the log.
+// A broken network does not flood the log.
 func TestParkingLogIsRateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)

@@ -9,7 +9,7 @@ type Result uint8
 const (
 	Delivered Result = iota // 2xx
 	Retry                   // an attempt failed; the next one comes at the schedule's next step
-	Deferred                // no attempt was spent; it comes up again later
+	Deferred                // no attempt was spent; it is due again later
 	Dead                    // given up on, with its reason
 	Discarded               // its subscription is gone, off, or no longer wants it
 	Abandoned               // given up on a lost partition: another member reads the record again

@@ -50,7 +50,7 @@ func TestMaxPerSecondOverInstances(t *testing.T) {
 						c.instances = append(c.instances, w)
 					}
 					random := rand.New(rand.NewPCG(1, 2))
-					for _, w := range c.instances { // a retry record comes up wherever its partition is
+					for _, w := range c.instances { // a retry record is due wherever its partition is
 						w.circulate()
 						w.resubmit = func(del *dispatcher.Delivery) {
 							c.mu.Lock()

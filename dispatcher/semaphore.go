@@ -20,7 +20,7 @@ type semaphore struct {
 
 	waiting atomic.Int64 // lanes; changed under mu
 	mu      sync.Mutex   // guards all below, and the waiter of each lane and account
-	line    waiters      // accounts that have lanes which wait
+	waiters waiters      // accounts that have lanes which wait
 	turns   uint64
 
 	forTest atomic.Bool // the permit beside all others that is kept for test events is in use
@@ -30,11 +30,11 @@ type semaphore struct {
 type waiter struct {
 	load load
 
-	lane    *lane    // one of the two
-	account *account // is set
-	order   int64    // of load, when it was last put in its place
-	turn    uint64   // first come, first served among equals
-	place   int      // in waiters, from 1; 0: it does not wait
+	lane     *lane    // one of the two
+	account  *account // is set
+	order    int64    // of load, when it was last put in its place
+	turn     uint64   // first come, first served among equals
+	position int      // in waiters, from 1; 0: it does not wait
 }
 
 // waiters is a heap, the smallest load first.
@@ -53,14 +53,14 @@ func (ws waiters) Less(i, j int) bool {
 
 func (ws waiters) Swap(i, j int) {
 	ws[i], ws[j] = ws[j], ws[i]
-	ws[i].place, ws[j].place = i+1, j+1
+	ws[i].position, ws[j].position = i+1, j+1
 }
 
 // Push implements heap.Interface.
 func (ws *waiters) Push(x any) {
 	w, _ := x.(*waiter)
 	*ws = append(*ws, w)
-	w.place = len(*ws)
+	w.position = len(*ws)
 }
 
 // Pop implements heap.Interface.
@@ -69,7 +69,7 @@ func (ws *waiters) Pop() any {
 	w := (*ws)[last]
 	(*ws)[last] = nil
 	*ws = (*ws)[:last]
-	w.place = 0
+	w.position = 0
 	return w
 }
 
@@ -79,7 +79,7 @@ func (ws *waiters) enter(w *waiter, turn uint64) {
 	heap.Push(ws, w)
 }
 
-func (ws *waiters) leave(w *waiter) { heap.Remove(ws, w.place-1) }
+func (ws *waiters) leave(w *waiter) { heap.Remove(ws, w.position-1) }
 
 // first is the waiter with the smallest load.
 func (ws *waiters) first() *waiter {
@@ -187,24 +187,24 @@ func (s *semaphore) refresh() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, w := range s.line {
+	for _, w := range s.waiters {
 		w.order = w.load.now()
-		for _, l := range w.account.line {
+		for _, l := range w.account.waiters {
 			l.order = l.load.now()
 		}
-		heap.Init(&w.account.line)
+		heap.Init(&w.account.waiters)
 	}
-	heap.Init(&s.line)
+	heap.Init(&s.waiters)
 }
 
 // reorder puts the lane and its account in their places after they gave a permit back. s.mu is locked.
 func (s *semaphore) reorder(l *lane) {
-	if a := l.account; a.place != 0 {
+	if a := l.account; a.position != 0 {
 		a.order = a.load.now()
-		heap.Fix(&s.line, a.place-1)
-		if l.place != 0 {
+		heap.Fix(&s.waiters, a.position-1)
+		if l.position != 0 {
 			l.order = l.load.now()
-			heap.Fix(&a.line, l.place-1)
+			heap.Fix(&a.waiters, l.position-1)
 		}
 	}
 }
@@ -223,20 +223,20 @@ func (s *semaphore) grant(only *lane) *lane {
 	defer func() {
 		for _, w := range passed {
 			if w != nil {
-				heap.Push(&s.line, w)
+				heap.Push(&s.waiters, w)
 			}
 		}
 	}()
 	for i := range tries {
-		if len(s.line) == 0 || s.limit.Load() <= s.used.Load() {
+		if len(s.waiters) == 0 || s.limit.Load() <= s.used.Load() {
 			return nil
 		}
-		w := s.line.first()
-		l := w.account.line.first().lane
+		w := s.waiters.first()
+		l := w.account.waiters.first().lane
 		switch limit := s.limit.Load(); {
 		case !s.allows(l, limit, limit-s.used.Load(), 0):
 			passed[i] = w
-			s.line.leave(w)
+			s.waiters.leave(w)
 		case only != nil && l != only || !s.take(l):
 			return nil
 		default:
@@ -249,14 +249,14 @@ func (s *semaphore) grant(only *lane) *lane {
 
 // enter lets the lane wait, if it does not already. s.mu is locked.
 func (s *semaphore) enter(l *lane) {
-	if l.place != 0 {
+	if l.position != 0 {
 		return
 	}
 	s.turns++
 	a := l.account
-	a.line.enter(&l.waiter, s.turns)
-	if a.place == 0 {
-		s.line.enter(&a.waiter, s.turns)
+	a.waiters.enter(&l.waiter, s.turns)
+	if a.position == 0 {
+		s.waiters.enter(&a.waiter, s.turns)
 	}
 	s.waiting.Add(1)
 }
@@ -264,15 +264,15 @@ func (s *semaphore) enter(l *lane) {
 // leave lets the lane wait no longer. Its account keeps its place, but stands behind its equals. s.mu is locked.
 func (s *semaphore) leave(l *lane) {
 	a := l.account
-	a.line.leave(&l.waiter)
+	a.waiters.leave(&l.waiter)
 	s.waiting.Add(-1)
-	if len(a.line) == 0 {
-		s.line.leave(&a.waiter)
+	if len(a.waiters) == 0 {
+		s.waiters.leave(&a.waiter)
 		return
 	}
 	s.turns++
 	a.order, a.turn = a.load.now(), s.turns
-	heap.Fix(&s.line, a.place-1)
+	heap.Fix(&s.waiters, a.position-1)
 }
 
 // acquireForTest takes a permit for a test event: one of the lane's account, or the one that is kept for test events.

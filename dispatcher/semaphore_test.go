@@ -94,8 +94,8 @@ func (m *sharers) check() {
 		if m.want[l] {
 			waiting++
 		}
-		if int(l.load.held.Load()) != m.held[l] || (l.place != 0) != m.want[l] {
-			m.t.Fatalf("a lane holds %d permits and waits at %d; want %d, %v", l.load.held.Load(), l.place, m.held[l], m.want[l])
+		if int(l.load.held.Load()) != m.held[l] || (l.position != 0) != m.want[l] {
+			m.t.Fatalf("a lane holds %d permits and waits at %d; want %d, %v", l.load.held.Load(), l.position, m.held[l], m.want[l])
 		}
 	}
 	limit := m.s.limit.Load()

@@ -117,14 +117,14 @@ func (d *Dispatcher) submitTest(del *Delivery, sub *subscriptions.Subscription) 
 	if l.sub == nil {
 		d.adopt(l, sub, now)
 	}
-	room := l.queue.tests < maxTestsWaiting
-	if room {
+	ok := l.queue.tests < maxTestsWaiting
+	if ok {
 		l.used = now
 		d.advance(l, del, noPermit, now, &over)
 	}
 	l.mu.Unlock()
 	d.settleAll(over)
-	return room
+	return ok
 }
 
 // begin notes that the attempt begins, and returns its deadline.

@@ -219,12 +219,12 @@ func (d *Dispatcher) work(r run) {
 //
 //go:noinline
 func growStack() {
-	var room [5 << 10]byte
-	keepRoom(&room)
+	var stack [5 << 10]byte
+	keepStack(&stack)
 }
 
 //go:noinline
-func keepRoom(*[5 << 10]byte) {}
+func keepStack(*[5 << 10]byte) {}
 
 // attempt makes an attempt, and returns the one that has its permit then. A delivery that was claimed since its lane let it go is
 // passed over.

@@ -18,7 +18,7 @@ import (
 	"fanout/subscriptions"
 )
 
-var update = flag.Bool("update", false, "write the generated references anew")
+var update = flag.Bool("update", false, "write the generated references again")
 
 // root is the repository.
 const root = ".."

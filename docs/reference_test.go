@@ -28,7 +28,7 @@ func TestConfigurationReference(t *testing.T) {
 		return
 	}
 	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(read(t, file), "\n")); diff != "" {
-		t.Errorf("docs/reference/configuration.md has drifted; write it anew with go test ./docs -run Reference -update\nthe configuration (-), the page (+):\n%s", diff)
+		t.Errorf("docs/reference/configuration.md has drifted; write it again with go test ./docs -run Reference -update\nthe configuration (-), the page (+):\n%s", diff)
 	}
 }
 

@@ -55,7 +55,7 @@ type ReplayPlan struct {
 	seen   map[int]topic.Range  // how far the replay topic was read
 }
 
-// position is where a dead letter lies, and what tells it from one that lay there before the topic was made anew.
+// position is where a dead letter lies, and what tells it from one that lay there before the topic was made again.
 type position struct {
 	partition int
 	offset    int64

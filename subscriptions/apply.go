@@ -35,9 +35,9 @@ func (d *Directory) Refresh(ctx context.Context, accounts ...string) error {
 
 // reading says why accounts are read.
 type reading struct {
-	announced bool                       // they were said to have changed
-	at        func(account string) int64 // when, in Unix ms; nil, or 0: nobody said
-	witnesses []string                   // accounts that exist: what is missing has been asked for before
+	announced       bool                       // they were said to have changed
+	at              func(account string) int64 // when, in Unix ms; nil, or 0: nobody said
+	controlAccounts []string                   // accounts that exist: what is missing has been asked for before
 }
 
 func (d *Directory) refresh(ctx context.Context, accounts []string, at func(account string) int64, apply func(stored)) error {
@@ -54,10 +54,10 @@ func (d *Directory) refresh(ctx context.Context, accounts []string, at func(acco
 }
 
 // readApply reads accounts and hands each to take, under the lock; take says whether it applied what it got. A failed
-// read hands over nothing. Where witnesses are named and none of their accounts exists any more, Redis has been emptied: errEmptied.
+// read hands over nothing. Where control accounts are named and none of them exists any more, Redis has been emptied: errEmptied.
 func (d *Directory) readApply(ctx context.Context, accounts []string, r reading, take func(stored) (applied bool)) error {
 	start := d.writing.begin(r.announced)
-	list, err := d.read(ctx, accounts, r.witnesses)
+	list, err := d.read(ctx, accounts, r.controlAccounts)
 	if err == nil {
 		err = d.recordChanged(ctx, list, r)
 	}
@@ -109,7 +109,7 @@ func (w *writing) end(announced bool) {
 	}
 }
 
-func (d *Directory) read(ctx context.Context, accounts, witnesses []string) ([]stored, error) {
+func (d *Directory) read(ctx context.Context, accounts, controlAccounts []string) ([]stored, error) {
 	pipe := d.client.Pipeline()
 	read := make([]*redis.StringSliceCmd, len(accounts))
 	for i, account := range accounts {
@@ -117,12 +117,12 @@ func (d *Directory) read(ctx context.Context, accounts, witnesses []string) ([]s
 		read[i] = redis.NewStringSliceCmd(ctx, "hgetall", accountPrefix+account)
 		_ = pipe.Process(ctx, read[i])
 	}
-	exist := make([]*redis.IntCmd, len(witnesses))
-	for i, witness := range witnesses {
-		exist[i] = pipe.Exists(ctx, accountPrefix+witness)
+	exist := make([]*redis.IntCmd, len(controlAccounts))
+	for i, account := range controlAccounts {
+		exist[i] = pipe.Exists(ctx, accountPrefix+account)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	found := len(witnesses) == 0
+	found := len(controlAccounts) == 0
 	for _, cmd := range exist {
 		if err := cmd.Err(); err != nil {
 			return nil, err

@@ -25,7 +25,7 @@ const (
 	blockTimeout = time.Second     // how long one XREAD waits for a change
 	grace        = time.Second     // past blockTimeout, until XREAD counts as hanging
 
-	// For an answer of a sentinel: go-redis asks one that hangs twice before it asks the others, and begins anew where that
+	// For an answer of a sentinel: go-redis asks one that hangs twice before it asks the others, and begins again where that
 	// takes longer than dialTimeout.
 	sentinelTimeout = dialTimeout / 2
 )

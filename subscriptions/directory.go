@@ -17,11 +17,11 @@ import (
 // Directory is the snapshot of all subscriptions, kept up to date by [Directory.Run]. Its readers may be called at any
 // time from any goroutine; before Ready is closed, they know nothing and absence means nothing.
 type Directory struct {
-	cfg      Config
-	log      *zap.Logger
-	client   redis.UniversalClient
-	snapshot string // the snapshot file's path; empty where there is none
-	pace     pace
+	cfg       Config
+	log       *zap.Logger
+	client    redis.UniversalClient
+	snapshot  string // the snapshot file's path; empty where there is none
+	intervals intervals
 
 	table table
 
@@ -55,8 +55,8 @@ type writing struct {
 	applied  map[string]uint64 // account → clock of the read that was applied; kept while a read it may concern is in flight
 }
 
-// pace is what the tests quicken.
-type pace struct {
+// intervals are how long the directory waits; tests shorten them.
+type intervals struct {
 	reconcile time.Duration // between full loads
 	refused   time.Duration // between full loads while one is refused
 	ask       time.Duration // between the two questions before a drop
@@ -69,18 +69,18 @@ type pace struct {
 
 // state is what Status shows.
 type state struct {
-	mu        sync.Mutex
-	doubts    int // how often Redis may have lost something
-	confirmed int // of them, those that a full load begun later and ended well has seen
-	source    string
-	foreign   bool   // what the file of another version held, and Redis has not been read since
-	position  string // of the change stream: what came up to here is in the table
-	contact   time.Time
-	shrink    *Shrink
-	err       string                         // of the change stream
-	reasons   []string                       // of this outage, as far as they are logged
-	loadErr   string                         // of the last full load
-	problems  map[string]map[string]*problem // account → id
+	mu              sync.Mutex
+	suspectedLosses int // how often Redis may have lost something
+	confirmed       int // of them, those that a full load begun later and ended well has seen
+	source          string
+	foreign         bool   // what the file of another version held, and Redis has not been read since
+	position        string // of the change stream: what came up to here is in the table
+	contact         time.Time
+	shrink          *Shrink
+	err             string                         // of the change stream
+	reasons         []string                       // of this outage, as far as they are logged
+	loadErr         string                         // of the last full load
+	problems        map[string]map[string]*problem // account → id
 
 	began       time.Time // of a start with a snapshot file
 	answered    bool      // Redis has, since
@@ -106,7 +106,7 @@ func New(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Directory, er
 	}
 	d := &Directory{
 		cfg: cfg, log: log, client: client, snapshot: path,
-		pace: pace{
+		intervals: intervals{
 			reconcile: 5 * time.Minute, refused: 30 * time.Second, ask: 2 * time.Second, retry: 250 * time.Millisecond,
 			start: time.Second, patience: 10 * time.Second, write: time.Second, writeMany: 6 * time.Second,
 		},

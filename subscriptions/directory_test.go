@@ -172,7 +172,7 @@ func TestDropAsksTwice(t *testing.T) {
 		m.HSet(fmt.Sprint(key, "acc", i), "hook", hook(i))
 	}
 	d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
-		d.Quicken(50*time.Millisecond, 300*time.Millisecond, time.Hour)
+		d.SetIntervalsForTest(50*time.Millisecond, 300*time.Millisecond, time.Hour)
 	})
 	ready(t, d)
 	m.Del(key + "acc1")
@@ -196,7 +196,7 @@ func TestShrinkIsRefusedUntilAccepted(t *testing.T) {
 			for i := range 11 {
 				m.Del(fmt.Sprint(key, "acc", i))
 			}
-			m.HSet(key+"acc19", "hook", hook(500)) // part of the same doubtful load
+			m.HSet(key+"acc19", "hook", hook(500)) // part of the same suspicious load
 			within(t, 2*time.Second, "refusal", func() bool { return d.Status().Shrink != nil })
 			stays(t, 300*time.Millisecond, "known while refused", func() bool {
 				return d.Len() == 20 && !strings.HasSuffix(d.Lookup("acc19", "hook").URL(), "500")
@@ -242,7 +242,7 @@ func TestRefilledRedis(t *testing.T) {
 			}
 		}
 		d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
-			d.Quicken(time.Hour, 500*time.Millisecond, time.Hour)
+			d.SetIntervalsForTest(time.Hour, 500*time.Millisecond, time.Hour)
 		})
 		ready(t, d)
 		within(t, time.Second, "all known", func() bool { return d.Len() == 3*known })
@@ -282,7 +282,7 @@ func TestRefilledWhileLoading(t *testing.T) {
 				put(t, st, "acc0", id, hook(0))
 			}
 			d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
-				d.Quicken(time.Hour, time.Minute, time.Hour)
+				d.SetIntervalsForTest(time.Hour, time.Minute, time.Hour)
 			})
 			ready(t, d)
 			within(t, time.Second, "all known", func() bool { return d.Len() == 3 })
@@ -311,7 +311,7 @@ func TestRefilledDuringFullLoad(t *testing.T) {
 	}
 	put(t, st, "acc1", "one", hook(1))
 	d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
-		d.Quicken(time.Hour, ask, time.Hour)
+		d.SetIntervalsForTest(time.Hour, ask, time.Hour)
 	})
 	ready(t, d)
 	within(t, time.Second, "all known", func() bool { return d.Len() == 4 })
@@ -338,7 +338,7 @@ func TestChangesDuringFullLoads(t *testing.T) {
 		m.HSet(fmt.Sprint(key, "acc", i), "hook", hook(i))
 	}
 	d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
-		d.Quicken(time.Millisecond, time.Millisecond, time.Hour)
+		d.SetIntervalsForTest(time.Millisecond, time.Millisecond, time.Hour)
 	})
 	ready(t, d)
 	st := store(t, redisURL(m))

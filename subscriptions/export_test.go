@@ -8,9 +8,9 @@ import (
 	"fanout/event"
 )
 
-// Quicken shortens what a test would else wait for.
-func (d *Directory) Quicken(reconcile, ask, write time.Duration) {
-	d.pace.reconcile, d.pace.refused, d.pace.ask, d.pace.write = reconcile, reconcile, ask, write
+// SetIntervalsForTest shortens what a test would else wait for.
+func (d *Directory) SetIntervalsForTest(reconcile, ask, write time.Duration) {
+	d.intervals.reconcile, d.intervals.refused, d.intervals.ask, d.intervals.write = reconcile, reconcile, ask, write
 }
 
 // Take lets a test be Redis: all is what fanout:instances holds.

@@ -21,13 +21,13 @@ const readCount = 1000
 // one question, whether that entry is still there, tells a trimmed gap, an emptied Redis and one restored from an
 // older backup from a stream that simply had no change.
 type follower struct {
-	d        *Directory
-	position string // what came up to here has been applied; empty before the first contact
-	horizon  int64  // Unix ms of the youngest entry ever read: a confirmation from before it is history
-	verify   bool   // the connection failed: ask whether the position is still there
-	idle     bool   // everything was read: the next read may wait
-	gap      bool   // changes may have been missed since the snapshot file: only a full load tells what is in force
-	doubts   doubts
+	d            *Directory
+	position     string // what came up to here has been applied; empty before the first contact
+	youngestRead int64  // Unix ms of the youngest entry ever read: a confirmation from before it is history
+	verify       bool   // the connection failed: ask whether the position is still there
+	idle         bool   // everything was read: the next read may wait
+	gap          bool   // changes may have been missed since the snapshot file: only a full load tells what is in force
+	suspected    suspectedRemovals
 }
 
 // run follows until ctx is done.
@@ -40,7 +40,7 @@ func (f *follower) run(ctx context.Context) {
 		f.d.contact(err, f.position)
 		if err != nil {
 			f.verify, f.idle = true, false
-			sleep(ctx, f.d.pace.retry)
+			sleep(ctx, f.d.intervals.retry)
 		}
 	}
 }
@@ -98,13 +98,13 @@ func (f *follower) anchor(ctx context.Context) error {
 	f.position, f.gap = streamStart, true
 	if len(last) > 0 {
 		f.position = last[0].ID
-		f.horizon = millis(last[0].ID)
+		f.youngestRead = millis(last[0].ID)
 	}
 	f.d.askFull()
 	return nil
 }
 
-// check starts anew where the position is gone: every change still in the stream is announced again, and a full load
+// check starts again where the position is gone: every change still in the stream is announced again, and a full load
 // heals what is not.
 func (f *follower) check(ctx context.Context) error {
 	if f.position == streamStart {
@@ -116,7 +116,7 @@ func (f *follower) check(ctx context.Context) error {
 	}
 	f.d.log.Warn("change stream was trimmed, emptied or restored; loading all subscriptions again", zap.String("position", f.position))
 	f.position, f.gap = streamStart, true
-	f.d.doubt()
+	f.d.suspectLoss()
 	f.d.askFull()
 	return nil
 }
@@ -162,7 +162,7 @@ func (f *follower) take(ctx context.Context, entries []redis.XMessage) error {
 			seen[account] = true
 			accounts = append(accounts, account)
 		}
-		if _, ok := entry.Values["accept"]; ok && millis(entry.ID) >= f.horizon {
+		if _, ok := entry.Values["accept"]; ok && millis(entry.ID) >= f.youngestRead {
 			accept = true
 		}
 	}
@@ -170,7 +170,7 @@ func (f *follower) take(ctx context.Context, entries []redis.XMessage) error {
 		return err
 	}
 	f.release(entries)
-	f.horizon = max(f.horizon, millis(entries[len(entries)-1].ID))
+	f.youngestRead = max(f.youngestRead, millis(entries[len(entries)-1].ID))
 	if accept {
 		f.d.log.Info("operator confirmed what redis holds")
 		f.d.AcceptShrink()
@@ -178,7 +178,7 @@ func (f *follower) take(ctx context.Context, entries []redis.XMessage) error {
 	return nil
 }
 
-// release tells which subscriptions were released since the youngest entry that was read before: where the stream is read anew, what lies in
+// release tells which subscriptions were released since the youngest entry that was read before: where the stream is read again, what lies in
 // it is history.
 func (f *follower) release(entries []redis.XMessage) {
 	if f.d.lanes.Released == nil {
@@ -186,7 +186,7 @@ func (f *follower) release(entries []redis.XMessage) {
 	}
 	for _, entry := range entries {
 		account, _ := entry.Values["account"].(string)
-		if id, ok := entry.Values["release"].(string); ok && account != "" && millis(entry.ID) >= f.horizon {
+		if id, ok := entry.Values["release"].(string); ok && account != "" && millis(entry.ID) >= f.youngestRead {
 			by, _ := entry.Values["by"].(string)
 			f.d.lanes.Released(account, id, by)
 		}

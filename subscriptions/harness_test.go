@@ -114,7 +114,7 @@ func matches(d *subscriptions.Directory, account string) int {
 }
 
 func quick(d *subscriptions.Directory) {
-	d.Quicken(50*time.Millisecond, 30*time.Millisecond, 20*time.Millisecond)
+	d.SetIntervalsForTest(50*time.Millisecond, 30*time.Millisecond, 20*time.Millisecond)
 }
 
 func snapshotFile(t *testing.T) string {

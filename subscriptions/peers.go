@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	instancesKey  = "fanout:instances"
-	heartbeat     = time.Second
-	silentReads   = 5       // heartbeats without a sign of life before an instance's share goes to the others
-	forgetReads   = 60      // before its entry is removed
-	floorShare    = 0.1     // of the rate, split evenly, so that an instance with no demand yet can begin
-	maxDemands    = 10_000  // limited subscriptions that one heartbeat speaks of
-	maxDemandSize = 1 << 20 // bytes of another instance's heartbeat that are read
+	instancesKey      = "fanout:instances"
+	heartbeatInterval = time.Second
+	silentReads       = 5       // heartbeats without a sign of life before an instance's share goes to the others
+	forgetReads       = 60      // before its entry is removed
+	floorShare        = 0.1     // of the rate, split evenly, so that an instance with no demand yet can begin
+	maxDemands        = 10_000  // limited subscriptions that one heartbeat speaks of
+	maxDemandSize     = 1 << 20 // bytes of another instance's heartbeat that are read
 )
 
 // Demand is how much waits here for each limited subscription, by [DemandKey].
@@ -43,13 +43,13 @@ type Peers struct {
 }
 
 type peer struct {
-	beat   pulse
+	last   heartbeat
 	silent int // answers of Redis since the last change
 }
 
-// pulse is an instance's heartbeat as Redis holds it.
-type pulse struct {
-	Beat   int64  `json:"beat"` // another number each time
+// heartbeat is what an instance says of itself, as Redis holds it.
+type heartbeat struct {
+	Number int64  `json:"beat"` // another number each time
 	Demand Demand `json:"demand,omitempty"`
 }
 
@@ -68,7 +68,7 @@ func NewPeers(cfg Config, log *zap.Logger, demand func() Demand) (*Peers, error)
 
 // Run tells and listens until ctx is done, then takes its leave. It returns nil.
 func (p *Peers) Run(ctx context.Context) error {
-	ticker := time.NewTicker(heartbeat)
+	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
 	for away := false; ; {
 		err := p.exchange(ctx)
@@ -81,7 +81,7 @@ func (p *Peers) Run(ctx context.Context) error {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), heartbeat)
+			leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), heartbeatInterval)
 			defer cancel()
 			_ = p.client.HDel(leave, instancesKey, p.self).Err()
 			return p.client.Close()
@@ -100,7 +100,7 @@ func (p *Peers) Share(account, id string) float64 {
 	total, count := p.own[key], 1
 	for _, other := range p.known {
 		if other.silent < silentReads {
-			total += other.beat.Demand[key]
+			total += other.last.Demand[key]
 			count++
 		}
 	}
@@ -117,17 +117,17 @@ func share(own, total float64, instances int) float64 {
 }
 
 func (p *Peers) exchange(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*heartbeat)
+	ctx, cancel := context.WithTimeout(ctx, 2*heartbeatInterval)
 	defer cancel()
 	own := p.demand()
 	if len(own) > maxDemands {
 		own = some(own, maxDemands)
 	}
-	beat, err := json.Marshal(pulse{time.Now().UnixNano(), own})
+	text, err := json.Marshal(heartbeat{time.Now().UnixNano(), own})
 	if err != nil {
 		return err
 	}
-	if err := p.client.HSet(ctx, instancesKey, p.self, beat).Err(); err != nil {
+	if err := p.client.HSet(ctx, instancesKey, p.self, text).Err(); err != nil {
 		return err
 	}
 	all, err := p.client.HGetAll(ctx, instancesKey).Result()
@@ -147,24 +147,24 @@ func (p *Peers) take(own Demand, all map[string]string) (gone []string) {
 	p.own, p.met = own, true
 	for name := range all {
 		if name != p.self && p.known[name] == nil {
-			p.known[name] = &peer{silent: silentReads} // until it is seen to beat it may be long dead
+			p.known[name] = &peer{silent: silentReads} // until its heartbeat is seen to change it may be long dead
 		}
 	}
 	for name, known := range p.known {
-		var beat pulse
+		var now heartbeat
 		text, there := all[name]
 		if there && len(text) <= maxDemandSize {
-			_ = json.Unmarshal([]byte(text), &beat) // an instance that cannot be read is silent
+			_ = json.Unmarshal([]byte(text), &now) // an instance that cannot be read is silent
 		}
 		known.silent++
-		if beat.Beat != 0 && beat.Beat != known.beat.Beat {
-			if known.beat.Beat != 0 || beat.recent() {
+		if now.Number != 0 && now.Number != known.last.Number {
+			if known.last.Number != 0 || now.recent() {
 				known.silent = 0
 			}
-			known.beat = beat
-			for key, n := range beat.Demand {
+			known.last = now
+			for key, n := range now.Demand {
 				if n < 0 {
-					delete(beat.Demand, key) // JSON has no NaN
+					delete(now.Demand, key) // JSON has no NaN
 				}
 			}
 		}
@@ -180,9 +180,9 @@ func (p *Peers) take(own Demand, all map[string]string) (gone []string) {
 
 // recent judges a first sight by the clock, so that a living instance counts at once. A clock that is off only delays
 // this to the next heartbeat.
-func (b *pulse) recent() bool {
-	age := time.Since(time.Unix(0, b.Beat))
-	return age.Abs() < silentReads*heartbeat
+func (h *heartbeat) recent() bool {
+	age := time.Since(time.Unix(0, h.Number))
+	return age.Abs() < silentReads*heartbeatInterval
 }
 
 func some(demand Demand, n int) Demand {

@@ -53,11 +53,11 @@ func TestPeersSilence(t *testing.T) {
 		t.Errorf("before anything is known: %v", got)
 	}
 	now := time.Now().UnixNano()
-	beat := func(n int64) map[string]string {
+	heartbeat := func(n int64) map[string]string {
 		text, _ := json.Marshal(map[string]any{"beat": n, "demand": map[string]float64{"acme/a": 10, "acme/b": -5}})
 		return map[string]string{"other": string(text), "junk": "{"}
 	}
-	p.Take(own, beat(now))
+	p.Take(own, heartbeat(now))
 	if got := p.Share("acme", "a"); got != 0.5 {
 		t.Errorf("two alike: %v", got)
 	}
@@ -67,23 +67,23 @@ func TestPeersSilence(t *testing.T) {
 			t.Fatalf("after %d silent answers: %v", i+1, got)
 		}
 	}
-	p.Take(own, beat(now))
+	p.Take(own, heartbeat(now))
 	if got := p.Share("acme", "a"); got != 1 {
 		t.Errorf("after five silent answers: %v", got)
 	}
-	p.Take(own, beat(now+1))
+	p.Take(own, heartbeat(now+1))
 	if got := p.Share("acme", "a"); got != 0.5 {
 		t.Errorf("it is back: %v", got)
 	}
 	var gone []string
 	for range 60 {
-		gone = append(gone, p.Take(own, beat(now+1))...)
+		gone = append(gone, p.Take(own, heartbeat(now+1))...)
 	}
 	if fmt.Sprint(gone) != "[junk other]" && fmt.Sprint(gone) != "[other junk]" {
 		t.Errorf("removed %v", gone)
 	}
 	old := newPeers(t, "redis://127.0.0.1:1", nil)
-	old.Take(own, beat(1)) // a dead instance's entry, from long ago
+	old.Take(own, heartbeat(1)) // a dead instance's entry, from long ago
 	if got := old.Share("acme", "a"); got != 1 {
 		t.Errorf("a dead instance has a share: %v", got)
 	}

@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	scanCount    = 1000
-	perRead      = 4096 // subscriptions that one pipeline should not exceed by much
-	guardFrom    = 10   // subscriptions known from which half of them missing is suspicious
-	maxWitnesses = 8
+	scanCount          = 1000
+	perRead            = 4096 // subscriptions that one pipeline should not exceed by much
+	guardFrom          = 10   // subscriptions known from which half of them missing is suspicious
+	maxControlAccounts = 8
 )
 
 // readers bounds the batches that a full load has in hand: Redis answers one while another is applied.
@@ -27,21 +27,21 @@ const readers = 3
 // load is one full load: it takes accounts from Redis one batch at a time, changes what has changed, and drops nothing
 // before it has seen everything. So the old and the new snapshot never both stand whole in memory.
 type load struct {
-	d         *Directory
-	guarded   bool
-	known     int      // subscriptions in force when it began
-	found     int      // subscriptions seen in Redis; this and what follows is guarded by d.writing.mu while it scans
-	seen      []uint64 // hashes of the accounts seen
-	held      []string // changed accounts, not taken before the guard can no longer refuse
-	partly    []string // accounts of which something in force is missing, or may be
-	unsure    bool     // what is missing of some account is not known: it changed each time it was asked for
-	witnesses []string // accounts that exist
+	d               *Directory
+	guarded         bool
+	known           int      // subscriptions in force when it began
+	found           int      // subscriptions seen in Redis; this and what follows is guarded by d.writing.mu while it scans
+	seen            []uint64 // hashes of the accounts seen
+	held            []string // changed accounts, not taken before the guard can no longer refuse
+	incomplete      []string // accounts of which something in force is missing, or may be
+	unsure          bool     // what is missing of some account is not known: it changed each time it was asked for
+	controlAccounts []string // accounts that exist
 }
 
 // reconcile loads everything. An error leaves what was taken until then in force.
 func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 	l := &load{d: d, guarded: guarded, known: d.Len()}
-	doubts := d.doubts()
+	losses := d.suspectedLosses()
 	if err := d.recordUnseen(ctx); err != nil {
 		return fmt.Errorf("load subscriptions: %w", err)
 	}
@@ -62,7 +62,7 @@ func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 		return fmt.Errorf("drop subscriptions: %w", err)
 	}
 	if !l.unsure {
-		d.confirm(doubts)
+		d.confirm(losses)
 	}
 	return d.trimChanged(ctx)
 }
@@ -157,8 +157,8 @@ func (l *load) mayRefuse() bool { return l.guarded && loss(l.known, l.found) }
 func (l *load) one(s stored) (applied bool) {
 	l.found += len(s.fields) / 2
 	l.seen = append(l.seen, maphash.String(l.d.table.seed, s.account))
-	if len(s.fields) > 0 && len(l.witnesses) < maxWitnesses {
-		l.witnesses = append(l.witnesses, s.account)
+	if len(s.fields) > 0 && len(l.controlAccounts) < maxControlAccounts {
+		l.controlAccounts = append(l.controlAccounts, s.account)
 	}
 	if !l.mayRefuse() {
 		return l.take(s)
@@ -172,7 +172,7 @@ func (l *load) one(s stored) (applied bool) {
 // take puts an account in force, but for what is missing of it.
 func (l *load) take(s stored) (applied bool) {
 	if missing := l.d.apply(s, keep); len(missing) > 0 || s.stale {
-		l.partly = append(l.partly, s.account)
+		l.incomplete = append(l.incomplete, s.account)
 	}
 	return true
 }
@@ -192,7 +192,7 @@ func (l *load) release(ctx context.Context) error {
 // missing names the accounts of which something is in force and was not seen.
 func (l *load) missing() []string {
 	slices.Sort(l.seen)
-	list := l.partly
+	list := l.incomplete
 	for account := range l.d.table.accounts() {
 		if _, ok := slices.BinarySearch(l.seen, maphash.String(l.d.table.seed, account)); !ok {
 			list = append(list, account)
@@ -231,10 +231,10 @@ func (l *load) drop(ctx context.Context, accounts []string) error {
 			return nil
 		}
 	}
-	sleep(ctx, l.d.pace.ask)
+	sleep(ctx, l.d.intervals.ask)
 	gone := 0
 	for chunk := range slices.Chunk(accounts, l.batch()) {
-		err := l.d.readApply(ctx, chunk, reading{witnesses: l.witnesses}, func(s stored) bool {
+		err := l.d.readApply(ctx, chunk, reading{controlAccounts: l.controlAccounts}, func(s stored) bool {
 			l.d.apply(s, func(id string) bool {
 				if !slices.Contains(missing[s.account], id) {
 					return false
@@ -287,7 +287,7 @@ func (d *Directory) refuse(known, found int) {
 		d.state.shrink = &Shrink{Since: time.Now()}
 	}
 	d.state.shrink.Known, d.state.shrink.Found = known, found
-	d.state.doubts++
+	d.state.suspectedLosses++
 	d.state.loadErr = ""
 	d.state.mu.Unlock()
 	if first {

@@ -35,7 +35,7 @@ func (d *Directory) recordChanged(ctx context.Context, list []stored, r reading)
 	if d.record == nil || !knows && !r.announced {
 		return nil // a first load finds what has been in force
 	}
-	confirmed := r.announced || len(r.witnesses) > 0
+	confirmed := r.announced || len(r.controlAccounts) > 0
 	var changed []redis.Z
 	unannounced := false
 	for _, s := range list {

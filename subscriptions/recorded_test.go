@@ -91,7 +91,7 @@ func TestUnannouncedChangeIsWrittenDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
-		d.Quicken(50*time.Millisecond, 10*time.Millisecond, time.Second)
+		d.SetIntervalsForTest(50*time.Millisecond, 10*time.Millisecond, time.Second)
 		d.RecordChanges(time.Hour)
 	})
 	ready(t, d)

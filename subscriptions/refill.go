@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// doubts are subscriptions that an announced account lacks while Redis may be being filled again, by account: a job that
+// suspectedRemovals are subscriptions that an announced account lacks while Redis may be being filled again, by account: a job that
 // has written the first of two did not remove the other. As a full load does, the follower asks for them a second time.
-type doubts map[string]doubt
+type suspectedRemovals map[string]suspectedRemoval
 
-type doubt struct {
+type suspectedRemoval struct {
 	ids []string
 	due time.Time // when to ask again
 }
 
 // refresh puts announced accounts in force. What one of them lacks goes at once, unless Redis was emptied, nothing has
-// confirmed since what it holds, and it holds something of the account: then what is still missing goes after pace.ask.
+// confirmed since what it holds, and it holds something of the account: then what is still missing goes after intervals.ask.
 func (f *follower) refresh(ctx context.Context, accounts []string, by map[string]string, at map[string]int64) error {
 	lacking := make(map[string][]string)
 	when := func(account string) int64 { return at[account] }
@@ -31,74 +31,74 @@ func (f *follower) refresh(ctx context.Context, accounts []string, by map[string
 		return err
 	}
 	for _, account := range accounts {
-		delete(f.doubts, account) // what was in doubt is there again, or in doubt anew
+		delete(f.suspected, account) // what was suspected is there again, or suspected again
 	}
 	if len(lacking) == 0 {
 		return nil
 	}
-	doubtful, err := f.doubtful(ctx)
+	suspected, err := f.lossSuspected(ctx)
 	if err != nil {
 		return err
 	}
 	due := time.Now()
-	if doubtful {
-		due = due.Add(f.d.pace.ask)
+	if suspected {
+		due = due.Add(f.d.intervals.ask)
 	}
 	for account, ids := range lacking {
-		f.doubts[account] = doubt{ids, due}
+		f.suspected[account] = suspectedRemoval{ids, due}
 	}
 	return f.resolve(ctx)
 }
 
-// doubtful says that Redis may hold less than it should: a load was refused, or the entry that was read last is gone.
-func (f *follower) doubtful(ctx context.Context) (bool, error) {
+// lossSuspected says that Redis may hold less than it should: a load was refused, or the entry that was read last is gone.
+func (f *follower) lossSuspected(ctx context.Context) (bool, error) {
 	err := f.check(ctx)
 	f.d.state.mu.Lock()
 	defer f.d.state.mu.Unlock()
-	return f.d.state.doubts > f.d.state.confirmed, err
+	return f.d.state.suspectedLosses > f.d.state.confirmed, err
 }
 
 // resolve asks again for what is due, and drops what is still missing.
 func (f *follower) resolve(ctx context.Context) error {
 	var accounts []string
 	now := time.Now()
-	for account, doubt := range f.doubts {
-		if !doubt.due.After(now) {
+	for account, removal := range f.suspected {
+		if !removal.due.After(now) {
 			accounts = append(accounts, account)
 		}
 	}
 	err := f.d.refresh(ctx, accounts, nil, func(s stored) {
-		f.d.apply(s, func(id string) bool { return slices.Contains(f.doubts[s.account].ids, id) })
+		f.d.apply(s, func(id string) bool { return slices.Contains(f.suspected[s.account].ids, id) })
 	})
 	if err != nil {
 		return err
 	}
 	for _, account := range accounts {
-		delete(f.doubts, account)
+		delete(f.suspected, account)
 	}
 	return nil
 }
 
-// doubt notes that Redis may have lost something.
-func (d *Directory) doubt() {
+// suspectLoss notes that Redis may have lost something.
+func (d *Directory) suspectLoss() {
 	d.state.mu.Lock()
-	d.state.doubts++
+	d.state.suspectedLosses++
 	d.state.mu.Unlock()
 }
 
-// doubts counts them. What a full load may confirm are those from before it began: it read some accounts before the
+// suspectedLosses counts them. What a full load may confirm are those from before it began: it read some accounts before the
 // others came up.
-func (d *Directory) doubts() int {
+func (d *Directory) suspectedLosses() int {
 	d.state.mu.Lock()
 	defer d.state.mu.Unlock()
-	return d.state.doubts
+	return d.state.suspectedLosses
 }
 
-// confirm takes doubts back, at the end of a full load, unless that was refused.
-func (d *Directory) confirm(doubts int) {
+// confirm takes suspected losses back, at the end of a full load, unless that was refused.
+func (d *Directory) confirm(losses int) {
 	d.state.mu.Lock()
 	defer d.state.mu.Unlock()
 	if d.state.shrink == nil {
-		d.state.confirmed = doubts
+		d.state.confirmed = losses
 	}
 }

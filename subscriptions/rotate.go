@@ -79,7 +79,7 @@ func Retire(stored []byte, fingerprint string, now time.Time) ([]byte, error) {
 func readSecrets(stored []byte, now time.Time) (object, []string, error) {
 	sub, err := readObject(stored)
 	if err != nil {
-		return nil, nil, &ConflictError{"the stored subscription cannot be read (" + err.Error() + "): write it anew"}
+		return nil, nil, &ConflictError{"the stored subscription cannot be read (" + err.Error() + "): write it again"}
 	}
 	sub = sub.pruned(now)
 	texts, ok := secretsIn(sub.get("secrets"))

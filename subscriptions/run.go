@@ -17,9 +17,9 @@ import (
 // With a snapshot file it is ready once every change since has been applied. Where the stream does not have them all, it
 // is ready once everything is loaded; and where Redis fails, with the file as it is.
 func (d *Directory) Run(ctx context.Context) error {
-	f := &follower{d: d, doubts: make(doubts)}
+	f := &follower{d: d, suspected: make(suspectedRemovals)}
 	if file, ok := d.readSnapshot(); ok {
-		f.position, f.horizon, f.verify = file.position, millis(file.position), file.position != ""
+		f.position, f.youngestRead, f.verify = file.position, millis(file.position), file.position != ""
 		f.gap = file.foreign || file.position == streamStart // how much has come and been trimmed since, nothing tells
 		d.state.began = time.Now()
 		if file.position != "" {
@@ -60,12 +60,12 @@ func (d *Directory) reconcileLoop(ctx context.Context) {
 			d.accepted.Store(true)
 		}
 		d.loadFailed(describe(err))
-		sleep(ctx, d.pace.retry)
+		sleep(ctx, d.intervals.retry)
 	}
 }
 
 // fallBack ends a start's waiting for a Redis that fails, where there is a snapshot file: when it has not answered since the
-// start for pace.start, and when changes or full loads have failed for pace.patience, each time. An answer may be a
+// start for intervals.start, and when changes or full loads have failed for intervals.patience, each time. An answer may be a
 // moment away else, and the file may lack what Redis holds. The state is locked.
 func (d *Directory) fallBack() {
 	s, now := &d.state, time.Now()
@@ -73,7 +73,7 @@ func (d *Directory) fallBack() {
 		return
 	}
 	long := func(since time.Time, wait time.Duration) bool { return !since.IsZero() && now.Sub(since) >= wait }
-	if !s.answered && long(s.began, d.pace.start) || long(s.failing, d.pace.patience) || long(s.loadFailing, d.pace.patience) {
+	if !s.answered && long(s.began, d.intervals.start) || long(s.failing, d.intervals.patience) || long(s.loadFailing, d.intervals.patience) {
 		d.markReady()
 	}
 }
@@ -95,14 +95,14 @@ func (d *Directory) loadFailed(reason string) {
 
 // nextLoad is when to load again; jittered, so that instances do not load together.
 func (d *Directory) nextLoad(err error) time.Duration {
-	wait := d.pace.reconcile
+	wait := d.intervals.reconcile
 	d.state.mu.Lock()
 	defer d.state.mu.Unlock()
 	switch {
 	case err != nil:
-		return d.pace.retry
+		return d.intervals.retry
 	case d.state.shrink != nil:
-		wait = min(wait, d.pace.refused)
+		wait = min(wait, d.intervals.refused)
 	}
 	return wait - time.Duration(rand.Int64N(int64(wait/10)+1))
 }

@@ -56,9 +56,9 @@ func (d *Directory) writeLoop(ctx context.Context) {
 			return
 		case <-d.dirty:
 		}
-		wait := d.pace.write
+		wait := d.intervals.write
 		if d.Len() >= manyFrom {
-			wait = d.pace.writeMany
+			wait = d.intervals.writeMany
 		}
 		sleep(ctx, wait)
 		if ctx.Err() == nil {

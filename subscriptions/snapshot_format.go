@@ -226,7 +226,7 @@ func (d *snapshotDecoder) next() (*Subscription, error) {
 		return nil, err
 	}
 	if d.foreign {
-		s.hash = 0 // no JSON is the same as this one: it is read anew
+		s.hash = 0 // no JSON is the same as this one: it is read again
 	}
 	return s, nil
 }

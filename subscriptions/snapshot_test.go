@@ -77,7 +77,7 @@ func TestSnapshotOfAnotherCatalogueWithoutRedis(t *testing.T) {
 	}
 }
 
-// As soon as Redis answers, each entry is read anew, though its JSON is the same.
+// As soon as Redis answers, each entry is read again, though its JSON is the same.
 func TestSnapshotOfAnotherCatalogueIsReadAnew(t *testing.T) {
 	m, cfg := snapshotOf(t, otherNames...)
 	d, stop := start(t, cfg)
@@ -109,7 +109,7 @@ func TestSnapshotOfAnotherCatalogueWhenRedisIsBack(t *testing.T) {
 	})
 }
 
-// A file that this version wrote is believed: what has not changed is not read anew.
+// A file that this version wrote is believed: what has not changed is not read again.
 func TestSnapshotOfThisVersion(t *testing.T) {
 	m := miniredis.RunT(t)
 	cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
@@ -124,7 +124,7 @@ func TestSnapshotOfThisVersion(t *testing.T) {
 	m.SetError("")
 	within(t, 5*time.Second, "redis is back", func() bool { return d.Status().Source == "redis" })
 	if !d.Lookup("acme", "a").Same(was) {
-		t.Error("the same JSON was read anew")
+		t.Error("the same JSON was read again")
 	}
 }
 

@@ -139,7 +139,7 @@ func (s *Subscription) SampleNotification(fallback string) string {
 	return cmp.Or(strings.TrimSuffix(ids[0], "*"), fallback)
 }
 
-// NotificationIDs are the notifications that are wanted, where only some are. The slice is built anew.
+// NotificationIDs are the notifications that are wanted, where only some are. The slice is a new one each time.
 func (s *Subscription) NotificationIDs() []string {
 	if !s.Filters() {
 		return nil
@@ -160,7 +160,7 @@ func (s *Subscription) MaxInFlight() int { return int(s.flight) }
 func (s *Subscription) MaxPerSecond() float64 { return float64(s.perSec) }
 
 // Secrets are what its deliveries are signed with, the first one first, each until its expiry: one that has expired is
-// among them, and signs nothing. The slice is built anew: keep it.
+// among them, and signs nothing. The slice is a new one each time: keep it.
 func (s *Subscription) Secrets() []webhook.Secret {
 	var list []webhook.Secret
 	for line := range strings.Lines(s.piece(pieceSecrets)) {
@@ -177,7 +177,7 @@ func (s *Subscription) Secrets() []webhook.Secret {
 	return list
 }
 
-// Headers are its own headers, sorted by name. The slice is built anew: keep it.
+// Headers are its own headers, sorted by name. The slice is a new one each time: keep it.
 func (s *Subscription) Headers() []Header {
 	var list []Header
 	for line := range strings.Lines(s.piece(pieceHeaders)) {

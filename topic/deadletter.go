@@ -161,7 +161,7 @@ type Filter struct {
 	Identities map[string]string
 }
 
-// Identity tells a dead letter from another that lies in its place since the topic was made anew, or in another cluster.
+// Identity tells a dead letter from another that lies in its place since the topic was made again, or in another cluster.
 func (d *DeadLetter) Identity() string { return d.ID + " " + d.Origin + " " + UnixMilli(d.DeadAt) }
 
 // Match says whether the dead letter is selected.
@@ -207,7 +207,7 @@ func (d *DeadLetter) Delivery() dispatcher.Delivery {
 	}
 }
 
-// ReplayRecord is the record of the replay topic by which the group sends the dead letter, which must be Usable, out again. The delivery begins anew,
+// ReplayRecord is the record of the replay topic by which the group sends the dead letter, which must be Usable, out again. The delivery begins again,
 // with its original webhook-id and origin (docs/contract.md#replayed-deliveries).
 func (d *DeadLetter) ReplayRecord(group, name string, now time.Time) kafka.Record {
 	event, _ := event.BuiltIn().ParseAny(d.Event)

@@ -32,7 +32,7 @@ type Fetcher struct {
 	replica   int32 // that the leader prefers for this rack (KIP-392); -1: none
 	maxBytes  int   // of an answer
 	wait      time.Duration
-	rooms     *sync.Pool
+	buffers   *sync.Pool
 	resume    time.Time // a quota asks not to fetch before then
 }
 
@@ -41,7 +41,7 @@ const maxThrottle = time.Minute
 
 // Fetcher makes one for a partition.
 func (c *Cluster) Fetcher(p Partition) *Fetcher {
-	return &Fetcher{cluster: c, partition: p, replica: noReplica, maxBytes: fetchBytes, wait: fetchWait, rooms: &c.rooms}
+	return &Fetcher{cluster: c, partition: p, replica: noReplica, maxBytes: fetchBytes, wait: fetchWait, buffers: &c.buffers}
 }
 
 // aheadBytes bounds one answer to whoever reads ahead: it takes a few records of many.
@@ -111,21 +111,21 @@ func (f *Fetcher) fetch(ctx context.Context, offset int64) (*Page, error) {
 	if f.replica != noReplica {
 		leader = f.replica
 	}
-	var room *[]byte
+	var buffer *[]byte
 	answer, err := f.cluster.wire.Fetch(ctx, &wire.FetchRequest{
 		Partition: f.partition, Offset: offset, Epoch: epoch, Broker: leader, Rack: f.cluster.cfg.Kafka.Rack, MaxWait: f.wait, MaxBytes: f.maxBytes,
-		Room: func(n int) []byte {
-			room = takeRoom(f.rooms, n)
-			return (*room)[:n]
+		Buffer: func(n int) []byte {
+			buffer = takeBuffer(f.buffers, n)
+			return (*buffer)[:n]
 		},
 	})
 	if err != nil {
-		return nil, err // the room may still be written to
+		return nil, err // the buffer may still be written to
 	}
 	f.resume = time.Now().Add(min(answer.Throttled, maxThrottle))
 	page := &Page{
 		partition: f.partition, Start: answer.LogStart, End: answer.LastStable, High: answer.HighWatermark, next: offset, packed: answer.Records,
-		free: func() { f.rooms.Put(room) },
+		free: func() { f.buffers.Put(buffer) },
 	}
 	if page.End < 0 { // a broker without transactions
 		page.End = page.High
@@ -142,20 +142,20 @@ func (f *Fetcher) fetch(ctx context.Context, offset int64) (*Page, error) {
 	return page, nil
 }
 
-// takeRoom is memory for an answer of n bytes. What idle partitions get is small, and is not kept from the collector for them.
-func takeRoom(rooms *sync.Pool, n int) *[]byte {
-	if room, ok := rooms.Get().(*[]byte); ok {
-		if cap(*room) >= n {
-			return room
+// takeBuffer is memory for an answer of n bytes. What idle partitions get is small, and is not kept from the collector for them.
+func takeBuffer(buffers *sync.Pool, n int) *[]byte {
+	if buffer, ok := buffers.Get().(*[]byte); ok {
+		if cap(*buffer) >= n {
+			return buffer
 		}
-		rooms.Put(room)
+		buffers.Put(buffer)
 	}
 	size := 4 << 10
 	for size < n {
 		size *= 2
 	}
-	room := make([]byte, size)
-	return &room
+	buffer := make([]byte, size)
+	return &buffer
 }
 
 // Each calls f with each record of the page that may be read, in order, until f returns false. Left out are control records,

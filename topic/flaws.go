@@ -59,8 +59,8 @@ func (s *Spec) Flaws(config map[string]string) (flaws []Flaw) {
 	if size, ok := number(config, "retention.bytes"); ok && size >= 0 {
 		note("retention.bytes", false, "what waits while a receiver is away for long may be lost")
 	}
-	if room, ok := number(config, "max.message.bytes"); ok {
-		if wanted, _ := number(s.Config, "max.message.bytes"); room < wanted {
+	if limit, ok := number(config, "max.message.bytes"); ok {
+		if wanted, _ := number(s.Config, "max.message.bytes"); limit < wanted {
 			note("max.message.bytes", false, "the largest records are refused")
 		}
 	}

@@ -29,11 +29,11 @@ type Spec struct {
 func (c *Config) Owned() []Spec {
 	retries := c.RetryTopics()
 	names := c.Names()
-	room := strconv.Itoa(c.LargestBody() + 256<<10)
+	largest := strconv.Itoa(c.LargestBody() + 256<<10)
 	spec := func(name string, partitions int, retention time.Duration) Spec {
 		config := map[string]string{
 			"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(retention.Milliseconds(), 10), "retention.bytes": "-1",
-			"max.message.bytes": room, "message.timestamp.type": logAppendTime,
+			"max.message.bytes": largest, "message.timestamp.type": logAppendTime,
 		}
 		switch n := c.Kafka.Replication; {
 		case n >= 3:

@@ -21,7 +21,7 @@ import (
 
 const deployTopic = "bench.deploy"
 
-// rollout is a fleet while it is deployed anew, under a steady load.
+// rollout is a fleet while it is deployed again, under a steady load.
 type rollout struct {
 	*steady
 

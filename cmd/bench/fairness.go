@@ -84,7 +84,7 @@ func fairness(ctx context.Context, args []string, out io.Writer) error {
 				run++
 				s := w.steady("bench.fairness."+strconv.Itoa(run), ld, *rate, *span+*warm)
 				s.crowd = now
-				saw, err := s.others(ctx, trouble{}, 0, int(*warm/produceEvery))
+				saw, err := s.others(ctx, slowReceivers{}, 0, int(*warm/produceEvery))
 				if err != nil {
 					return err
 				}

@@ -36,7 +36,7 @@ func inFlight(ctx context.Context, args []string, out io.Writer) error {
 	fmt.Fprintf(out, "%s; %d subscriptions whose receivers answer after %s, signed\n", machine(), ld.subscriptions, *delay)
 	peaks := make([]int64, 0, *pairs)
 	for i := range *pairs {
-		c, err := w.crowd(ctx, "bench.inflight."+strconv.Itoa(i), ld, *most, *delay)
+		c, err := w.inFlightRun(ctx, "bench.inflight."+strconv.Itoa(i), ld, *most, *delay)
 		if err != nil {
 			return err
 		}
@@ -47,22 +47,22 @@ func inFlight(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// crowd is what one run came to.
-type crowd struct {
+// inFlightRun is what one run came to.
+type inFlightRun struct {
 	open    int // requests at the receiver at once
 	usage   lab.Usage
 	metrics lab.Metrics
 }
 
-func (c *crowd) String() string {
+func (c *inFlightRun) String() string {
 	mib := func(name string) float64 { return c.metrics.Sum(name) / (1 << 20) }
 	return fmt.Sprintf("%d requests open at the receiver at once, %.0f deliveries not settled: resident %d MiB, peak %d MiB; heap in use %.0f MiB, the next collection at %.0f MiB; %.0f goroutines, their stacks %.0f MiB",
 		c.open, c.metrics.Sum("fanout_in_flight"), c.usage.Resident>>20, c.usage.Peak>>20, mib("go_memstats_heap_inuse_bytes"),
 		mib("go_memstats_next_gc_bytes"), c.metrics.Sum("go_goroutines"), mib("go_memstats_stack_inuse_bytes"))
 }
 
-// crowd makes one run: until so many requests have been open at once, and a little longer.
-func (w *world) crowd(ctx context.Context, topic string, ld load, most int, delay time.Duration) (c crowd, err error) {
+// inFlightRun makes one run: until so many requests have been open at once, and a little longer.
+func (w *world) inFlightRun(ctx context.Context, topic string, ld load, most int, delay time.Duration) (c inFlightRun, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return c, err

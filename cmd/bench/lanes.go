@@ -17,8 +17,8 @@ import (
 	"fanout/cmd/internal/lab"
 )
 
-// one is a Kafka, a Redis and a receiver for a single subscription, account-000000/main.
-type one struct {
+// singleReceiver is a Kafka, a Redis and a receiver for a single subscription, account-000000/main.
+type singleReceiver struct {
 	*world
 	receiver *lab.Receiver
 	seconds  *perSecond
@@ -50,7 +50,7 @@ func (p *perSecond) list(from, to int) []int {
 	return out
 }
 
-func newOne(ctx context.Context, l *lab.Lab) (*one, error) {
+func newSingleReceiver(ctx context.Context, l *lab.Lab) (*singleReceiver, error) {
 	w, err := newWorld(ctx, l)
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func newOne(ctx context.Context, l *lab.Lab) (*one, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &one{world: w, receiver: r}
+	o := &singleReceiver{world: w, receiver: r}
 	r.Watch(func(q lab.Request, _ bool) {
 		if strings.HasPrefix(q.Path, "/hooks/0") {
 			o.seconds.note(q.At)
@@ -68,10 +68,12 @@ func newOne(ctx context.Context, l *lab.Lab) (*one, error) {
 	return o, nil
 }
 
-func (o *one) restart() { o.seconds = &perSecond{began: time.Now(), count: make(map[int]int)} }
+func (o *singleReceiver) restart() {
+	o.seconds = &perSecond{began: time.Now(), count: make(map[int]int)}
+}
 
 // feed produces events for the first subscription at a steady rate, to one partition or to all in turn.
-func (o *one) feed(ctx context.Context, topic string, rate int, span time.Duration, partitions, from int) error {
+func (o *singleReceiver) feed(ctx context.Context, topic string, rate int, span time.Duration, partitions, from int) error {
 	client := o.kafka.Client()
 	const every = 20 * time.Millisecond
 	tick := time.NewTicker(every)
@@ -102,7 +104,7 @@ func (o *one) feed(ctx context.Context, topic string, rate int, span time.Durati
 	return nil
 }
 
-func (o *one) put(ctx context.Context, extra string) error {
+func (o *singleReceiver) put(ctx context.Context, extra string) error {
 	return o.redis.PutSubscription(ctx, account(0), "main", fmt.Sprintf(`{"url":"%s","events":["*"],"secrets":["%s"]%s}`, o.receiver.URL("/hooks/0"), secret(), extra))
 }
 
@@ -120,7 +122,7 @@ func outage(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer l.Close()
-	o, err := newOne(ctx, l)
+	o, err := newSingleReceiver(ctx, l)
 	if err != nil {
 		return err
 	}
@@ -193,7 +195,7 @@ func limits(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer l.Close()
-	o, err := newOne(ctx, l)
+	o, err := newSingleReceiver(ctx, l)
 	if err != nil {
 		return err
 	}
@@ -208,7 +210,7 @@ func limits(ctx context.Context, args []string, out io.Writer) error {
 	return o.retryAfter(ctx, out)
 }
 
-func (o *one) limited(ctx context.Context, out io.Writer, topic string, instances, partitions int, span time.Duration) error {
+func (o *singleReceiver) limited(ctx context.Context, out io.Writer, topic string, instances, partitions int, span time.Duration) error {
 	if err := o.kafka.CreateTopics(ctx, lab.Topic{Name: topic, Partitions: 6}); err != nil {
 		return err
 	}
@@ -253,7 +255,7 @@ func (o *one) limited(ctx context.Context, out io.Writer, topic string, instance
 }
 
 // retryAfter sees that a 429 with Retry-After holds the whole lane, and nobody else's.
-func (o *one) retryAfter(ctx context.Context, out io.Writer) error {
+func (o *singleReceiver) retryAfter(ctx context.Context, out io.Writer) error {
 	const topic = "bench.retryafter"
 	if err := errors.Join(o.put(ctx, ""), o.kafka.CreateTopics(ctx, lab.Topic{Name: topic, Partitions: 6})); err != nil {
 		return err

@@ -34,7 +34,7 @@ func parts() []part {
 		{"failing", "1 % and 20 % of the deliveries answered 503", comparison("failing", failures)},
 		{"instances", "1, 2 and 3 instances on this machine", comparison("instances", fleets)},
 		{"attempts", "attempts.topic off and on", comparison("attempts", audited)},
-		{"retry", "what comes up from a retry tier, beside first attempts", comparison("retry", tiers)},
+		{"retry", "what is due on a retry tier, beside first attempts", comparison("retry", tiers)},
 		{"inflight", "memory with 10 000 attempts in flight", inFlight},
 		{"loops", "the bare loops alone", loops},
 		{"latency", "from a record's append to its request's receipt, at a steady rate", latency},

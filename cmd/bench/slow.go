@@ -15,8 +15,8 @@ import (
 	"fanout/cmd/internal/lab"
 )
 
-// trouble is what some of the receivers do.
-type trouble struct {
+// slowReceivers is what some of the receivers do.
+type slowReceivers struct {
 	name  string
 	bad   int
 	delay time.Duration // 0: they never answer
@@ -44,11 +44,11 @@ func slow(ctx context.Context, args []string, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%s; %d events a second over %d subscriptions for %s after %s, real Kafka\n", machine(), *rate, ld.subscriptions, *span, *warm)
 	run := 0
-	for _, t := range []trouble{{"1 of 100 hangs", 1, 0}, {"10 of 100 hang", 10, 0}, {"1 of 100 answers after 9 s", 1, 9 * time.Second}} {
+	for _, t := range []slowReceivers{{"1 of 100 hangs", 1, 0}, {"10 of 100 hang", 10, 0}, {"1 of 100 answers after 9 s", 1, 9 * time.Second}} {
 		var throughput, p99 []float64
 		for range *pairs {
 			results := make([]othersSaw, 0, 2)
-			for _, now := range []trouble{{}, t} {
+			for _, now := range []slowReceivers{{}, t} {
 				run++
 				s := &steady{w: w, ld: ld, topic: "bench.slow." + strconv.Itoa(run), perTick: max(1, *rate*int(produceEvery)/int(time.Second))}
 				ticks := int((*span + *warm) / produceEvery)
@@ -81,7 +81,7 @@ type othersSaw struct {
 }
 
 // others makes one run. The first bad subscriptions do not count, whether or not they are in trouble.
-func (s *steady) others(ctx context.Context, now trouble, bad, warm int) (othersSaw, error) {
+func (s *steady) others(ctx context.Context, now slowReceivers, bad, warm int) (othersSaw, error) {
 	n := s.perTick * len(s.sent)
 	self, err := os.Executable()
 	if err != nil {

@@ -203,7 +203,7 @@ func (f *findings) sources(admin *topic.Cluster, partitions map[string]int) {
 	switch {
 	case err == nil:
 	case ok:
-		f.problem("sources", missing.Error(), "create what its producers will write to, or mend sources in the configuration")
+		f.problem("sources", missing.Error(), "create what its producers will write to, or correct sources in the configuration")
 	default:
 		f.problem("sources", err.Error(), "")
 	}
@@ -281,7 +281,7 @@ func (f *findings) registry(ctx context.Context, cfg *config.Config) {
 	}
 	defer schemas.Close()
 	if err := schemas.Check(ctx); err != nil {
-		f.problem("schema registry", fmt.Sprintf("%s: %v", c.URL, err), "start it, or mend schema_registry; records of format confluent wait for it")
+		f.problem("schema registry", fmt.Sprintf("%s: %v", c.URL, err), "start it, or correct schema_registry; records of format confluent wait for it")
 		return
 	}
 	f.okf("schema registry", "%s answers", c.URL)

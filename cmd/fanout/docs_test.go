@@ -27,7 +27,7 @@ import (
 	"fanout/topic"
 )
 
-var update = flag.Bool("update", false, "write the generated references anew")
+var update = flag.Bool("update", false, "write the generated references again")
 
 var repository = filepath.Join("..", "..")
 
@@ -73,7 +73,7 @@ func TestCommandReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(string(got), "\n")); diff != "" {
-		t.Errorf("docs/reference/commands.md has drifted; write it anew with go test ./cmd/fanout -run Reference -update\nthe commands (-), the page (+):\n%s", diff)
+		t.Errorf("docs/reference/commands.md has drifted; write it again with go test ./cmd/fanout -run Reference -update\nthe commands (-), the page (+):\n%s", diff)
 	}
 }
 

@@ -197,7 +197,7 @@ func (s *secured) produce(t *testing.T, name string, from, n int) {
 	client := s.kafka.Client()
 	defer lab.CloseClient(client)
 	for s.ctx.Err() == nil {
-		records := make([]kafka.Record, n) // anew for each try, which reads them to their ends
+		records := make([]kafka.Record, n) // again for each try, which reads them to their ends
 		for i := range records {
 			records[i].Value = kafka.NewBytes(fmt.Appendf(nil, `{"accountId":%q,"channel":"EMAIL","type":"OPEN","trackingId":"t%d","notificationId":"n","userId":"u"}`, name, from+i))
 		}

@@ -534,7 +534,7 @@ func (m *modes) sentinel(t *testing.T, group *lab.Sentinels, passwordFile string
 		t.Log("the sentinels' password rotates")
 		at := m.logLength()
 		allowSentinels(t, group, secretWord+"-two")
-		cli(t, group.Master(t.Context()), "CLIENT", "KILL", "TYPE", "normal") // who connects anew asks them
+		cli(t, group.Master(t.Context()), "CLIENT", "KILL", "TYPE", "normal") // who connects again asks them
 		t.Logf("run says %s", strings.TrimSpace(m.logged(t, at, "redis is away", "sentinel_password_file", "WRONGPASS")))
 		must(t, os.WriteFile(passwordFile, []byte(secretWord+"-two"), 0o600))
 		t.Logf("a change in force %s after the file had the new password", m.changeSending(t, accounts[0], 5*time.Second))

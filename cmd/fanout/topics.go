@@ -19,7 +19,7 @@ import (
 func (a *app) topicsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "topics",
-		Short: "Create, describe or mend fanout's topics",
+		Short: "Create, describe or repair fanout's topics",
 		Example: `  fanout topics describe
   fanout topics create --dry-run
   fanout topics apply --dry-run`,

@@ -39,7 +39,7 @@ func (in *reader) pending() []byte {
 	return in.block[in.r:in.w]
 }
 
-// fill reads more; there must be room. errLong means that the budget is spent.
+// fill reads more; the block must not be full. errLong means that the budget is spent.
 func (in *reader) fill() error {
 	if in.block == nil {
 		in.block, _ = blocks.Get().(*block)
@@ -47,11 +47,11 @@ func (in *reader) fill() error {
 	if in.r == in.w {
 		in.r, in.w = 0, 0
 	}
-	room := in.block[in.w:min(blockSize, in.w+in.budget)]
-	if len(room) == 0 {
+	free := in.block[in.w:min(blockSize, in.w+in.budget)]
+	if len(free) == 0 {
 		return errLong
 	}
-	n, err := in.src.Read(room)
+	n, err := in.src.Read(free)
 	in.w += n
 	in.budget -= n
 	if n > 0 {

@@ -101,7 +101,7 @@ func (c *Config) tls() (*tls.Config, error) {
 // maxAnswer bounds what is read of an answer of the registry, and so the text of one schema.
 const maxAnswer = 1 << 20
 
-// connect makes a client that reads the files anew when it uses them: mounted secrets rotate without a restart. It
+// connect makes a client that reads the files again when it uses them: mounted secrets rotate without a restart. It
 // follows no redirect, which could carry the password elsewhere, and uses no proxy of the environment.
 func (c *Config) connect() (*sr.Client, *http.Client, error) {
 	if err := c.Validate(); err != nil {

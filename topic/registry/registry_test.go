@@ -307,7 +307,7 @@ func answer(schema string, refs ...string) string {
 	return string(b)
 }
 
-// The password is read anew for each request, and so is the authority of the certificate.
+// The password is read again for each request, and so is the authority of the certificate.
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	var password atomic.Value

@@ -160,7 +160,7 @@ func (b *Batch) plain(f func(*Record) bool) error {
 // unpacked reads records out of a stream.
 func (b *Batch) unpacked(from *bufio.Reader, f func(*Record) bool) error {
 	var record Record
-	var room []byte
+	var buffer []byte
 	for range b.Count {
 		size, err := binary.ReadVarint(from)
 		if err == nil && size < 0 {
@@ -170,21 +170,21 @@ func (b *Batch) unpacked(from *bufio.Reader, f func(*Record) bool) error {
 			return fmt.Errorf("a record of the batch at offset %d: %w", b.Base, unexpectedEOF(err))
 		}
 		kept := min(size, MaxRecord)
-		if int64(cap(room)) < kept {
-			room = make([]byte, kept, kept+kept/4)
+		if int64(cap(buffer)) < kept {
+			buffer = make([]byte, kept, kept+kept/4)
 		}
-		room = room[:kept]
-		if _, err := io.ReadFull(from, room); err != nil {
+		buffer = buffer[:kept]
+		if _, err := io.ReadFull(from, buffer); err != nil {
 			return fmt.Errorf("a record of the batch at offset %d: %w", b.Base, unexpectedEOF(err))
 		}
 		if kept == size {
-			err = b.parse(room, &record)
+			err = b.parse(buffer, &record)
 			record.Size = len(record.Key) + len(record.Value)
 		} else {
 			if _, err := io.CopyN(io.Discard, from, size-kept); err != nil {
 				return fmt.Errorf("a record of the batch at offset %d: %w", b.Base, unexpectedEOF(err))
 			}
-			b.parseCut(room, &record, int(size))
+			b.parseCut(buffer, &record, int(size))
 		}
 		if err != nil {
 			return err

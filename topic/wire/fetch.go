@@ -19,10 +19,10 @@ type FetchRequest struct {
 	Rack      string
 	MaxWait   time.Duration      // how long the broker may hold an answer without records
 	MaxBytes  int                // a first batch that is larger comes whole (KIP-74)
-	Room      func(n int) []byte // memory of n bytes for the answer, in which Fetched.Records then lies; nil: new memory
+	Buffer    func(n int) []byte // memory of n bytes for the answer, in which Fetched.Records then lies; nil: new memory
 }
 
-// Fetched is a broker's answer. Records lies in the memory that Room gave.
+// Fetched is a broker's answer. Records lies in the memory that Buffer gave.
 type Fetched struct {
 	Records       []byte // batches; the last one may be cut off. See NextBatch
 	HighWatermark int64  // all before are on every in-sync replica
@@ -81,7 +81,7 @@ func (x *fetchExchange) RawExchange(conn io.ReadWriter) (protocol.Message, error
 	if err := writeRequest(conn, protocol.Fetch, x.version, x.client.name, x.request.append(space[:0], x.version)); err != nil {
 		return nil, err
 	}
-	b, err := readResponse(conn, x.request.Room)
+	b, err := readResponse(conn, x.request.Buffer)
 	if err != nil {
 		return nil, err
 	}

@@ -267,16 +267,16 @@ func TestProduceAndFetch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var room []byte
+	var buffer []byte
 	fetched, err := b.client.Fetch(t.Context(), &wire.FetchRequest{
 		Partition: p, Offset: 0, Epoch: epoch, Broker: leader, MaxWait: time.Second, MaxBytes: 1 << 20,
-		Room: func(n int) []byte { room = make([]byte, n); return room },
+		Buffer: func(n int) []byte { buffer = make([]byte, n); return buffer },
 	})
 	if err != nil || fetched.HighWatermark != 10 || fetched.LogStart != 0 || fetched.Preferred != wire.AnyBroker {
 		t.Fatalf("fetched %+v, %v", fetched, err)
 	}
 	texts, err := all(fetched.Records)
-	if err != nil || len(texts) != 10 || room == nil {
+	if err != nil || len(texts) != 10 || buffer == nil {
 		t.Errorf("%d records, %v: %q", len(texts), err, texts)
 	}
 	notLeader := (leader + 1) % 3

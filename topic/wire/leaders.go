@@ -11,7 +11,7 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Leaders knows which broker leads each partition. It asks when it does not know, and anew when it has been told to forget;
+// Leaders knows which broker leads each partition. It asks when it does not know, and again when it has been told to forget;
 // questions that come up together are one request. It is safe for concurrent use.
 type Leaders struct {
 	client *Client

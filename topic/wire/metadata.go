@@ -127,7 +127,7 @@ func (x *metadataExchange) RawExchange(conn io.ReadWriter) (protocol.Message, er
 		x.answer = parseMetadata(r, version)
 	}
 	if r.err != nil {
-		x.client.topicIDs.Store(0) // a broker of another version, perhaps: ask anew
+		x.client.topicIDs.Store(0) // a broker of another version, perhaps: ask again
 		return nil, r.err
 	}
 	return x, nil

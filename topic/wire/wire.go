@@ -142,8 +142,8 @@ func writeRequest(w io.Writer, key protocol.ApiKey, version int16, client string
 // message.max.bytes. Another server's bytes, read as a length, must not become memory.
 const maxResponse = 256 << 20
 
-// readResponse reads one answer, without its header, into memory that room gives; nil: into new memory.
-func readResponse(r io.Reader, room func(n int) []byte) ([]byte, error) {
+// readResponse reads one answer, without its header, into memory that buffer gives; nil: into new memory.
+func readResponse(r io.Reader, buffer func(n int) []byte) ([]byte, error) {
 	var head [8]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, unexpectedEOF(err)
@@ -155,10 +155,10 @@ func readResponse(r io.Reader, room func(n int) []byte) ([]byte, error) {
 	if id := binary.BigEndian.Uint32(head[4:]); id != correlation {
 		return nil, fmt.Errorf("the answer is to request %d, not to %d", id, correlation)
 	}
-	if room == nil {
-		room = func(n int) []byte { return make([]byte, n) }
+	if buffer == nil {
+		buffer = func(n int) []byte { return make([]byte, n) }
 	}
-	b := room(int(size))
+	b := buffer(int(size))
 	_, err := io.ReadFull(r, b)
 	return b, unexpectedEOF(err)
 }

@@ -89,7 +89,7 @@ func TestBlockErasesWhatIsTyped(t *testing.T) {
 	g.shows(t, "two")
 }
 
-// A terminal that breaks lines anew when it is made narrower leaves nothing behind. (vt10x cuts them, as xterm does: the
+// A terminal that breaks lines again when it is made narrower leaves nothing behind. (vt10x cuts them, as xterm does: the
 // other kind is made here.)
 func TestBlockOnANarrowerTerminal(t *testing.T) {
 	t.Parallel()

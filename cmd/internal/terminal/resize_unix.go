@@ -22,7 +22,7 @@ func onResize(resized chan<- struct{}) (stop func()) {
 			case <-signals:
 				select {
 				case resized <- struct{}{}:
-				default: // it is going to be drawn anew already
+				default: // it is going to be drawn again already
 				}
 			}
 		}

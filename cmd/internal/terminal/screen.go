@@ -9,7 +9,7 @@ import (
 	"golang.org/x/term"
 )
 
-// Screen is a terminal that shows one page at a time, drawn anew in its place, and whose keys are read one by one. What
+// Screen is a terminal that shows one page at a time, drawn again in its place, and whose keys are read one by one. What
 // was on the terminal before comes back when it is closed.
 //
 // While it is open, Ctrl-C is a key (Interrupt) and no signal, where keys can be read.

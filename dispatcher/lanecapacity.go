@@ -2,10 +2,10 @@ package dispatcher
 
 import "time"
 
-// Room is how many more deliveries of a subscription its lane takes now without deferring any, of those that wait in the retry
+// Capacity is how many more deliveries of a subscription its lane takes now without deferring any, of those that wait in the retry
 // topics. open is false where they are better left there: the lane sends nothing for a while, or they would not be sent at all.
 // LaneOpened, or LaneProbeDue, is told once that has changed.
-func (d *Dispatcher) Room(account, subscription string) (n int, open bool) {
+func (d *Dispatcher) Capacity(account, subscription string) (n int, open bool) {
 	sub := d.dir.Lookup(account, subscription)
 	if sub == nil || !sub.Enabled() || sub.Paused() || sub.Invalid() != "" {
 		return 0, false
@@ -29,14 +29,14 @@ func (d *Dispatcher) Room(account, subscription string) (n int, open bool) {
 	if l.req.blocked != "" {
 		return 0, false
 	}
-	if n, open = l.room(now, d.cfg.Lanes.QueueAge); open && d.backlog.exceedsFairShare(l) {
+	if n, open = l.capacity(now, d.cfg.Lanes.QueueAge); open && d.backlog.exceedsFairShare(l) {
 		n = 0
 	}
 	return n, open
 }
 
-// room is the same as far as the lane, which is locked, can tell. More than it sends within a second is not called for at once.
-func (l *lane) room(now time.Time, queueAge time.Duration) (n int, open bool) {
+// capacity is the same as far as the lane, which is locked, can tell. More than it sends within a second is not called for at once.
+func (l *lane) capacity(now time.Time, queueAge time.Duration) (n int, open bool) {
 	g, b := &l.gate, &l.gate.breaker
 	switch {
 	case b.state == breakerGone, b.state == breakerParked && now.Before(b.until), now.Before(g.hold):

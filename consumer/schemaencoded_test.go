@@ -28,17 +28,17 @@ const (
 		enum Kind { KIND_BOUNCED = 0; KIND_OPENED = 1; }`
 )
 
-// framedWorld has a source of each kind, and a registry between them that a test may take away.
-type framedWorld struct {
+// schemaWorld has a source of each kind, and a registry between them that a test may take away.
+type schemaWorld struct {
 	*world
 	stub *srfake.Registry
 	away atomic.Bool
 	asks atomic.Int64
 }
 
-func newFramedWorld(t *testing.T) *framedWorld {
+func newSchemaWorld(t *testing.T) *schemaWorld {
 	t.Helper()
-	w := &framedWorld{world: newWorld(t, "avro", "proto", "json", "plain"), stub: srfake.New()}
+	w := &schemaWorld{world: newWorld(t, "avro", "proto", "json", "plain"), stub: srfake.New()}
 	t.Cleanup(w.stub.Close)
 	w.stub.Intercept(func(rw http.ResponseWriter, _ *http.Request) bool {
 		w.asks.Add(1)
@@ -70,12 +70,12 @@ func newFramedWorld(t *testing.T) *framedWorld {
 	return w
 }
 
-func framed(id int, index []int, value []byte) []byte {
+func schemaEncoded(id int, index []int, value []byte) []byte {
 	b, _ := new(sr.ConfluentHeader).AppendEncode(nil, id, index)
 	return append(b, value...)
 }
 
-func (w *framedWorld) avro(tracking string) []byte {
+func (w *schemaWorld) avro(tracking string) []byte {
 	w.t.Helper()
 	value, err := avro.MustParse(avroBounce).Encode(map[string]any{
 		"tenant": "acme", "kind": "bounced", "message": map[string]any{"tracking_id": tracking}, "template": "welcome", "user": "u",
@@ -83,14 +83,14 @@ func (w *framedWorld) avro(tracking string) []byte {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return framed(11, nil, value)
+	return schemaEncoded(11, nil, value)
 }
 
 // proto is a Bounce, written by hand: the second message of the file, the first within it; its kind is 0, which is not
 // written.
-func (w *framedWorld) proto(tracking string) []byte {
+func (w *schemaWorld) proto(tracking string) []byte {
 	who := append(field(1, "acme"), field(2, "u")...)
-	return framed(13, []int{1, 0}, slices.Concat(field(1, string(who)), field(3, tracking), field(4, "welcome")))
+	return schemaEncoded(13, []int{1, 0}, slices.Concat(field(1, string(who)), field(3, tracking), field(4, "welcome")))
 }
 
 func field(number byte, text string) []byte {
@@ -113,12 +113,12 @@ func bodies(list []received) (all []string) {
 
 // Records of each kind of schema become deliveries by the mappings that JSON has, beside those of plain JSON.
 func TestFramedRecords(t *testing.T) {
-	w := newFramedWorld(t)
+	w := newSchemaWorld(t)
 	i := w.start()
 	plain := strings.NewReplacer("tN", "t3").Replace(`{"accountId":"acme","channel":"EMAIL","type":"OPEN","trackingId":"tN","notificationId":"welcome","userId":"u"}`)
 	w.produce("avro", 0, value(w.avro("t1")), kafka.Record{})
 	w.produce("proto", 1, value(w.proto("t2")))
-	w.produce("json", 0, value(framed(14, nil, []byte(plain))))
+	w.produce("json", 0, value(schemaEncoded(14, nil, []byte(plain))))
 	w.produce("plain", 0, value([]byte(strings.Replace(plain, "t3", "t4", 1))))
 	want := []string{payload("EMAIL_FAILED", "t1"), payload("EMAIL_FAILED", "t2"), payload("OPEN", "t3"), payload("OPEN", "t4")}
 	slices.Sort(want)
@@ -135,7 +135,7 @@ func TestFramedRecords(t *testing.T) {
 
 // While the registry is away the partitions that need it wait, and nobody else. Nothing is lost, dead, or delivered twice.
 func TestRegistryAway(t *testing.T) {
-	w := newFramedWorld(t)
+	w := newSchemaWorld(t)
 	w.away.Store(true)
 	i := w.start()
 	for n := range 20 {
@@ -171,9 +171,9 @@ func TestRegistryAway(t *testing.T) {
 	}
 }
 
-// Waiting for the registry is no standstill: nothing is to be restarted, or joined anew.
+// Waiting for the registry is no standstill: nothing is to be restarted, or joined again.
 func TestRegistryAwayIsNoStandstill(t *testing.T) {
-	w := newFramedWorld(t)
+	w := newSchemaWorld(t)
 	w.cfg.StalledAfter = time.Second
 	w.cfg.Sources = w.cfg.Sources[:1]
 	w.away.Store(true)
@@ -195,7 +195,7 @@ func TestRegistryAwayIsNoStandstill(t *testing.T) {
 // What cannot be read is dead with the bytes that its producer wrote, says why, and holds nobody up. Once its schema is
 // registered, the same bytes are an event.
 func TestUnknownSchema(t *testing.T) {
-	w := newFramedWorld(t)
+	w := newSchemaWorld(t)
 	i := w.start()
 	unknown := w.avro("t1")
 	unknown[4] = 99
@@ -204,7 +204,7 @@ func TestUnknownSchema(t *testing.T) {
 		string(unknown):        "schema 99: the schema registry does not know it",
 		string(short):          "schema 11: ",
 		`{"accountId":"acme"}`: "no schema id",
-		string(framed(11, nil, bytes.Repeat([]byte{'x'}, 262144))): "max_event_bytes is 262144",
+		string(schemaEncoded(11, nil, bytes.Repeat([]byte{'x'}, 262144))): "max_event_bytes is 262144",
 	}
 	for b := range bad {
 		w.produce("avro", 0, kafka.Record{Key: kafka.NewBytes([]byte("k")), Value: kafka.NewBytes([]byte(b)), Headers: []kafka.Header{{Key: "own", Value: []byte("h")}}})

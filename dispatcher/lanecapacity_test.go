@@ -9,7 +9,7 @@ import (
 )
 
 // A lane takes no more from the retry topics than it sends soon: whatever its receiver is like and its subscription asks for, nothing that is
-// fetched as Room says is deferred once more, all of it arrives, and in no longer than the lane's pace and a little more explain.
+// fetched as Capacity says is deferred once more, all of it arrives, and in no longer than the lane's pace and a little more explain.
 func TestRoomIsWhatALaneSendsSoon(t *testing.T) {
 	const backlog = 300
 	for name, test := range map[string]struct {
@@ -42,7 +42,7 @@ func TestRoomIsWhatALaneSendsSoon(t *testing.T) {
 	}
 }
 
-// drain fetches a backlog as Room says, beside first attempts, and returns what it fetched.
+// drain fetches a backlog as Capacity says, beside first attempts, and returns what it fetched.
 func (w *world) drain(name string, backlog int, live, most time.Duration) (all []*dispatcher.Delivery) {
 	began, next := time.Now(), time.Now()
 	for time.Since(began) < most {
@@ -50,7 +50,7 @@ func (w *world) drain(name string, backlog int, live, most time.Duration) (all [
 			next = next.Add(live)
 			w.submit(name)
 		}
-		for n, _ := w.d.Room("a", name); n > 0 && len(all) < backlog; n-- {
+		for n, _ := w.d.Capacity("a", name); n > 0 && len(all) < backlog; n-- {
 			del := w.delivery(name)
 			del.Stage = dispatcher.StageRetry
 			all = append(all, del)
@@ -62,30 +62,30 @@ func (w *world) drain(name string, backlog int, live, most time.Duration) (all [
 	return all
 }
 
-// A lane that sends nothing has no room and says so; what waits is fetched once it is told to be open. One that is parked has room for its
+// A lane that sends nothing has no capacity and says so; what waits is fetched once it is told to be open. One that is parked has capacity for its
 // probe, once.
 func TestRoomOfALaneThatSendsNothing(t *testing.T) {
 	in(t, config(), func(w *world) {
-		room := func(id, want string) {
+		capacity := func(id, want string) {
 			t.Helper()
-			n, open := w.d.Room("a", id)
+			n, open := w.d.Capacity("a", id)
 			if got := fmt.Sprint(n, open); got != want {
 				t.Errorf("%s: %s, want %s", id, got, want)
 			}
 		}
-		room("nobody", "0 false")
+		capacity("nobody", "0 false")
 		w.set("paused", `,"paused":true`)
-		room("paused", "0 false")
+		capacity("paused", "0 false")
 		w.set("off", `,"enabled":false`)
-		room("off", "0 false")
+		capacity("off", "0 false")
 		w.set("idle", "")
-		room("idle", "8 true")
+		capacity("idle", "8 true")
 
 		w.set("held", "")
 		w.on("held", always(answer{status: 429, after: time.Millisecond, retryAfter: "60"}))
 		w.submit("held")
 		time.Sleep(time.Second)
-		room("held", "0 false")
+		capacity("held", "0 false")
 		w.on("held", always(ok))
 		time.Sleep(time.Minute)
 		if n := w.lanes("held", dispatcher.LaneOpened); n != 1 {
@@ -96,7 +96,7 @@ func TestRoomOfALaneThatSendsNothing(t *testing.T) {
 		w.on("gone", always(gone))
 		w.submit("gone")
 		time.Sleep(time.Second)
-		room("gone", "0 false")
+		capacity("gone", "0 false")
 
 		w.set("down", "")
 		w.on("down", always(answer{status: 500, after: time.Second}))
@@ -104,28 +104,28 @@ func TestRoomOfALaneThatSendsNothing(t *testing.T) {
 			w.submitN("down", 8)
 			time.Sleep(1500 * time.Millisecond)
 		}
-		room("down", "0 false")
+		capacity("down", "0 false")
 		time.Sleep(w.cfg.Lanes.ParkMin)
-		room("down", "1 true")
+		capacity("down", "1 true")
 		w.submit("down")
 		time.Sleep(100 * time.Millisecond)
-		room("down", "0 true")
+		capacity("down", "0 true")
 		time.Sleep(2 * time.Second)
-		room("down", "0 false")
+		capacity("down", "0 false")
 
-		w.set("slow", "") // nobody's fault, and yet there is no room
+		w.set("slow", "") // nobody's fault, and yet there is no capacity
 		w.on("slow", always(hang))
 		w.submitN("slow", 8)
 		time.Sleep(time.Second)
-		room("slow", "0 true")
+		capacity("slow", "0 true")
 		w.d.Suspend("the proxy is away")
-		room("idle", "0 true")
+		capacity("idle", "0 true")
 		w.d.Resume()
-		room("idle", "8 true")
+		capacity("idle", "8 true")
 	})
 }
 
-// Nobody's backlog takes what others wait for: an account with more waiting than its fair share has no room.
+// Nobody's backlog takes what others wait for: an account with more waiting than its fair share has no capacity.
 func TestRoomIsShared(t *testing.T) {
 	cfg := config()
 	cfg.Delivery.MaxInFlight = 8
@@ -139,8 +139,8 @@ func TestRoomIsShared(t *testing.T) {
 		w.set("other", "")
 		w.submit("other")
 		time.Sleep(time.Second)
-		if n, open := w.d.Room("many", "s1"); n != 0 || !open {
-			t.Errorf("room for %d of an account that has more waiting than its share (open: %v)", n, open)
+		if n, open := w.d.Capacity("many", "s1"); n != 0 || !open {
+			t.Errorf("capacity for %d of an account that has more waiting than its share (open: %v)", n, open)
 		}
 	})
 }
