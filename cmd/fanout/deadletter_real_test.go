@@ -143,8 +143,8 @@ func unmarshal(t *testing.T, text string, to any) {
 	}
 }
 
-// deadLetter lets n events die, with the status 400, and waits for their dead letters.
-func (s *site) deadLetter(t *testing.T, n int) {
+// killEvents lets n events die, with the status 400, and waits for their dead letters.
+func (s *site) killEvents(t *testing.T, n int) {
 	t.Helper()
 	s.receiver.On("/in", lab.Always(lab.Answer{Status: 400}))
 	s.events(t, 0, n)
@@ -159,7 +159,7 @@ func TestRealReplayKilled(t *testing.T) {
 	s.subscribe(t, "acme", "crm", "/in", `"events":["*"]`)
 	s.start(t)
 	const letters, rate = 20_000, 2000
-	s.deadLetter(t, letters)
+	s.killEvents(t, letters)
 	s.receiver.On("/in", lab.Always(lab.Answer{}))
 	args := []string{"deadletter", "replay", "--account", "acme", "--reason", "permanent_status", "--name", "night", "--rate", strconv.Itoa(rate), "--yes"}
 	topic := s.name + ".replay"
@@ -221,7 +221,7 @@ func TestRealReplayStopsItself(t *testing.T) {
 			s.subscribe(t, "acme", "crm", "/in", `"events":["*"]`)
 			s.start(t)
 			const letters = 3000
-			s.deadLetter(t, letters)
+			s.killEvents(t, letters)
 			s.receiver.On("/in", lab.Always(lab.Answer{Status: status}))
 			args := []string{"deadletter", "replay", "--account", "acme", "--name", "hopeless", "--rate", "500", "--max-failures", "50", "--yes"}
 			r := s.run(t, args...)
