@@ -64,6 +64,23 @@ type FoundDelivery struct {
 	Dead           *Waiting        `json:"dead,omitempty"`    // its last dead letter, likewise
 }
 
+// OfEvents says whether the query names something of an event, so that source records can be looked through for it.
+func (q *FindQuery) OfEvents() bool {
+	return q.Account != "" && q.TrackingID+q.UserID+q.NotificationID != ""
+}
+
+// Search is Find, and then Follow. Where there is no attempts topic, and the query is of events, it has found nothing.
+func Search(ctx context.Context, c *topic.Cluster, q *FindQuery, done *atomic.Int64, total func(int64)) (*Found, error) {
+	found, err := Find(ctx, c, q, done, total)
+	if errors.Is(err, ErrNoAttempts) && q.OfEvents() {
+		return &Found{Deliveries: []*FoundDelivery{}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return found, Follow(ctx, c, q, found, done, total)
+}
+
 // Open says that the newest attempt that was found did not end it.
 func (d *FoundDelivery) Open() bool {
 	return d.Outcome == dispatcher.Retry.String() || d.Outcome == dispatcher.Deferred.String()

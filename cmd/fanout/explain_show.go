@@ -6,10 +6,20 @@ import (
 	"strings"
 
 	"fanout/cmd/internal/terminal"
+	"fanout/operate"
 )
 
-// showExplained shows a person what explain has found out.
-func showExplained(w io.Writer, out *explainResult) {
+// showExplained shows a person what explain has found out, of each record.
+func showExplained(w io.Writer, all ...*operate.Explained) {
+	for i, out := range all {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		showRecord(w, out)
+	}
+}
+
+func showRecord(w io.Writer, out *operate.Explained) {
 	if out.Record != "" {
 		state := "not settled yet"
 		if *out.Committed {
@@ -37,15 +47,15 @@ func showExplained(w io.Writer, out *explainResult) {
 		fmt.Fprintf(w, ", id %s", ev["id"])
 	}
 	fmt.Fprintln(w)
-	if len(out.Matches) == 0 {
+	if len(out.Subscriptions) == 0 {
 		fmt.Fprintln(w, "\nthe account has no subscription")
 	}
-	for i := range out.Matches {
-		showMatch(w, &out.Matches[i])
+	for i := range out.Subscriptions {
+		showMatch(w, &out.Subscriptions[i])
 	}
 }
 
-func showMatch(w io.Writer, m *explainMatch) {
+func showMatch(w io.Writer, m *operate.ExplainedSubscription) {
 	mark := "✗"
 	switch {
 	case m.Match && m.Problem != "":

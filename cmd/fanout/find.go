@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -53,11 +52,6 @@ func (s *selectors) query(now time.Time) (*operate.FindQuery, error) {
 		return nil, misusef("give --account, or --webhook-id")
 	}
 	return &q, nil
-}
-
-// ofEvents says whether the query names something of an event, so that source records can be looked through for it.
-func ofEvents(q *operate.FindQuery) bool {
-	return q.Account != "" && q.TrackingID+q.UserID+q.NotificationID != ""
 }
 
 func (a *app) findCommand() *cobra.Command {
@@ -112,16 +106,18 @@ matched nothing, or the record is not read yet.`,
 type findResult struct {
 	*operate.Found
 
-	Records []*explainResult `json:"records,omitempty"` // of the sources, where no delivery was found
+	Records []*operate.Explained `json:"records,omitempty"` // of the sources, where no delivery was found
 }
 
 func (a *app) find(ctx context.Context, cfg *config.Config, admin *topic.Cluster, q *operate.FindQuery) error {
-	found, err := a.search(ctx, admin, q)
+	done, total, end := a.progress("looking through attempts")
+	found, err := operate.Search(ctx, admin, q, done, total)
+	end()
 	if err != nil {
 		return err
 	}
 	out := findResult{Found: found}
-	looked := len(found.Deliveries) == 0 && ofEvents(q) && q.Outcome == "" && q.Status == 0
+	looked := len(found.Deliveries) == 0 && q.OfEvents() && q.Outcome == "" && q.Status == 0
 	if looked {
 		if out.Records, err = a.explainRecords(ctx, cfg, admin, q); err != nil {
 			return err
@@ -142,76 +138,16 @@ func (a *app) find(ctx context.Context, cfg *config.Config, admin *topic.Cluster
 	return a.showFound(&out, q, looked)
 }
 
-// search finds deliveries and what became of them.
-func (a *app) search(ctx context.Context, admin *topic.Cluster, q *operate.FindQuery) (*operate.Found, error) {
-	done, total, end := a.progress("looking through attempts")
-	defer end()
-	found, err := operate.Find(ctx, admin, q, done, total)
-	if errors.Is(err, operate.ErrNoAttempts) && ofEvents(q) {
-		return &operate.Found{Deliveries: []*operate.FoundDelivery{}}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return found, operate.Follow(ctx, admin, q, found, done, total)
-}
-
-// mostExplained is how many records are explained of those that were found.
-const mostExplained = 5
-
 // explainRecords looks through the sources and explains what it finds there.
-func (a *app) explainRecords(ctx context.Context, cfg *config.Config, admin *topic.Cluster, q *operate.FindQuery) ([]*explainResult, error) {
-	done, total, end := a.progress("looking through the sources")
-	records, err := operate.FindRecords(ctx, admin, q, done, total)
-	end()
+func (a *app) explainRecords(ctx context.Context, cfg *config.Config, admin *topic.Cluster, q *operate.FindQuery) ([]*operate.Explained, error) {
+	e, err := a.explainer(cfg, admin, false)
 	if err != nil {
 		return nil, err
 	}
-	e := &explainer{a: a, cfg: cfg, admin: admin}
-	var all []*explainResult
-	for _, r := range records[:min(len(records), mostExplained)] {
-		one, err := e.explain(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	if more := len(records) - len(all); more > 0 {
-		fmt.Fprintf(a.stderr, "%s more that the flags select; give more of them, or another --since, to see those\n", count(more, "record"))
-	}
-	return all, nil
-}
-
-// explainFound explains the records that the selectors lead to, the newest first.
-func (e *explainer) explainFound(ctx context.Context, q *operate.FindQuery) ([]*explainResult, error) {
-	q.Limit = 4 * mostExplained // several deliveries may be of one record
-	found, err := e.a.search(ctx, e.admin, q)
-	if err != nil {
-		return nil, err
-	}
-	var all []*explainResult
-	seen := make(map[string]bool)
-	for _, d := range found.Deliveries {
-		origin, err := topic.ParseOrigin(d.Origin)
-		if err != nil || seen[d.Origin] || len(all) == mostExplained {
-			continue
-		}
-		seen[d.Origin] = true
-		one, err := e.record(ctx, origin)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	if len(all) == 0 && ofEvents(q) {
-		if all, err = e.a.explainRecords(ctx, e.cfg, e.admin, q); err != nil {
-			return nil, err
-		}
-	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("nothing that the flags select was found since %s", clock(q.Since))
-	}
-	return all, nil
+	defer e.Close()
+	all, more, err := e.FindRecords(ctx, q)
+	a.sayMore(more)
+	return all, err
 }
 
 func (a *app) showFound(out *findResult, q *operate.FindQuery, looked bool) error {
@@ -221,10 +157,8 @@ func (a *app) showFound(out *findResult, q *operate.FindQuery, looked bool) erro
 		fmt.Fprintf(w, "no attempt, and no record of a source, since %s that the flags select: it was never produced, or before that\n", clock(q.Since))
 	case n == 0 && looked:
 		fmt.Fprintf(w, "no attempt was made; the sources hold %s that the flags select:\n", count(len(out.Records), "record"))
-		for _, r := range out.Records {
-			fmt.Fprintln(w)
-			showExplained(w, r)
-		}
+		fmt.Fprintln(w)
+		showExplained(w, out.Records...)
 	case n == 0:
 		fmt.Fprintf(w, "no delivery that the flags select was attempted since %s (%s read)\n", clock(later(out.Since, q.Since)), count(int(out.Read), "record"))
 	case n <= 3:
@@ -325,22 +259,4 @@ func deliveryTable(all []*operate.FoundDelivery) *terminal.Table {
 		})
 	}
 	return t
-}
-
-// showFound explains the records that the selectors lead to.
-func (e *explainer) showFound(ctx context.Context, q *operate.FindQuery) error {
-	all, err := e.explainFound(ctx, q)
-	if err != nil {
-		return err
-	}
-	if e.a.asJSON() {
-		return e.a.json(all)
-	}
-	for i, one := range all {
-		if i > 0 {
-			fmt.Fprintln(e.a.stdout)
-		}
-		showExplained(e.a.stdout, one)
-	}
-	return nil
 }

@@ -536,11 +536,11 @@ func TestOperatorsExplainInvalid(t *testing.T) {
 	if strings.Contains(bad, "blocked") || strings.Contains(bad, "curl") || strings.Contains(bad, "url") {
 		t.Errorf("of an invalid subscription's URL nothing is known:\n%s", bad)
 	}
-	var result explainResult
+	var result operate.Explained
 	if err := json.Unmarshal([]byte(w.ok(t, event, "explain", "--event", "-", "--admin", nobody, "-o", "json")), &result); err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range result.Matches {
+	for _, m := range result.Subscriptions {
 		if planned := m.Subscription != "off" && m.Subscription != "other"; m.Match != planned || (m.Problem != "") != (m.Subscription == "bad" || m.Subscription == "inside") {
 			t.Errorf("%+v", m)
 		}
@@ -693,26 +693,5 @@ func TestTablesShowWhatIsThere(t *testing.T) {
 	}
 	if !strings.Contains(narrow, "not shown for want of width: ") || !strings.Contains(narrow, "…") {
 		t.Errorf("nothing gives way:\n%s", narrow)
-	}
-}
-
-// Where a delivery is: what it was retried from is not where it is, only because that has not been committed yet.
-func TestWhereabouts(t *testing.T) {
-	t.Parallel()
-	at := func(second int, topic string) *operate.Waiting {
-		return &operate.Waiting{Topic: topic, Due: time.Date(2026, 1, 2, 3, 4, second, 0, time.Local), Reason: "status", Detail: "HTTP 503", Attempts: "3", Partition: 1, Offset: 2}
-	}
-	for name, c := range map[string]struct {
-		trace operate.Trace
-		want  string
-	}{
-		"waits":                    {operate.Trace{Waiting: at(5, "fanout.retry.5s")}, "waiting in fanout.retry.5s, due 2026-01-02 03:04:05, after 3 attempts: status HTTP 503"},
-		"died after it had waited": {operate.Trace{Waiting: at(5, "fanout.retry.5s"), Dead: at(6, "")}, "dead since 2026-01-02 03:04:06: status (HTTP 503), dead letter 1/2"},
-		"waits after a replay":     {operate.Trace{Waiting: at(9, "fanout.replay"), Dead: at(6, "")}, "waiting in fanout.replay, due 2026-01-02 03:04:09, after 3 attempts: status HTTP 503"},
-		"delivered":                {operate.Trace{Delivered: true, Waiting: at(9, "fanout.replay"), Dead: at(6, "")}, "delivered"},
-	} {
-		if got := whereabouts(&c.trace, true, true); got != c.want {
-			t.Errorf("%s: %q, want %q", name, got, c.want)
-		}
 	}
 }
