@@ -31,7 +31,7 @@ func (a *api) resendDelivery(w http.ResponseWriter, r *http.Request) error {
 	if err := decode(r, &ask); err != nil {
 		return err
 	}
-	found, err := a.resend(r.Context(), a.callerOf(r, scope{}), "", id, ask.DryRun)
+	found, err := a.resend(r.Context(), a.callerOf(r, scope{}), scope{}, id, ask.DryRun)
 	if err != nil {
 		return err
 	}
@@ -43,21 +43,21 @@ func (a *api) resendDelivery(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// resend sends a delivery again; of the account only, where one is named.
-func (p *panel) resend(ctx context.Context, by caller, account, id string, dryRun bool) (*operate.Resend, error) {
-	release, err := p.budgets.scan(ctx, scope{})
+// resend sends a delivery again; in the portal one of its account.
+func (p *panel) resend(ctx context.Context, by caller, s scope, id string, dryRun bool) (*operate.Resend, error) {
+	release, err := p.budgets.scan(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	found, err := operate.FindResend(ctx, p.Kafka, operate.ResendConfig{
-		ID: id, Account: account, Name: operate.ResendName(time.Now()),
+		ID: id, Account: s.Account, Name: operate.ResendName(time.Now()),
 		Wants: func(account, subscription string, name event.Name) string {
 			return operate.Unwanted(p.Directory.Lookup(account, subscription), name)
 		},
 	})
 	if err != nil {
-		return nil, asRefusal(err)
+		return nil, asRefusal(err, s)
 	}
 	if dryRun {
 		return found, nil
@@ -72,11 +72,15 @@ func (p *panel) resend(ctx context.Context, by caller, account, id string, dryRu
 	return found, nil
 }
 
-// asRefusal is the problem of a delivery that is not sent again.
-func asRefusal(err error) error {
+// asRefusal is the problem of a delivery that is not sent again. A customer is told nothing of our topics.
+func asRefusal(err error, s scope) error {
 	_, busy := errors.AsType[*operate.BusyError](err)
 	_, unwanted := errors.AsType[*operate.UnwantedError](err)
 	switch {
+	case busy && s.Portal:
+		return problemf(http.StatusConflict, "it is on its way already, or waits for its next attempt")
+	case errors.Is(err, operate.ErrNoBody) && s.Portal:
+		return problemf(http.StatusConflict, "the event that it was made of is no longer kept")
 	case busy, unwanted, errors.Is(err, operate.ErrNoBody):
 		return problemf(http.StatusConflict, "%v", err)
 	case errors.Is(err, operate.ErrNoDelivery):

@@ -202,3 +202,66 @@ func TestStaleIsSaid(t *testing.T) {
 	b.expects("401")
 	b.sees("You are signed out.")
 }
+
+// TestDeliveriesInTheBrowser is a support person's: a tracking id in the box, the delivery, its request, sent again.
+func TestDeliveriesInTheBrowser(t *testing.T) {
+	w := newWorld(t, token)
+	long := strings.Repeat("l", 200)
+	w.recv.answers(500, strings.Repeat("out of order ", 40))
+	w.want(201, "PUT", "/api/v1/accounts/"+long+"/subscriptions/"+strings.Repeat("w", 64), fmt.Sprintf(`{"url":"%s/hook","events":["*"],"secrets":["generate"],"headers":{"x-key":"hush"}}`, w.recv.URL))
+	w.open(strings.Repeat("t", 256), long)
+	w.put("acme", "orders")
+	w.open("abc123", "acme")
+	w.until("dead letters", func() bool { return w.do("GET", "/api/v1/dead-letters", "").json(t)["matched"] == 2.0 })
+	w.recv.answers(204, "")
+	for i := range 60 {
+		w.open(fmt.Sprintf("good-%d", i), "acme")
+	}
+	w.until("deliveries", func() bool { return w.recv.count("good-") == 60 })
+	b := newBrowser(t, w)
+	b.signIn()
+	b.submit(link("Deliveries"))
+	b.sees("good-")
+	b.pictures("deliveries")
+	b.submit(link("Older"))
+	b.sees("good-0")
+	b.goTo("/deliveries?q=" + strings.Repeat("t", 256))
+	b.sees("500")
+	b.inspect("deliveries-odd")
+	b.submit(link("Open"))
+	b.sees("Timeline")
+	b.inspect("delivery-odd")
+
+	b.goTo("/endpoints")
+	b.do(chromedp.SendKeys(`input[type=search]`, "abc123"))
+	if _, err := chromedp.RunResponse(b.ctx, chromedp.SendKeys(`input[type=search]`, "\r")); err != nil {
+		t.Fatal(err)
+	}
+	b.sees("3 attempts")
+	b.submit(link("Open"))
+	b.sees("attempts_exhausted")
+	b.click(`.timeline summary`)
+	b.sees("out of order")
+	b.pictures("delivery")
+	w.until("that it is settled", func() bool {
+		id := b.text(`document.querySelector("h1 code").innerText`)
+		return w.do("POST", "/api/v1/deliveries/"+id+"/resend", `{"dryRun":true}`).status == 200
+	})
+	b.submit(button("Resend…"))
+	b.sees("with the same webhook-id")
+	b.pictures("resend")
+	b.submit(button("Send it again"))
+	b.sees("It was sent again")
+	w.until("it", func() bool { return w.recv.count("abc123") == 4 })
+	w.until("its page", func() bool {
+		b.submit(link("Look again"))
+		return strings.Contains(b.text(`document.body.innerText`), "HTTP 204")
+	})
+	b.inspect("delivery-resent")
+	base := b.enter("acme")
+	b.goTo(base + "/deliveries")
+	b.inspect("portal-deliveries")
+	b.submit(link("Open"))
+	b.sees("Timeline")
+	b.inspect("portal-delivery")
+}

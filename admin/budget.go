@@ -14,6 +14,7 @@ import (
 const (
 	portalTests      = 10 // a minute
 	portalSaves      = 30 // a minute: whatever is stored, rotations and deletions too
+	portalResends    = 10 // a minute
 	portalReplayRate = 50 // dead letters a second
 	maxScans         = 2  // of topics at a time: in all portals together, and as many for operators
 	maxScansWaiting  = 2  // of one account, those at work included
@@ -30,9 +31,9 @@ type budgets struct {
 }
 
 type budget struct {
-	tests, saves *rate.Limiter
-	scans        int
-	used         time.Time
+	tests, saves, resends *rate.Limiter
+	scans                 int
+	used                  time.Time
 }
 
 func newBudgets() *budgets {
@@ -55,7 +56,7 @@ func (b *budgets) of(account string) *budget {
 				}
 			}
 		}
-		one = &budget{tests: perMinute(portalTests), saves: perMinute(portalSaves)}
+		one = &budget{tests: perMinute(portalTests), saves: perMinute(portalSaves), resends: perMinute(portalResends)}
 		b.accounts[account] = one
 	}
 	one.used = now
@@ -82,6 +83,10 @@ func (b *budgets) test(s scope) error {
 
 func (b *budgets) save(s scope) error {
 	return b.spend(s, func(one *budget) *rate.Limiter { return one.saves }, "too many changes", portalSaves)
+}
+
+func (b *budgets) resend(s scope) error {
+	return b.spend(s, func(one *budget) *rate.Limiter { return one.resends }, "too many deliveries sent again", portalResends)
 }
 
 var errScans = problemf(http.StatusTooManyRequests, "too many searches at once: try again in a moment")

@@ -88,6 +88,12 @@ func functions() template.FuncMap {
 			return millis(*v)
 		},
 		"ms3": millis,
+		"whole": func(v float64) string { // of an attempts record, which has whole milliseconds
+			if v < 1 {
+				return "< 1 ms"
+			}
+			return strconv.FormatFloat(math.Round(v), 'f', 0, 64) + " ms"
+		},
 		"percent": func(v *float64) string {
 			if v == nil {
 				return "–"
@@ -116,10 +122,12 @@ var (
 	anchors = map[string]string{
 		"url": "url", "events": "events", "id": "id", "headers": "headers", "maxInFlight": "maxInFlight", "maxPerSecond": "maxPerSecond",
 		"description": "description", "account": "account", "reason": "reason", "rate": "rate", "maxFailures": "max", "from": "from", "to": "to",
+		"event": "event", "outcome": "outcome", "status": "status",
 	}
 	labels = map[string]string{
 		"url": "Webhook URL", "events": "Events", "id": "Name", "account": "Account", "headers": "Request headers", "description": "Description",
 		"maxInFlight": "Attempts at once", "maxPerSecond": "Attempts a second", "reason": "Reason", "rate": "Rate", "maxFailures": "Failures", "from": "From", "to": "To",
+		"event": "Event", "outcome": "Outcome", "status": "HTTP status",
 	}
 )
 

@@ -157,6 +157,8 @@ func addresses(t *testing.T, portal bool, account, id, position, replay string) 
 			if id != "" {
 				live = append(live, path+q("account", account, "id", id))
 			}
+		case "/deliveries":
+			pages = append(pages, path, path+q("account", account, "subscription", id), path+q("q", "no such thing"), path+q("q", strings.Repeat("t", 256), "event", "EMAIL_OPEN", "outcome", "dead", "status", "503", "from", "2020-01-01T00:00"))
 		case "/dead-letters":
 			pages = append(pages, path, path+q("account", account), path+q("subscription", id, "reason", "expired"), path+q("account", "nobody", "from", "2020-01-01T00:00"))
 		case "/dead-letters/show":
@@ -169,7 +171,8 @@ func addresses(t *testing.T, portal bool, account, id, position, replay string) 
 			if replay != "" {
 				live = append(live, "/replays/"+replay)
 			}
-		case "/settings", "/accept", "/replays/{name}/cancel": // they only redirect
+		case "/settings", "/accept", "/replays/{name}/cancel", "/became": // they only redirect
+		case "/deliveries/show", "/deliveries/resend": // TestDeliveryPages renders them
 		default:
 			t.Errorf("no test renders %s", path)
 		}

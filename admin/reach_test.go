@@ -45,6 +45,8 @@ var reach = map[string]string{
 	"operators GET /{$}": operators, "operators GET /accept": operators, "operators POST /accept": operators, "operators GET /settings": operators,
 	"operators GET /settings/events-webhook": operators, "operators POST /settings/events-webhook": operators, "operators GET /endpoints": operators,
 	"operators GET /endpoints/show": operators, "operators GET /dead-letters": operators, "operators GET /dead-letters/show": operators,
+	"operators GET /became": operators, "operators GET /deliveries": operators, "operators GET /deliveries/show": operators,
+	"operators GET /deliveries/resend": operators, "operators POST /deliveries/resend": operators,
 	"operators GET /dead-letters/replay": operators, "operators POST /dead-letters/replay": operators, "operators GET /replays/{}": operators,
 	"operators GET /replays/{}/cancel": operators, "operators POST /replays/{}/cancel": operators, "operators /": operators,
 
@@ -52,8 +54,9 @@ var reach = map[string]string{
 	"portal GET /portal/{}": holders, "portal GET /portal/{}/{$}": holders, "portal /portal/{}/": holders, "portal GET /portal/{}/settings": holders,
 	"portal GET /portal/{}/settings/events-webhook": holders, "portal POST /portal/{}/settings/events-webhook": holders,
 	"portal GET /portal/{}/endpoints": holders, "portal GET /portal/{}/endpoints/show": holders,
-	"portal GET /portal/{}/api/v1/deliveries": holders,
-	"portal GET /portal/{}/dead-letters":      holders, "portal GET /portal/{}/dead-letters/show": holders,
+	"portal GET /portal/{}/api/v1/deliveries": holders, "portal GET /portal/{}/became": holders, "portal GET /portal/{}/deliveries": holders,
+	"portal GET /portal/{}/deliveries/show": holders, "portal GET /portal/{}/deliveries/resend": holders, "portal POST /portal/{}/deliveries/resend": holders,
+	"portal GET /portal/{}/dead-letters": holders, "portal GET /portal/{}/dead-letters/show": holders,
 	"portal GET /portal/{}/dead-letters/replay": holders, "portal POST /portal/{}/dead-letters/replay": holders,
 	"portal GET /portal/{}/replays/{}": holders, "portal GET /portal/{}/replays/{}/cancel": holders, "portal POST /portal/{}/replays/{}/cancel": holders,
 }

@@ -119,7 +119,7 @@ func newWorldOf(t *testing.T, token string, change func(*admin.Config)) *world {
 	cfg := topic.Config{
 		Kafka:   topic.KafkaConfig{Brokers: cluster.ListenAddrs(), Group: "fanout", CreateTopics: true, Partitions: 2, RetryPartitions: 1, Replication: 1, Start: "earliest"},
 		Sources: []topic.SourceConfig{{Topic: "channel.email"}, {Topic: "channel.sms"}},
-		Prefix:  "fanout", AttemptsTopic: true, Schedule: schedule, ParkMin: lanes.ParkMin, ParkMax: lanes.ParkMax, MaxAge: time.Hour, MaxEventBytes: 256 << 10,
+		Prefix:  "fanout", AttemptsTopic: true, AttemptsResponse: true, Schedule: schedule, ParkMin: lanes.ParkMin, ParkMax: lanes.ParkMax, MaxAge: time.Hour, MaxEventBytes: 256 << 10,
 	}
 	registry := prometheus.NewRegistry()
 	redis := subscriptions.Config{URL: "redis://" + w.redis.Addr(), SnapshotFile: "off"}
@@ -133,7 +133,7 @@ func newWorldOf(t *testing.T, token string, change func(*admin.Config)) *world {
 		UserAgent: "fanout/test",
 	}, w.dir, nil, registry)
 	must(t, err)
-	c, err := consumer.New(consumer.Config{Config: cfg, ShutdownTimeout: 5 * time.Second}, d, nil, registry)
+	c, err := consumer.New(consumer.Config{Config: cfg, Instance: "test:1", ShutdownTimeout: 5 * time.Second}, d, nil, registry)
 	must(t, err)
 	w.kafka, err = topic.NewCluster(cfg)
 	must(t, err)

@@ -21,11 +21,15 @@ type FindQuery struct {
 	Account, Subscription, Event       string
 	ID                                 string // webhook-id
 	TrackingID, NotificationID, UserID string
+	Any                                string // one of these four
 	Outcome                            string // of one of its attempts
 	Status                             int    // likewise
 	Since, Until                       time.Time
 	Limit                              int    // deliveries; 0: no bound
 	Cursor                             string // of the answer before
+
+	// Patience, if not 0, ends a search that takes longer. The answer has then what was found so far, and where to go on.
+	Patience time.Duration
 }
 
 // Found is an answer, the newest delivery first.
@@ -35,6 +39,8 @@ type Found struct {
 	Since      time.Time        `json:"since,omitzero"`   // nothing is known of what was attempted before
 	Gaps       []Gap            `json:"gaps,omitempty"`   // attempts that were not recorded
 	Read       int64            `json:"read"`             // records
+
+	Unfinished bool `json:"-"` // the query's patience ended it: the cursor says where to go on
 }
 
 // Gap is a range of source records of which attempts were not recorded, both ends included.
@@ -108,11 +114,18 @@ func Find(ctx context.Context, c *topic.Cluster, q *FindQuery, done *atomic.Int6
 		done = new(atomic.Int64)
 	}
 	before := done.Load()
+	bounded, end := ctx, func() {}
+	if q.Patience > 0 {
+		bounded, end = context.WithTimeout(ctx, q.Patience)
+	}
+	defer end()
 	f := finder{q: q, keep: q.matcher(), byID: make(map[string]*FoundDelivery), out: &Found{Deliveries: []*FoundDelivery{}, Since: q.Since}}
-	rest, err := c.NewestAttempts(ctx, ranges, done, f.record, f.attempt)
+	rest, err := c.NewestAttempts(bounded, ranges, done, f.record, f.attempt)
 	switch {
 	case errors.Is(err, errEnough):
 		f.out.Cursor = encodeCursor(rest)
+	case err != nil && bounded.Err() != nil && ctx.Err() == nil:
+		f.out.Cursor, f.out.Unfinished = encodeCursor(rest), true
 	case err != nil:
 		return nil, err
 	}
@@ -238,9 +251,13 @@ func (q *FindQuery) matcher() func(*topic.Record) bool {
 	}
 	slices.SortFunc(needles, func(a, b []byte) int { return cmp.Compare(len(b), len(a)) }) // the rarest first, as a rule
 	account, id, outcome := []byte(q.Account), q.ID, q.Outcome
+	anyID := bytes.TrimPrefix(topic.AttemptText("", q.Any), []byte(`"":`))
 	return func(r *topic.Record) bool {
 		if q.Account != "" && !bytes.Equal(r.Key, account) || id != "" && r.Header(topic.HeaderWebhookID) != id ||
 			outcome != "" && r.Header(topic.HeaderOutcome) != outcome {
+			return false
+		}
+		if q.Any != "" && r.Header(topic.HeaderWebhookID) != q.Any && !bytes.Contains(r.Value, anyID) {
 			return false
 		}
 		for _, needle := range needles {
@@ -267,6 +284,9 @@ func (q *FindQuery) selects(a *topic.Attempt) bool {
 		if pair[0] != "" && pair[0] != pair[1] {
 			return false
 		}
+	}
+	if q.Any != "" && !slices.Contains([]string{a.ID, a.TrackingID, a.NotificationID, a.UserID}, q.Any) {
+		return false
 	}
 	at := time.UnixMilli(a.Time)
 	return (q.Status == 0 || q.Status == a.Status) && !at.Before(q.Since) && (q.Until.IsZero() || at.Before(q.Until))

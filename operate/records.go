@@ -72,7 +72,7 @@ func newestRecords(all []*topic.Record) []*topic.Record {
 // sourceMatcher passes over records whose bytes do not hold what is asked for. A text that JSON may write in several ways is not looked for.
 func (q *FindQuery) sourceMatcher() func(value []byte) bool {
 	var needles [][]byte
-	for _, text := range []string{q.TrackingID, q.UserID, q.NotificationID, q.Account} {
+	for _, text := range []string{q.TrackingID, q.UserID, q.NotificationID, q.Account, q.Any} {
 		if text != "" && plainText(text) {
 			needles = append(needles, []byte(text))
 		}
@@ -100,5 +100,6 @@ func plainText(text string) bool {
 func (q *FindQuery) selectsEvent(ev *event.Event) bool {
 	return (q.Account == "" || q.Account == ev.Account) && (q.TrackingID == "" || q.TrackingID == ev.TrackingID) &&
 		(q.NotificationID == "" || q.NotificationID == ev.NotificationID) && (q.UserID == "" || q.UserID == ev.UserID) &&
-		(q.Event == "" || q.Event == ev.Name.String())
+		(q.Event == "" || q.Event == ev.Name.String()) &&
+		(q.Any == "" || slices.Contains([]string{ev.TrackingID, ev.NotificationID, ev.UserID}, q.Any))
 }

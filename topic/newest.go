@@ -46,8 +46,8 @@ type AttemptAt struct {
 }
 
 // NewestAttempts calls f, from one goroutine, with each attempt in the ranges whose record keep selects before its JSON is parsed, the newest
-// first. It ends where f returns an error, which is returned. rest is what has not been handed out then: where to go on. keep is called
-// from one goroutine a partition.
+// first. It ends where f returns an error, which is returned, or where ctx does. rest is what has not been handed out then: where to go on.
+// keep is called from one goroutine a partition.
 func (c *Cluster) NewestAttempts(ctx context.Context, ranges map[int]Range, done *atomic.Int64, keep func(*Record) bool, f func(*AttemptAt) error) (rest map[int]Range, err error) {
 	n := newest[*AttemptAt]{
 		newer: func(a, b *AttemptAt) int {
@@ -142,6 +142,9 @@ func (n *newest[T]) refill() error {
 			b.items = append(b.items, item)
 		})
 		if err != nil {
+			for id, b := range reading { // what was read of it in part is left for whoever goes on
+				b.left.To, b.items = pieces[id].To, nil
+			}
 			return err
 		}
 		for _, b := range reading {
