@@ -101,7 +101,9 @@ func scheduleChanged(ctx context.Context, w *world) error {
 		}
 		return nil
 	}
-	if err := replace(func(c lab.Config) { c.Set("delivery.schedule", []string{"3s", "4s", "4s", "4s", "4s", "4s", "4s", "4s"}) }); err != nil {
+	if err := replace(func(c lab.Config) {
+		c.Set("delivery.schedule", []string{"3s", "4s", "4s", "4s", "4s", "4s", "4s", "4s"})
+	}); err != nil {
 		return err
 	}
 	if err := pause(ctx, 4*time.Second); err != nil {

@@ -36,8 +36,8 @@ type world struct {
 	traffic   *traffic
 	drawn     int
 	loads     uint64
-	named     bool   // events have ids: their records' offsets may come again
-	spared    string // a source topic that the next load leaves out
+	named     bool                       // events have ids: their records' offsets may come again
+	spared    string                     // a source topic that the next load leaves out
 	stamp     func(*rand.Rand) time.Time // the records' times; nil: now
 	unwritten atomic.Int64
 
