@@ -4,7 +4,8 @@ COPY go.mod go.sum ./
 RUN go mod download
 # With .git: the Go toolchain takes the version from it.
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o /out/fanout ./cmd/fanout
+# Without the demo, nor the Kafka and the Redis that it has inside.
+RUN CGO_ENABLED=0 go build -trimpath -tags nodemo -ldflags "-s -w" -o /out/fanout ./cmd/fanout
 # The folder for the snapshot, which the user below may write.
 RUN mkdir -p /out/state
 

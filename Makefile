@@ -72,7 +72,8 @@ lint: ## gofmt, vet, golangci-lint, the compose file
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run make fmt:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go vet -tags real,browser,clients,collector,wire ./...
-	go run $(GOLANGCI) run
+	go build -tags nodemo -o /dev/null ./cmd/fanout
+	go run $(GOLANGCI) run --allow-parallel-runners
 	go run $(COMPOSE) -no-interpolation docker-compose.yml >/dev/null
 
 fmt: ## format the code

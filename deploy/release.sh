@@ -2,8 +2,8 @@
 # Builds the release that HEAD is tagged as, into bin/dist, and publishes nothing:
 #
 #   fanout_VERSION_OS_ARCH.tar.gz          the program, with completions, systemd unit, alerts, dashboard, runbooks, licences
-#   fanout_VERSION_OS_ARCH.cdx.json        its SBOM (CycloneDX)
-#   fanout_VERSION_image_linux_ARCH.tar.gz the context of `docker build`
+#   fanout_VERSION_OS_ARCH.cdx.json        its SBOM (CycloneDX); fanout_VERSION_image_… is the image's
+#   fanout_VERSION_image_linux_ARCH.tar.gz the context of `docker build`; its program is built without the demo
 #   fanout-VERSION.tgz                     the Helm chart
 #   checksums.txt                          SHA-256 of all of these
 #

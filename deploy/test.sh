@@ -139,9 +139,12 @@ grep -q '^fanout 0\.0\.1 ' "$work/version"
 "$python" - "$work/one/bin/dist" <<'PY'
 import json, pathlib, re, sys, tarfile
 dist = pathlib.Path(sys.argv[1])
-bom = json.loads((dist / "fanout_0.0.1_linux_amd64.cdx.json").read_text())
-names = {component["name"] for component in bom["components"]}
-assert bom["bomFormat"] == "CycloneDX" and {"github.com/segmentio/kafka-go", "github.com/redis/go-redis/v9", "std"} <= names, names
+demo = {"github.com/twmb/franz-go/pkg/kfake", "github.com/alicebob/miniredis/v2"}  # which images are without
+for kind in "linux", "image_linux":
+    bom = json.loads((dist / f"fanout_0.0.1_{kind}_amd64.cdx.json").read_text())
+    names = {component["name"] for component in bom["components"]}
+    assert bom["bomFormat"] == "CycloneDX" and {"github.com/segmentio/kafka-go", "github.com/redis/go-redis/v9", "std"} <= names, names
+    assert names & demo == (demo if kind == "linux" else set()), (kind, names & demo)
 with tarfile.open(dist / "fanout_0.0.1_image_linux_amd64.tar.gz") as context:  # what the Dockerfile copies is there
     files = context.getnames()
     for source in re.findall(r"^COPY (?:--\S+ )*(\S+) ", context.extractfile("Dockerfile").read().decode(), re.M):
