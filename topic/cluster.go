@@ -24,7 +24,7 @@ type Cluster struct {
 	transport *kafka.Transport
 	wire      *wire.Client
 	leaders   *wire.Leaders
-	buffers     sync.Pool // of *[]byte: memory for answers to fetches
+	buffers   sync.Pool // of *[]byte: memory for answers to fetches
 }
 
 // Option changes how a Cluster is made.
