@@ -13,6 +13,7 @@ import (
 
 	"fanout/admin"
 	"fanout/event"
+	"fanout/topic"
 	"fanout/webhook"
 )
 
@@ -490,5 +491,18 @@ func TestOptionalMembersOfRequestsMayBeNull(t *testing.T) {
 	}
 	if members == 0 {
 		t.Fatal("no request body of the document has an optional member")
+	}
+}
+
+// A dead letter has one form: whatever the commands show of one, the API shows and documents.
+func TestDeadLettersAreThoseOfTheCommands(t *testing.T) {
+	t.Parallel()
+	schema := document()["components"].(map[string]any)["schemas"].(map[string]any)["DeadLetter"].(map[string]any)
+	properties := schema["properties"].(map[string]any)
+	for field := range reflect.TypeFor[topic.DeadLetter]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name != "-" && properties[name] == nil {
+			t.Errorf("the document does not have %s of a dead letter", name)
+		}
 	}
 }

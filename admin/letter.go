@@ -19,37 +19,25 @@ import (
 // maxLetters bounds a list of dead letters.
 const maxLetters = 1000
 
-// letter is a dead letter as the API shows it: as text.
+// letter is a dead letter for people: its id is its position, and its bytes are text.
 type letter struct {
-	Position     string            `json:"position"` // partition/offset: its id
-	DeadAt       time.Time         `json:"deadAt"`
-	Reason       string            `json:"reason"`
-	Status       int               `json:"status,omitempty"`
-	Detail       string            `json:"detail"`
-	Account      string            `json:"account,omitempty"`
-	Subscription string            `json:"subscription,omitempty"`
-	Event        string            `json:"event,omitempty"`
-	ID           string            `json:"id,omitempty"` // webhook-id
-	Attempts     int               `json:"attempts"`
-	FirstSeen    *time.Time        `json:"firstSeen,omitempty"`
-	Origin       string            `json:"origin"`
-	Replays      int               `json:"replays"`
-	Replay       string            `json:"replay,omitempty"`
-	DeadLetter   string            `json:"deadLetter,omitempty"`
-	Key          string            `json:"key,omitempty"`
-	Value        string            `json:"value,omitempty"`
-	Headers      map[string]string `json:"headers,omitempty"` // of a malformed record, its own
+	*topic.DeadLetter
+
+	Position string            `json:"position"` // partition/offset: its id
+	Key      string            `json:"key,omitempty"`
+	Value    string            `json:"value,omitempty"`
+	Headers  map[string]string `json:"headers,omitempty"` // of a malformed record, its own
 }
 
 // readable is text that any page can show.
 func readable(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }
 
+// newLetter keeps nothing of the record's memory.
 func newLetter(d *topic.DeadLetter) letter {
-	l := letter{
-		Position: d.Position(), DeadAt: d.DeadAt.UTC(), Reason: d.Reason, Status: d.Status, Detail: d.Detail, Account: d.Account,
-		Subscription: d.Subscription, Event: d.Event, ID: d.ID, Attempts: d.Attempts, FirstSeen: d.FirstSeen, Origin: d.Origin,
-		Replays: d.Replays, Replay: d.Replay, DeadLetter: d.From, Key: readable(d.Key), Value: readable(d.Value),
-	}
+	own := *d
+	own.Key, own.Value, own.Headers = nil, nil, nil
+	own.DeadAt = d.DeadAt.UTC()
+	l := letter{DeadLetter: &own, Position: d.Position(), Key: readable(d.Key), Value: readable(d.Value)}
 	for name, value := range d.Headers {
 		if l.Headers == nil {
 			l.Headers = make(map[string]string)
