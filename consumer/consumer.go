@@ -199,7 +199,7 @@ func (c *Consumer) newIntakes(out outbox) map[dispatcher.Stage]*intake {
 	first := intakes[dispatcher.StageFirst]
 	c.large = &largeEvents{
 		waiting: make(map[string][]*largeEvent), submit: first.submit, accountsTurn: c.dispatcher.WaitForAccount,
-		portions: func(ev *event.Event, metadata *dispatcher.Record) iter.Seq[[]dispatcher.Delivery] {
+		portions: func(ev *event.Event, metadata *dispatcher.RecordMetadata) iter.Seq[[]dispatcher.Delivery] {
 			return c.dispatcher.Planner().Portions(ev, metadata, time.Now(), portionSize)
 		},
 		capacity: func(ctx context.Context) error { return c.waitForCapacity(ctx, first.flow) },

@@ -27,7 +27,7 @@ const (
 // account has room for more: until its turn comes, an event costs its few bytes, however many deliveries it makes.
 type largeEvents struct {
 	submit         func(*unsettledRecord)
-	portions       func(*event.Event, *dispatcher.Record) iter.Seq[[]dispatcher.Delivery]
+	portions       func(*event.Event, *dispatcher.RecordMetadata) iter.Seq[[]dispatcher.Delivery]
 	capacity       func(context.Context) error         // waits until there is capacity for more deliveries
 	accountsTurn   func(context.Context, string) error // waits until the account should be given more than others wait for
 	mu             sync.Mutex                          // guards waiting
@@ -41,7 +41,7 @@ type largeEvent struct {
 	record    *unsettledRecord
 	reading   context.Context //nolint:containedctx // the event outlives the call; it is done when the partition is not read any more
 	event     event.Event
-	metadata  dispatcher.Record
+	metadata  dispatcher.RecordMetadata
 
 	mu        sync.Mutex // guards all below
 	portions  map[*unsettledRecord]struct{}
@@ -50,7 +50,7 @@ type largeEvent struct {
 }
 
 // add takes over the event of a record that is tracked.
-func (l *largeEvents) add(reading context.Context, p *partition, r *unsettledRecord, ev *event.Event, metadata *dispatcher.Record) {
+func (l *largeEvents) add(reading context.Context, p *partition, r *unsettledRecord, ev *event.Event, metadata *dispatcher.RecordMetadata) {
 	e := &largeEvent{partition: p, record: r, reading: reading, event: *ev, metadata: *metadata, portions: make(map[*unsettledRecord]struct{})}
 	for _, text := range []*string{&e.event.Account, &e.event.ID, &e.event.TrackingID, &e.event.NotificationID, &e.event.UserID} {
 		*text = strings.Clone(*text) // they are pieces of a fetch, which must not be kept for long

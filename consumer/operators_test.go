@@ -168,7 +168,7 @@ func (w *world) audit(a *topic.Cluster, ranges map[int]topic.Range) *operate.Aud
 	w.t.Helper()
 	out, err := operate.NewAudit(w.t.Context(), a, operate.AuditConfig{
 		Topic: "email", Ranges: ranges,
-		Plan: func(dst []dispatcher.Delivery, ev *event.Event, rec *dispatcher.Record, _ time.Time) []dispatcher.Delivery {
+		Plan: func(dst []dispatcher.Delivery, ev *event.Event, rec *dispatcher.RecordMetadata, _ time.Time) []dispatcher.Delivery {
 			n, _ := strconv.Atoi(ev.TrackingID[1:])
 			d := forged(n, "{}")
 			d.Origin = rec.Origin

@@ -11,8 +11,8 @@ import (
 	"fanout/webhook"
 )
 
-// Record is what a Planner needs to know of the record that an event was decoded from.
-type Record struct {
+// RecordMetadata is what a Planner needs to know of the record that an event was decoded from.
+type RecordMetadata struct {
 	Origin      Origin
 	AppendedAt  time.Time
 	TraceParent string
@@ -30,14 +30,14 @@ func NewPlanner(dir Directory) *Planner { return &Planner{dir: dir} }
 
 // Plan appends the event's deliveries to dst, one for each subscription that wants it; none for an unmatched event.
 // They were first seen at the time now.
-func (p *Planner) Plan(dst []Delivery, ev *event.Event, rec *Record, now time.Time) []Delivery {
+func (p *Planner) Plan(dst []Delivery, ev *event.Event, rec *RecordMetadata, now time.Time) []Delivery {
 	dst, _ = p.PlanSome(dst, ev, rec, now, math.MaxInt)
 	return dst
 }
 
 // PlanSome is Plan where an event may have more deliveries than should be submitted at once: it appends them where there are
 // at most so many, and none where there are more. The second value is how many there are.
-func (p *Planner) PlanSome(dst []Delivery, ev *event.Event, rec *Record, now time.Time, most int) ([]Delivery, int) {
+func (p *Planner) PlanSome(dst []Delivery, ev *event.Event, rec *RecordMetadata, now time.Time, most int) ([]Delivery, int) {
 	var buf [16]*subscriptions.Subscription
 	subs := p.dir.Match(buf[:0], ev.Account, ev.Name, ev.NotificationID)
 	if n := len(subs); n == 0 || n > most {
@@ -48,7 +48,7 @@ func (p *Planner) PlanSome(dst []Delivery, ev *event.Event, rec *Record, now tim
 
 // Portions are the event's deliveries in portions of at most size. A portion is the caller's. Of a change of the
 // subscriptions meanwhile nothing is seen: an attempt follows it anyway.
-func (p *Planner) Portions(ev *event.Event, rec *Record, now time.Time, size int) iter.Seq[[]Delivery] {
+func (p *Planner) Portions(ev *event.Event, rec *RecordMetadata, now time.Time, size int) iter.Seq[[]Delivery] {
 	return func(yield func([]Delivery) bool) {
 		subs := p.dir.Match(nil, ev.Account, ev.Name, ev.NotificationID)
 		body := Body(ev)
@@ -60,7 +60,7 @@ func (p *Planner) Portions(ev *event.Event, rec *Record, now time.Time, size int
 	}
 }
 
-func appendDeliveries(dst []Delivery, subs []*subscriptions.Subscription, body []byte, ev *event.Event, rec *Record, now time.Time) []Delivery {
+func appendDeliveries(dst []Delivery, subs []*subscriptions.Subscription, body []byte, ev *event.Event, rec *RecordMetadata, now time.Time) []Delivery {
 	for _, sub := range subs {
 		dst = append(dst, Delivery{
 			ID:           WebhookID(ev, rec.Origin, sub.ID()),

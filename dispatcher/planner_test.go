@@ -20,7 +20,7 @@ func TestPlan(t *testing.T) {
 		dir.subs[[2]string{"a", id}] = sub
 	}
 	now := time.Unix(1_800_000_000, 0)
-	rec := &dispatcher.Record{
+	rec := &dispatcher.RecordMetadata{
 		Origin: dispatcher.Origin{Topic: "channel.email", Partition: 3, Offset: 42}, AppendedAt: now.Add(-time.Second), TraceParent: "00-1", TraceState: "x=y",
 	}
 	ev := &event.Event{Account: "a", Name: event.EmailOpen, TrackingID: "t", NotificationID: "n", UserID: "u"}

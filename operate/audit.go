@@ -54,7 +54,7 @@ type AuditConfig struct {
 	Topic  string
 	Ranges map[int]topic.Range
 	// Plan plans a record again: the dispatcher's Plan.
-	Plan func(dst []dispatcher.Delivery, ev *event.Event, rec *dispatcher.Record, now time.Time) []dispatcher.Delivery
+	Plan func(dst []dispatcher.Delivery, ev *event.Event, rec *dispatcher.RecordMetadata, now time.Time) []dispatcher.Delivery
 	// Changed says whether the account's configuration was changed at or after the time; nil: nobody knows.
 	Changed func(account string, since time.Time) bool
 	// ChangesSince is since when Changed knows; zero: always. Of what is older, and would be missing, nothing can be said.

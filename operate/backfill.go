@@ -24,7 +24,7 @@ type BackfillConfig struct {
 	Rate         float64   // records a second; 0 means no bound
 	MaxFailures  int       // it stops when more first attempts than that have failed; 0 means no bound
 	// Plan plans a record again: the dispatcher's Plan.
-	Plan func(dst []dispatcher.Delivery, ev *event.Event, rec *dispatcher.Record, now time.Time) []dispatcher.Delivery
+	Plan func(dst []dispatcher.Delivery, ev *event.Event, rec *dispatcher.RecordMetadata, now time.Time) []dispatcher.Delivery
 	// Waits is told of the partitions whose end the group has not reached, now and then; it may be nil.
 	Waits func(partitions int)
 	Done  *atomic.Int64 // counts offsets; may be nil

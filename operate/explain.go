@@ -244,7 +244,7 @@ func (e *Explainer) deadLetter(ctx context.Context, r *topic.Record) (string, er
 }
 
 // match explains the event for each subscription of its account.
-func (e *Explainer) match(ctx context.Context, out *Explained, ev *event.Event, rec *dispatcher.Record) error {
+func (e *Explainer) match(ctx context.Context, out *Explained, ev *event.Event, rec *dispatcher.RecordMetadata) error {
 	if e.cfg.Load != nil {
 		if err := e.cfg.Load(ctx, ev.Account); err != nil {
 			return err

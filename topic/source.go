@@ -89,8 +89,8 @@ func (s *Sources) Decode(ctx context.Context, r *Record) (event.Event, error) {
 }
 
 // Metadata is what a delivery keeps of the source record that it is planned from.
-func (r *Record) Metadata() dispatcher.Record {
-	m := dispatcher.Record{Origin: r.Origin(), AppendedAt: r.Time}
+func (r *Record) Metadata() dispatcher.RecordMetadata {
+	m := dispatcher.RecordMetadata{Origin: r.Origin(), AppendedAt: r.Time}
 	for i := range r.Headers {
 		switch h := &r.Headers[i]; h.Key {
 		case HeaderTraceParent:
