@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -15,6 +11,7 @@ import (
 	"fanout/cmd/internal/terminal"
 	"fanout/config"
 	"fanout/dispatcher"
+	"fanout/operate"
 	"fanout/topic"
 )
 
@@ -52,45 +49,18 @@ line that is not understood.`,
 	return configured(cmd)
 }
 
-// difference is one delivery that differs.
-type difference struct {
-	Record       string `json:"record"`
-	Change       string `json:"change"` // appears, vanishes, payload
-	Account      string `json:"account"`
-	Subscription string `json:"subscription"`
-	ID           string `json:"id"`
-	Before       string `json:"before,omitempty"`
-	After        string `json:"after,omitempty"`
-	Why          string `json:"why,omitempty"`
-}
-
-// planner plans a record, or says why nothing comes of it. Its error is that of a schema registry that cannot be asked.
-type planner func(*topic.Record) (planned []dispatcher.Delivery, why string, err error)
-
-// plannerOf plans records under one configuration.
-func plannerOf(ctx context.Context, cfg *config.Config) (plan planner, stop func(), err error) {
+// planning plans records under one configuration.
+func planning(ctx context.Context, cfg *config.Config) (p operate.Planning, stop func(), err error) {
 	sources, err := newSources(cfg)
 	if err != nil {
-		return nil, nil, err
+		return p, nil, err
 	}
 	directory, unload, err := loadDirectory(ctx, cfg.Redis)
 	if err != nil {
 		sources.Close()
-		return nil, nil, err
+		return p, nil, err
 	}
-	end := func() { unload(); sources.Close() }
-	deliveries := dispatcher.NewPlanner(directory)
-	return func(m *topic.Record) ([]dispatcher.Delivery, string, error) {
-		ev, err := sources.Decode(ctx, m)
-		switch {
-		case errors.Is(err, topic.ErrRegistryUnavailable):
-			return nil, "", err
-		case err != nil:
-			return nil, err.Error(), nil //nolint:nilerr // it is the answer
-		}
-		rec := m.Metadata()
-		return deliveries.Plan(nil, &ev, &rec, m.Time), "", nil
-	}, end, nil
+	return operate.Planning{Sources: sources, Planner: dispatcher.NewPlanner(directory)}, func() { unload(); sources.Close() }, nil
 }
 
 func (a *app) diff(ctx context.Context, admin *topic.Cluster, cfg, next *config.Config, text string) error {
@@ -101,106 +71,55 @@ func (a *app) diff(ctx context.Context, admin *topic.Cluster, cfg, next *config.
 	if err != nil {
 		return err
 	}
-	before, stop, err := plannerOf(ctx, cfg)
+	before, stop, err := planning(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("today's configuration: %w", err)
 	}
 	defer stop()
-	after, stopNext, err := plannerOf(ctx, next)
+	after, stopNext, err := planning(ctx, next)
 	if err != nil {
 		return fmt.Errorf("the new configuration: %w", err)
 	}
 	defer stopNext()
 	done, total, end := a.progress("planning twice")
-	total(topic.Total(ranges))
-	counts := make(map[string]int)
-	records := 0
-	var shown []difference
+	shown := []operate.Difference{}
 	list := a.lister()
-	for _, partition := range slices.Sorted(maps.Keys(ranges)) { // one after the other, so that the order is that of the topic
-		one := map[int]topic.Range{partition: ranges[partition]}
-		if err = admin.Scan(ctx, name, one, done, func(m *topic.Record) error {
-			changes, err := compare(m, before, after)
-			if err != nil {
-				return err
+	out, err := operate.NewDiff(ctx, admin, operate.DiffConfig{
+		Topic: name, Ranges: ranges, Before: before, After: after, Done: done, Total: total,
+		Each: func(c operate.Difference) error {
+			if a.format == "ndjson" {
+				return list.add(c)
 			}
-			records++
-			for _, c := range changes {
-				counts[c.Change]++
-				if a.format == "ndjson" {
-					if err := list.add(c); err != nil {
-						return err
-					}
-				} else if a.asJSON() || len(shown) < 100 {
-					shown = append(shown, c)
-				}
+			if a.asJSON() || len(shown) < 100 {
+				shown = append(shown, c)
 			}
 			return nil
-		}); err != nil {
-			break
-		}
-	}
+		},
+	})
 	end()
 	if err != nil {
 		return err
 	}
-	differs := counts["appears"] + counts["vanishes"] + counts["payload"]
 	switch a.format {
 	case "ndjson":
 		err = list.end()
 	case "json":
-		err = a.json(map[string]any{"records": records, "changes": counts, "list": append([]difference{}, shown...)})
+		err = a.json(map[string]any{"records": out.Records, "changes": out.Changes, "list": shown})
 	default:
-		err = a.diffTable(records, differs, counts, shown)
+		err = a.diffTable(out, shown)
 	}
 	if err != nil {
 		return err
 	}
-	if differs > 0 {
+	if out.Differs() > 0 {
 		return said()
 	}
 	return nil
 }
 
-// compare plans one record twice.
-func compare(m *topic.Record, before, after planner) (changes []difference, err error) {
-	old, whyOld, err := before(m)
-	if err != nil {
-		return nil, fmt.Errorf("today's configuration: %w", err)
-	}
-	now, whyNow, err := after(m)
-	if err != nil {
-		return nil, fmt.Errorf("the new configuration: %w", err)
-	}
-	record := m.Origin().String()
-	kept := make(map[[2]string]*dispatcher.Delivery)
-	for i := range old {
-		kept[[2]string{old[i].Account, old[i].Subscription}] = &old[i]
-	}
-	for i := range now {
-		d := &now[i]
-		key := [2]string{d.Account, d.Subscription}
-		was := kept[key]
-		delete(kept, key)
-		switch {
-		case was == nil:
-			changes = append(changes, difference{record, "appears", d.Account, d.Subscription, d.ID, "", string(d.Body), whyOld})
-		case !bytes.Equal(was.Body, d.Body) || was.ID != d.ID:
-			changes = append(changes, difference{record, "payload", d.Account, d.Subscription, d.ID, string(was.Body), string(d.Body), ""})
-		}
-	}
-	for _, d := range kept {
-		changes = append(changes, difference{record, "vanishes", d.Account, d.Subscription, d.ID, string(d.Body), "", whyNow})
-	}
-	slices.SortFunc(changes, func(a, b difference) int {
-		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Subscription, b.Subscription), cmp.Compare(a.Change, b.Change))
-	})
-	return changes, nil
-}
-
-func (a *app) diffTable(records, differs int, counts map[string]int, shown []difference) error {
-	if differs == 0 {
-		fmt.Fprintf(a.stdout, "%s planned twice: nothing differs\n", count(records, "record"))
+func (a *app) diffTable(out *operate.Diff, shown []operate.Difference) error {
+	if out.Differs() == 0 {
+		fmt.Fprintf(a.stdout, "%s planned twice: nothing differs\n", count(out.Records, "record"))
 		return nil
 	}
 	t := &terminal.Table{Columns: []terminal.Column{
@@ -220,8 +139,8 @@ func (a *app) diffTable(records, differs int, counts map[string]int, shown []dif
 		return err
 	}
 	fmt.Fprintf(a.stdout, "\n%s planned twice: %d deliveries appear, %d vanish, %d change their payload\n",
-		count(records, "record"), counts["appears"], counts["vanishes"], counts["payload"])
-	if differs > len(shown) {
+		count(out.Records, "record"), out.Changes[operate.DiffAppears], out.Changes[operate.DiffVanishes], out.Changes[operate.DiffPayload])
+	if out.Differs() > len(shown) {
 		fmt.Fprintf(a.stdout, "%d are shown; -o ndjson shows all\n", len(shown))
 	}
 	return nil
