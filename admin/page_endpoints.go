@@ -12,6 +12,7 @@ import (
 
 	"fanout/dispatcher"
 	"fanout/event"
+	"fanout/operate"
 	"fanout/subscriptions"
 )
 
@@ -180,7 +181,7 @@ type endpointBody struct {
 	Account, ID string
 	Row         row
 	Events      []event.Name
-	Lane        lane
+	Lane        operate.Lane
 	Attempts    []shownAttempt
 }
 

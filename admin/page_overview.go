@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fanout/dispatcher"
+	"fanout/operate"
 )
 
 // maxTrouble is how many webhooks in trouble are shown at once.
@@ -21,7 +22,7 @@ type overviewBody struct {
 	Seen      bool     // there has been an event since the start
 	Samples   []sample // for the charts: all that are kept, or only those that the browser does not have yet
 	SourceLag int
-	Trouble   []lane
+	Trouble   []operate.Lane
 	Dead      []deadCount
 	Counting  bool      // dead letters have not been counted yet
 	Counted   time.Time // when they were, if that is a while ago

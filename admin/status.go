@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fanout/dispatcher"
+	"fanout/operate"
 	"fanout/topic"
 )
 
@@ -63,33 +64,15 @@ func (p *panel) recent(account, id string) []attempt {
 	return list
 }
 
-// lane is a lane as the API shows it.
-type lane struct {
-	Account      string     `json:"account"`
-	Subscription string     `json:"subscription"`
-	State        string     `json:"state"`            // open, limited or parked
-	Paused       bool       `json:"paused,omitempty"` // by the subscription's configuration
-	Why          string     `json:"why,omitempty"`
-	Since        *time.Time `json:"since,omitempty"`
-	Until        *time.Time `json:"until,omitempty"`
-	InFlight     int        `json:"inFlight"`
-	Limit        int        `json:"limit"`
-	Maximum      int        `json:"maximum"`
-	Queued       int        `json:"queued"`
-	OldestQueued *time.Time `json:"oldestQueued,omitempty"`
-	Failures     int        `json:"failures"` // in a row
-	Pace         float64    `json:"pace"`     // attempts that ended a second
-	MaxPerSecond float64    `json:"maxPerSecond,omitempty"`
-}
-
-func newLane(l *dispatcher.LaneStatus) lane {
+// newLane is a lane as the API shows it.
+func newLane(l *dispatcher.LaneStatus) operate.Lane {
 	at := func(t time.Time) *time.Time {
 		if t.IsZero() {
 			return nil
 		}
 		return new(t.UTC())
 	}
-	return lane{
+	return operate.Lane{
 		Account: l.Account, Subscription: l.Subscription, State: l.State, Why: l.Why, Since: at(l.Since), Until: at(l.Until),
 		InFlight: l.InFlight, Limit: l.Limit, Maximum: l.Maximum, Queued: l.Queued, OldestQueued: at(l.OldestQueued),
 		Failures: l.Failures, Pace: l.Pace, MaxPerSecond: l.MaxPerSecond,
@@ -102,7 +85,7 @@ func (a *api) listLanes(w http.ResponseWriter, r *http.Request) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	list := []lane{}
+	list := []operate.Lane{}
 	for _, l := range a.Dispatcher.Lanes(func(l *dispatcher.LaneStatus) bool {
 		return (account == "" || l.Account == account) && (state == "" || l.State == state)
 	}) {

@@ -60,24 +60,16 @@ func (a *app) warnReceiver(ctx context.Context, cfg *config.Config, sub *subscri
 	if sub.Paused() {
 		fmt.Fprintln(a.stderr, "warning: the subscription is paused: what is sent waits until it is resumed, for max_age at most")
 	}
-	remotes := a.remotes(cfg)
-	answers := make([]string, len(remotes))
-	askAll(remotes, func(i int, r remote) {
-		lanes, err := r.lanes(ctx)
-		if err != nil {
-			answers[i] = fmt.Sprintf("whether the receiver is parked is not known: %v", err)
-			return
+	now := time.Now()
+	for _, instance := range a.lanes(ctx, cfg) {
+		if instance.Err != nil {
+			fmt.Fprintf(a.stderr, "warning: whether the receiver is parked is not known: %v\n", instance.Err)
 		}
-		now := time.Now()
-		for _, l := range lanes {
-			if l.Account == sub.Account() && l.Subscription == sub.ID() && (l.State == "parked" || l.condition(now) == "held") {
-				answers[i] = fmt.Sprintf("%s: the receiver is %s", r.base, l.words(now))
+		for i := range instance.Lanes {
+			l := &instance.Lanes[i]
+			if l.Account == sub.Account() && l.Subscription == sub.ID() && (l.State == "parked" || l.Condition(now) == "held") {
+				fmt.Fprintf(a.stderr, "warning: %s: the receiver is %s\n", instance.Instance, laneWords(l, now))
 			}
-		}
-	})
-	for _, text := range answers {
-		if text != "" {
-			fmt.Fprintln(a.stderr, "warning: "+text)
 		}
 	}
 }

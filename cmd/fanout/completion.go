@@ -11,6 +11,7 @@ import (
 
 	"fanout/config"
 	"fanout/dispatcher"
+	"fanout/operate"
 	"fanout/subscriptions"
 )
 
@@ -69,7 +70,7 @@ func (a *app) completeValues(root *cobra.Command) {
 		"reason":       oneOfThese(dispatcher.ReasonNames()),
 		"outcome":      oneOfThese(dispatcher.ResultNames()),
 		"by":           oneOfThese(byKeys()),
-		"sort":         oneOfThese(topOrderNames()),
+		"sort":         oneOfThese(operate.TopOrders()),
 		"topic":        a.completeTopics,
 	}
 	flags["kafka-start"] = oneOfThese([]string{"earliest", "latest"})

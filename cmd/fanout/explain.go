@@ -197,44 +197,32 @@ func (a *app) sayMore(records int) {
 type askedLanes struct {
 	a         *app
 	cfg       *config.Config
-	instances []instanceLanes
-}
-
-// instanceLanes is what an instance tells of its lanes.
-type instanceLanes struct {
-	base  string
-	lanes []laneLine
-	err   error
+	instances []operate.InstanceLanes
 }
 
 // of says how the subscription's lane is, on each instance.
 func (l *askedLanes) of(ctx context.Context, sub *subscriptions.Subscription) string {
 	if l.instances == nil {
-		remotes := l.a.remotes(l.cfg)
-		l.instances = make([]instanceLanes, len(remotes))
-		askAll(remotes, func(i int, r remote) {
-			lanes, err := r.lanes(ctx)
-			l.instances[i] = instanceLanes{r.base, lanes, err}
-		})
+		l.instances = l.a.lanes(ctx, l.cfg)
 	}
 	now := time.Now()
 	parts := make([]string, len(l.instances))
 	for i := range l.instances {
-		parts[i] = l.instances[i].base + ": " + l.instances[i].lane(sub, now)
+		parts[i] = l.instances[i].Instance + ": " + laneOn(&l.instances[i], sub, now)
 	}
 	return strings.Join(parts, "; ")
 }
 
-// lane says how the subscription's lane is on the instance.
-func (i *instanceLanes) lane(sub *subscriptions.Subscription, now time.Time) string {
-	for n := range i.lanes {
-		if l := &i.lanes[n]; l.Account == sub.Account() && l.Subscription == sub.ID() {
-			return l.words(now)
+// laneOn says how the subscription's lane is on the instance.
+func laneOn(i *operate.InstanceLanes, sub *subscriptions.Subscription, now time.Time) string {
+	for n := range i.Lanes {
+		if l := &i.Lanes[n]; l.Account == sub.Account() && l.Subscription == sub.ID() {
+			return laneWords(l, now)
 		}
 	}
 	switch {
-	case i.err != nil:
-		return "unknown: " + strings.TrimPrefix(i.err.Error(), i.base+": ")
+	case i.Err != nil:
+		return "unknown: " + strings.TrimPrefix(i.Err.Error(), i.Instance+": ")
 	case sub.Paused():
 		return "paused"
 	}

@@ -13,6 +13,7 @@ import (
 
 	"fanout/cmd/internal/terminal"
 	"fanout/config"
+	"fanout/operate"
 	"fanout/subscriptions"
 	"fanout/topic"
 )
@@ -43,7 +44,7 @@ deleted, idle with no lane, or unknown.`,
 			if interval < 100*time.Millisecond || t.rows < 1 {
 				return misusef("--interval must be at least 100ms, and --rows at least 1")
 			}
-			if err := choice("--sort", t.sort, "order", topOrderNames()); err != nil {
+			if err := choice("--sort", t.sort, "order", operate.TopOrders()); err != nil {
 				return err
 			}
 			cfg, err := a.load(cmd)
@@ -57,7 +58,7 @@ deleted, idle with no lane, or unknown.`,
 					return err
 				}
 				defer admin.Close()
-				t.backlog = newBacklogReader(admin)
+				t.backlog = operate.NewBacklogReader(admin, backlogPatience)
 			}
 			if screen, ok := a.stdout.(*os.File); ok && !once && a.format == "table" && terminal.Is(screen) {
 				return t.live(cmd.Context(), screen, interval)
@@ -70,7 +71,7 @@ deleted, idle with no lane, or unknown.`,
 	f.BoolVar(&tiers, "tiers", true, "count what waits in the retry topics too, which is read from Kafka")
 	f.DurationVar(&interval, "interval", interval, "how often to look")
 	f.IntVar(&t.rows, "rows", 30, "how many subscriptions to show at most")
-	f.StringVar(&t.sort, "sort", t.sort, "`ORDER`: "+strings.Join(topOrderNames(), ", "))
+	f.StringVar(&t.sort, "sort", t.sort, "`ORDER`: "+strings.Join(operate.TopOrders(), ", "))
 	a.adminFlag(cmd)
 	return configured(cmd)
 }
@@ -79,11 +80,11 @@ deleted, idle with no lane, or unknown.`,
 type topper struct {
 	a       *app
 	cfg     *config.Config
-	backlog *backlogReader // nil: without the retry topics
+	backlog *operate.BacklogReader // nil: without the retry topics
 	rows    int
 
 	mu   sync.Mutex // guards sort
-	sort string     // the name of a topOrder
+	sort string     // one of operate.TopOrders
 }
 
 func (t *topper) order() string {
@@ -92,12 +93,12 @@ func (t *topper) order() string {
 	return t.sort
 }
 
-// press is what a key does besides quitting.
+// press is what a key does besides quitting: each order has its first letter.
 func (t *topper) press(key byte) {
-	for _, order := range topOrders() {
-		if key == order.key {
+	for _, order := range operate.TopOrders() {
+		if key == order[0] {
 			t.mu.Lock()
-			t.sort = order.name
+			t.sort = order
 			t.mu.Unlock()
 		}
 	}
@@ -106,16 +107,16 @@ func (t *topper) press(key byte) {
 // once shows one look.
 func (t *topper) once(ctx context.Context) error {
 	if t.backlog != nil {
-		t.backlog.read(ctx)
+		t.backlog.Read(ctx)
 	}
 	view := t.look(ctx)
-	if err := view.nobody(); err != nil {
+	if err := view.Err(); err != nil {
 		return err
 	}
 	if t.a.asJSON() {
 		return t.a.json(&view)
 	}
-	for _, line := range view.lines(t.a.width(), t.rows) {
+	for _, line := range topLines(&view, t.a.width(), t.rows) {
 		fmt.Fprintln(t.a.stdout, line)
 	}
 	return nil
@@ -125,7 +126,7 @@ func (t *topper) once(ctx context.Context) error {
 func (t *topper) live(ctx context.Context, out *os.File, interval time.Duration) (err error) {
 	first := t.look(ctx)
 	if t.backlog == nil { // else Kafka may still have something to tell
-		if err := first.nobody(); err != nil {
+		if err := first.Err(); err != nil {
 			return err
 		}
 	}
@@ -135,19 +136,19 @@ func (t *topper) live(ctx context.Context, out *os.File, interval time.Duration)
 	}
 	defer func() { err = errors.Join(err, screen.Close()) }()
 	ctx, cancel := context.WithCancel(ctx)
-	looks := make(chan topView)
+	looks := make(chan operate.Top)
 	var looking sync.WaitGroup
 	defer looking.Wait()
 	defer cancel()
 	if t.backlog != nil {
-		looking.Go(func() { t.backlog.run(ctx) })
+		looking.Go(func() { t.backlog.Run(ctx) })
 	}
 	looking.Go(func() { t.lookAgain(ctx, interval, looks) })
 	return t.show(ctx, screen, first, looks)
 }
 
 // lookAgain looks at every interval.
-func (t *topper) lookAgain(ctx context.Context, interval time.Duration, looks chan<- topView) {
+func (t *topper) lookAgain(ctx context.Context, interval time.Duration, looks chan<- operate.Top) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
@@ -166,11 +167,11 @@ func (t *topper) lookAgain(ctx context.Context, interval time.Duration, looks ch
 }
 
 // show draws what is looked at, until a key or the context ends it.
-func (t *topper) show(ctx context.Context, screen *terminal.Screen, view topView, looks <-chan topView) error {
+func (t *topper) show(ctx context.Context, screen *terminal.Screen, view operate.Top, looks <-chan operate.Top) error {
 	for {
 		width, height := screen.Size()
-		view.sort(t.order())
-		if err := screen.Draw(view.page(width, height, t.rows, t.order())); err != nil {
+		view.Sort(t.order())
+		if err := screen.Draw(topPage(&view, width, height, t.rows, t.order())); err != nil {
 			return err
 		}
 		select {
@@ -188,72 +189,48 @@ func (t *topper) show(ctx context.Context, screen *terminal.Screen, view topView
 }
 
 // look asks the instances, and takes what is known of the retry topics.
-func (t *topper) look(ctx context.Context) topView {
-	remotes := t.a.remotes(t.cfg)
-	answers := make([]instanceLanes, len(remotes))
-	askAll(remotes, func(i int, r remote) {
-		lanes, err := r.lanes(ctx)
-		answers[i] = instanceLanes{r.base, lanes, err}
-	})
-	var waiting backlogState
+func (t *topper) look(ctx context.Context) operate.Top {
+	answers := t.a.lanes(ctx, t.cfg)
+	var waiting operate.BacklogState
 	if t.backlog != nil {
-		waiting = t.backlog.state()
+		waiting = t.backlog.State()
 	}
-	view := newTopView(time.Now(), answers, waiting, t.backlog != nil)
-	view.sort(t.order())
-	t.askStates(ctx, &view)
+	view := operate.NewTop(time.Now(), answers, waiting, t.backlog != nil)
+	view.Sort(t.order())
+	stored := storedSubscriptions{redis: t.cfg.Redis}
+	defer stored.close()
+	view.AskStates(ctx, stored.get)
 	return view
 }
 
-// mostStates and statesPatience bound what Redis is asked for a look.
-const (
-	mostStates     = 1000
-	statesPatience = 2 * time.Second
-)
+// backlogPatience is how long a reading of the retry topics may make no progress.
+const backlogPatience = 10 * time.Second
 
-// askStates asks Redis how the subscriptions are configured that no instance has a lane for.
-func (t *topper) askStates(ctx context.Context, view *topView) {
-	var store *subscriptions.Store
-	ctx, cancel := context.WithTimeout(ctx, statesPatience)
-	defer cancel()
-	asked := 0
-	for i := range view.Rows {
-		r := &view.Rows[i]
-		if r.State != "" {
-			continue
-		}
-		r.State = "unknown"
-		if asked++; asked > mostStates || view.StatesProblem != "" {
-			continue
-		}
-		if store == nil {
-			var err error
-			if store, err = subscriptions.NewStore(t.cfg.Redis); err != nil {
-				view.StatesProblem = err.Error()
-				continue
-			}
-			defer store.Close()
-		}
-		stored, there, err := store.Get(ctx, r.Account, r.Subscription)
-		if err != nil {
-			view.StatesProblem = err.Error()
-			continue
-		}
-		r.State = storedState(store.Reader(), r, stored, there, len(view.Silent) == 0)
-	}
+// storedSubscriptions asks Redis for subscriptions, and connects when the first one is asked for. Close it.
+type storedSubscriptions struct {
+	redis subscriptions.Config
+	store *subscriptions.Store
 }
 
-// storedState is the state of a subscription that has no lane on the instances that answered.
-func storedState(reader subscriptions.Reader, r *topRow, stored []byte, there, allAnswered bool) string {
-	if !there {
-		return "deleted"
+// get is a subscription as it is stored; nil: there is none. Of an invalid one it has what can be read.
+func (s *storedSubscriptions) get(ctx context.Context, account, id string) (*subscriptions.Subscription, error) {
+	if s.store == nil {
+		store, err := subscriptions.NewStore(s.redis)
+		if err != nil {
+			return nil, err
+		}
+		s.store = store
 	}
-	sub, _ := reader.Parse(r.Account, r.Subscription, stored) // of an invalid one it tells what can be read
-	switch state := stateOf(sub); {
-	case state != "enabled":
-		return state
-	case allAnswered:
-		return "idle"
+	stored, there, err := s.store.Get(ctx, account, id)
+	if err != nil || !there {
+		return nil, err
 	}
-	return "unknown"
+	sub, _ := s.store.Reader().Parse(account, id, stored)
+	return sub, nil
+}
+
+func (s *storedSubscriptions) close() {
+	if s.store != nil {
+		s.store.Close()
+	}
 }

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"fanout/cmd/internal/terminal"
+	"fanout/operate"
 )
 
-// page is the look on a screen of that size: at most so many rows, and the keys on the last line.
-func (v *topView) page(width, height, rows int, order string) []string {
+// topPage is the look on a screen of that size: at most so many rows, and the keys on the last line.
+func topPage(v *operate.Top, width, height, rows int, order string) []string {
 	const besides = 4 // lines around the rows: the heading, what is left out, an empty one, the keys
-	head := v.head(width)
-	lines := v.lines(width, max(1, min(rows, height-len(head)-besides)))
+	head := topHead(v, width)
+	lines := topLines(v, width, max(1, min(rows, height-len(head)-besides)))
 	lines = lines[:min(len(lines), max(0, height-1))]
 	for len(lines) < height-1 {
 		lines = append(lines, "")
@@ -26,9 +27,9 @@ func (v *topView) page(width, height, rows int, order string) []string {
 // topKeys says what the keys do; the order in force is in brackets.
 func topKeys(chosen string) string {
 	keys := []string{"q:quit  sort by"}
-	for _, order := range topOrders() {
-		text := string(order.key) + ":" + order.name
-		if order.name == chosen {
+	for _, order := range operate.TopOrders() {
+		text := order[:1] + ":" + order
+		if order == chosen {
 			text = "[" + text + "]"
 		}
 		keys = append(keys, text)
@@ -36,14 +37,14 @@ func topKeys(chosen string) string {
 	return strings.Join(keys, " ")
 }
 
-// lines is the look: what is known of the whole, then at most so many rows.
-func (v *topView) lines(width, rows int) []string {
-	lines := v.head(width)
+// topLines is the look: what is known of the whole, then at most so many rows.
+func topLines(v *operate.Top, width, rows int) []string {
+	lines := topHead(v, width)
 	if len(v.Rows) == 0 {
-		return append(lines, terminal.Wrap(v.nothing(), width)...)
+		return append(lines, terminal.Wrap(nothingToShow(v), width)...)
 	}
 	shown := v.Rows[:min(len(v.Rows), rows)]
-	table := v.table(shown)
+	table := topTable(v, shown)
 	body, _ := table.Lines(width)
 	lines = append(lines, body...)
 	if more := len(v.Rows) - len(shown); more > 0 {
@@ -52,30 +53,30 @@ func (v *topView) lines(width, rows int) []string {
 	return lines
 }
 
-// nothing is what to say without rows: no more than is known.
-func (v *topView) nothing() string {
+// nothingToShow is what to say without rows: no more than is known.
+func nothingToShow(v *operate.Top) string {
 	switch {
 	case len(v.Answered) == 0:
 		return "no instance answers: what is under way is unknown"
 	case len(v.Silent) > 0:
 		return "nothing is under way on the instances that answered"
-	case v.tiers && v.Waiting == nil:
+	case v.Tiers && v.Waiting == nil:
 		return "nothing is under way; what waits in the retry topics is unknown"
-	case !v.tiers:
+	case !v.Tiers:
 		return "nothing is under way"
 	}
 	return "nothing is under way and nothing waits"
 }
 
-// head is what is known of the whole, and what is not.
-func (v *topView) head(width int) (lines []string) {
+// topHead is what is known of the whole, and what is not.
+func topHead(v *operate.Top, width int) (lines []string) {
 	say := func(text string) { lines = append(lines, terminal.Wrap(terminal.Visible(text), width)...) }
 	say(v.Time.Local().Format("15:04:05") + "  " + count(len(v.Answered), "instance") + " answered")
 	for _, base := range slices.Sorted(maps.Keys(v.Silent)) {
 		say("no answer: " + v.Silent[base])
 	}
 	sums := "in flight " + orUnknown(v.InFlight) + "  queued " + orUnknown(v.Queued)
-	if v.tiers {
+	if v.Tiers {
 		sums += "  waiting in retry topics " + orUnknown(v.Waiting)
 	}
 	say(sums)
@@ -84,7 +85,7 @@ func (v *topView) head(width int) (lines []string) {
 		say("the retry topics are shown as of " + v.TiersRead.Local().Format("15:04:05") + ", they cannot be read: " + v.TiersProblem)
 	case v.TiersProblem != "":
 		say("the retry topics cannot be read: " + v.TiersProblem)
-	case v.tiers && v.TiersRead == nil:
+	case v.Tiers && v.TiersRead == nil:
 		say("the retry topics are being read")
 	}
 	if v.StatesProblem != "" {
@@ -93,7 +94,7 @@ func (v *topView) head(width int) (lines []string) {
 	return append(lines, "")
 }
 
-func (v *topView) table(rows []topRow) *terminal.Table {
+func topTable(v *operate.Top, rows []operate.TopRow) *terminal.Table {
 	t := &terminal.Table{Columns: []terminal.Column{
 		{Name: "SHARE", Right: true, Leave: 2},
 		{Name: "ACCOUNT", Least: 8},
@@ -103,7 +104,7 @@ func (v *topView) table(rows []topRow) *terminal.Table {
 		{Name: "QUEUED", Right: true, Leave: 4},
 		{Name: "PACE/S", Right: true, Leave: 6},
 	}}
-	if v.tiers {
+	if v.Tiers {
 		t.Columns = append(t.Columns, terminal.Column{Name: "WAITING", Right: true}, terminal.Column{Name: "TIERS", Least: 8, Leave: 3})
 	}
 	t.Columns = append(t.Columns,
@@ -111,16 +112,16 @@ func (v *topView) table(rows []topRow) *terminal.Table {
 	for i := range rows {
 		r := &rows[i]
 		cells := []string{shareText(r.Share), r.Account, r.Subscription, r.State, orUnknown(r.InFlight), orUnknown(r.Queued), paceText(r.Pace)}
-		if v.tiers {
+		if v.Tiers {
 			cells = append(cells, orUnknown(r.Waiting), tierText(r.Tiers))
 		}
-		t.Rows = append(t.Rows, append(cells, age(v.Time, r.Oldest), age(v.Time, r.FailingSince), r.why()))
+		t.Rows = append(t.Rows, append(cells, age(v.Time, r.Oldest), age(v.Time, r.FailingSince), topWhy(r)))
 	}
 	return t
 }
 
-// why is until when the subscription is held, and why.
-func (r *topRow) why() string {
+// topWhy is until when the subscription is held, and why.
+func topWhy(r *operate.TopRow) string {
 	if r.Until == nil {
 		return r.Why
 	}

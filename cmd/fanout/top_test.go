@@ -63,7 +63,7 @@ func TestTopWhileKafkaHangs(t *testing.T) {
 	} {
 		var out writer
 		a := &app{stdout: &out, stderr: &out, format: format, admins: []string{answering(t, `{"lanes":[]}`)}}
-		top := &topper{a: a, cfg: &cfg, rows: 30, sort: "load", backlog: &backlogReader{admin: admin, patience: 300 * time.Millisecond}}
+		top := &topper{a: a, cfg: &cfg, rows: 30, sort: "load", backlog: operate.NewBacklogReader(admin, 300*time.Millisecond)}
 		if err := top.once(t.Context()); err != nil {
 			t.Errorf("%s: %v", format, err)
 		}
@@ -79,11 +79,11 @@ func TestTopWhileKafkaHangs(t *testing.T) {
 func TestTopKeepsWhatWasRead(t *testing.T) {
 	t.Parallel()
 	read := time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
-	view := newTopView(read.Add(time.Minute), []instanceLanes{{base: "http://one"}}, backlogState{
-		backlogs: map[string]*operate.Backlog{"acme/crm": {Account: "acme", Subscription: "crm", Waiting: map[string]int{"fanout.retry.5m": 7}, Oldest: read}},
-		read:     read, problem: errors.New("no answer from Kafka"),
+	view := operate.NewTop(read.Add(time.Minute), []operate.InstanceLanes{{Instance: "http://one"}}, operate.BacklogState{
+		Backlogs: map[string]*operate.Backlog{"acme/crm": {Account: "acme", Subscription: "crm", Waiting: map[string]int{"fanout.retry.5m": 7}, Oldest: read}},
+		Read:     read, Problem: errors.New("no answer from Kafka"),
 	}, true)
-	text := strings.Join(view.lines(0, 10), "\n")
+	text := strings.Join(topLines(&view, 0, 10), "\n")
 	if !strings.Contains(text, "waiting in retry topics 7\nthe retry topics are shown as of 03:04:05, they cannot be read: no answer from Kafka") || !strings.Contains(text, "5m:7") {
 		t.Error(text)
 	}
@@ -111,15 +111,15 @@ func TestTopStates(t *testing.T) {
 		{"account":"b","subscription":"asked","state":"open","why":"the receiver asked for a pause (Retry-After)","until":"`+until+`","inFlight":2,"queued":1},
 		{"account":"b","subscription":"ill","state":"parked","why":"parked: 12 failures in a row since 2026-11-28T21:33:02Z, last: status 503","since":"2026-11-28T21:33:02Z","until":"`+until+`","failures":12},
 		{"account":"b","subscription":"paused","state":"limited","paused":true,"why":"paused by its configuration"}]}`)
-	states := func(args ...string) (map[string]topRow, map[string]any) {
+	states := func(args ...string) (map[string]operate.TopRow, map[string]any) {
 		t.Helper()
 		out := w.ok(t, "", append([]string{"top", "-o", "json"}, args...)...)
-		var view struct{ Subscriptions []topRow }
+		var view struct{ Subscriptions []operate.TopRow }
 		var plain map[string]any
 		if err := errors.Join(json.Unmarshal([]byte(out), &view), json.Unmarshal([]byte(out), &plain)); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		rows := map[string]topRow{}
+		rows := map[string]operate.TopRow{}
 		for _, r := range view.Subscriptions {
 			rows[r.Subscription] = r
 		}
@@ -167,7 +167,7 @@ func TestTopStates(t *testing.T) {
 func TestTopOrders(t *testing.T) {
 	t.Parallel()
 	long, short := time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
-	rows := []topRow{
+	rows := []operate.TopRow{
 		{Account: "a", InFlight: new(1), Queued: new(0), Waiting: new(90), Pace: new(1.0), Oldest: &short},
 		{Account: "b", InFlight: new(50), Queued: new(0), Waiting: new(0), Pace: new(9.0), FailingSince: &short},
 		{Account: "c", InFlight: new(0), Queued: new(60), Waiting: new(0), Pace: new(0.5), Oldest: &long, FailingSince: &long},
@@ -176,8 +176,8 @@ func TestTopOrders(t *testing.T) {
 	for order, want := range map[string]string{
 		"load": "acbd", "in-flight": "bacd", "waiting": "acbd", "pace": "bacd", "oldest": "cabd", "failing": "cbad", "name": "abcd", "": "acbd",
 	} {
-		view := topView{Rows: append([]topRow{rows[3], rows[1]}, rows[0], rows[2])}
-		view.sort(order)
+		view := operate.Top{Rows: append([]operate.TopRow{rows[3], rows[1]}, rows[0], rows[2])}
+		view.Sort(order)
 		var accounts []string
 		for _, r := range view.Rows {
 			accounts = append(accounts, r.Account)

@@ -1,14 +1,17 @@
-package main
+package operate
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"slices"
 	"time"
+
+	"fanout/subscriptions"
 )
 
-// topRow is one subscription's load, over all instances that answered. What is unknown is nil.
-type topRow struct {
+// TopRow is one subscription's load, over all instances that answered. What is unknown is nil.
+type TopRow struct {
 	Account      string         `json:"account"`
 	Subscription string         `json:"subscription"`
 	State        string         `json:"state"` // open, limited, held, parked, paused, disabled, deleted, idle, unknown
@@ -25,7 +28,7 @@ type topRow struct {
 }
 
 // load is all that is known to be under way or to wait.
-func (r *topRow) load() int { return known(r.InFlight) + known(r.Queued) + known(r.Waiting) }
+func (r *TopRow) load() int { return known(r.InFlight) + known(r.Queued) + known(r.Waiting) }
 
 // known is a number, 0 where it is unknown.
 func known[N int | float64](n *N) N {
@@ -38,8 +41,8 @@ func known[N int | float64](n *N) N {
 // plus adds to a number that may have been unknown until now.
 func plus[N int | float64](sum *N, n N) *N { return new(known(sum) + n) }
 
-// topView is one look.
-type topView struct {
+// Top is one look at which subscriptions the load belongs to.
+type Top struct {
 	Time          time.Time         `json:"time"`
 	Answered      []string          `json:"answered"`
 	Silent        map[string]string `json:"silent,omitempty"` // instances that did not answer, with the reason
@@ -49,32 +52,33 @@ type topView struct {
 	TiersRead     *time.Time        `json:"tiersRead,omitempty"`     // when
 	TiersProblem  string            `json:"tiersProblem,omitempty"`  // why that is not known, or not as of now
 	StatesProblem string            `json:"statesProblem,omitempty"` // why Redis could not be asked
-	Rows          []topRow          `json:"subscriptions"`
+	Rows          []TopRow          `json:"subscriptions"`
 
-	tiers  bool // the retry topics are asked for
+	Tiers bool `json:"-"` // the retry topics are asked for
+
 	silent error
 }
 
-// newTopView brings together what was answered. Rows that no instance has a lane for have no state yet.
-func newTopView(now time.Time, answers []instanceLanes, waiting backlogState, tiers bool) topView {
-	view := topView{Time: now, Answered: []string{}, Rows: []topRow{}, Silent: map[string]string{}, tiers: tiers}
-	rows := map[[2]string]*topRow{}
-	row := func(account, subscription string) *topRow {
+// NewTop brings together what was answered. Rows that no instance has a lane for have no state yet.
+func NewTop(now time.Time, answers []InstanceLanes, waiting BacklogState, tiers bool) Top {
+	view := Top{Time: now, Answered: []string{}, Rows: []TopRow{}, Silent: map[string]string{}, Tiers: tiers}
+	rows := map[[2]string]*TopRow{}
+	row := func(account, subscription string) *TopRow {
 		key := [2]string{account, subscription}
 		if rows[key] == nil {
-			rows[key] = &topRow{Account: account, Subscription: subscription}
+			rows[key] = &TopRow{Account: account, Subscription: subscription}
 		}
 		return rows[key]
 	}
 	for _, one := range answers {
-		if one.err != nil {
-			view.Silent[one.base] = one.err.Error()
-			view.silent = cmp.Or(view.silent, one.err)
+		if one.Err != nil {
+			view.Silent[one.Instance] = one.Err.Error()
+			view.silent = cmp.Or(view.silent, one.Err)
 			continue
 		}
-		view.Answered = append(view.Answered, one.base)
-		for i := range one.lanes {
-			l := &one.lanes[i]
+		view.Answered = append(view.Answered, one.Instance)
+		for i := range one.Lanes {
+			l := &one.Lanes[i]
 			row(l.Account, l.Subscription).add(l, now)
 		}
 	}
@@ -84,26 +88,26 @@ func newTopView(now time.Time, answers []instanceLanes, waiting backlogState, ti
 }
 
 // takeBacklog takes what waits in the retry topics.
-func (v *topView) takeBacklog(waiting backlogState, row func(account, subscription string) *topRow) {
-	if waiting.problem != nil {
-		v.TiersProblem = waiting.problem.Error()
+func (v *Top) takeBacklog(waiting BacklogState, row func(account, subscription string) *TopRow) {
+	if waiting.Problem != nil {
+		v.TiersProblem = waiting.Problem.Error()
 	}
-	if waiting.read.IsZero() {
+	if waiting.Read.IsZero() {
 		return
 	}
-	v.TiersRead, v.Waiting = &waiting.read, new(0)
-	for _, b := range waiting.backlogs {
+	v.TiersRead, v.Waiting = &waiting.Read, new(0)
+	for _, b := range waiting.Backlogs {
 		r := row(b.Account, b.Subscription)
 		r.Tiers = b.Waiting
 		for _, n := range b.Waiting {
 			r.Waiting = plus(r.Waiting, n)
 		}
-		r.Oldest = oldest(r.Oldest, &b.Oldest)
+		r.Oldest = oldestOf(r.Oldest, &b.Oldest)
 	}
 }
 
 // addUp sums the rows, and says what share of the whole each is. It says nothing of what is not known.
-func (v *topView) addUp(rows map[[2]string]*topRow) {
+func (v *Top) addUp(rows map[[2]string]*TopRow) {
 	if len(v.Answered) > 0 {
 		v.InFlight, v.Queued = new(0), new(0)
 	}
@@ -119,7 +123,7 @@ func (v *topView) addUp(rows map[[2]string]*topRow) {
 		}
 		total += r.load()
 	}
-	all := len(v.Silent) == 0 && (v.Waiting != nil || !v.tiers)
+	all := len(v.Silent) == 0 && (v.Waiting != nil || !v.Tiers)
 	for _, r := range rows {
 		if all {
 			r.Share = new(float64(r.load()) / float64(max(1, total)))
@@ -128,8 +132,8 @@ func (v *topView) addUp(rows map[[2]string]*topRow) {
 	}
 }
 
-// nobody is an error where nothing at all could be asked.
-func (v *topView) nobody() error {
+// Err is an error where nothing at all could be asked.
+func (v *Top) Err() error {
 	switch {
 	case len(v.Answered) > 0 || v.TiersRead != nil:
 		return nil
@@ -145,9 +149,9 @@ func severity(condition string) int {
 }
 
 // add counts one instance's lane in.
-func (r *topRow) add(l *laneLine, now time.Time) {
-	if condition := l.condition(now); r.State == "" || severity(condition) > severity(r.State) {
-		r.State, r.Why, r.Until = condition, l.reason(now), nil
+func (r *TopRow) add(l *Lane, now time.Time) {
+	if condition := l.Condition(now); r.State == "" || severity(condition) > severity(r.State) {
+		r.State, r.Why, r.Until = condition, l.Reason(now), nil
 		if l.Until != nil && l.Until.After(now) {
 			r.Until = l.Until
 		}
@@ -155,13 +159,13 @@ func (r *topRow) add(l *laneLine, now time.Time) {
 	r.InFlight = plus(r.InFlight, l.InFlight)
 	r.Queued = plus(r.Queued, l.Queued)
 	r.Pace = plus(r.Pace, l.Pace)
-	r.Oldest = oldest(r.Oldest, l.OldestQueued)
+	r.Oldest = oldestOf(r.Oldest, l.OldestQueued)
 	if l.Failures > 0 || l.State == "parked" {
-		r.FailingSince = oldest(r.FailingSince, l.Since)
+		r.FailingSince = oldestOf(r.FailingSince, l.Since)
 	}
 }
 
-func oldest(a, b *time.Time) *time.Time {
+func oldestOf(a, b *time.Time) *time.Time {
 	if a == nil || b != nil && b.Before(*a) {
 		return b
 	}
@@ -171,34 +175,34 @@ func oldest(a, b *time.Time) *time.Time {
 // topOrder is one order of the rows.
 type topOrder struct {
 	name string
-	key  byte // that chooses it on a terminal
-	less func(x, y *topRow) int
+	less func(x, y *TopRow) int
 }
 
-// topOrders are the orders, as the last line of the screen shows them.
+// topOrders are the orders; the first is that where none is asked for.
 func topOrders() []topOrder {
 	return []topOrder{
-		{"load", 'l', func(x, y *topRow) int { return cmp.Compare(y.load(), x.load()) }},
-		{"in-flight", 'i', func(x, y *topRow) int { return cmp.Compare(known(y.InFlight), known(x.InFlight)) }},
-		{"waiting", 'w', func(x, y *topRow) int {
+		{"load", func(x, y *TopRow) int { return cmp.Compare(y.load(), x.load()) }},
+		{"in-flight", func(x, y *TopRow) int { return cmp.Compare(known(y.InFlight), known(x.InFlight)) }},
+		{"waiting", func(x, y *TopRow) int {
 			return cmp.Compare(known(y.Waiting)+known(y.Queued), known(x.Waiting)+known(x.Queued))
 		}},
-		{"pace", 'p', func(x, y *topRow) int { return cmp.Compare(known(y.Pace), known(x.Pace)) }},
-		{"oldest", 'o', func(x, y *topRow) int { return earlier(x.Oldest, y.Oldest) }},
-		{"failing", 'f', func(x, y *topRow) int { return earlier(x.FailingSince, y.FailingSince) }},
-		{"name", 'n', func(*topRow, *topRow) int { return 0 }},
+		{"pace", func(x, y *TopRow) int { return cmp.Compare(known(y.Pace), known(x.Pace)) }},
+		{"oldest", func(x, y *TopRow) int { return earlierFirst(x.Oldest, y.Oldest) }},
+		{"failing", func(x, y *TopRow) int { return earlierFirst(x.FailingSince, y.FailingSince) }},
+		{"name", func(*TopRow, *TopRow) int { return 0 }},
 	}
 }
 
-func topOrderNames() (names []string) {
+// TopOrders are the names of the orders that Sort takes.
+func TopOrders() (names []string) {
 	for _, order := range topOrders() {
 		names = append(names, order.name)
 	}
 	return names
 }
 
-// earlier orders times; one that is not known is the last.
-func earlier(x, y *time.Time) int {
+// earlierFirst orders times; one that is not known is the last.
+func earlierFirst(x, y *time.Time) int {
 	switch {
 	case x == nil && y == nil:
 		return 0
@@ -210,8 +214,8 @@ func earlier(x, y *time.Time) int {
 	return x.Compare(*y)
 }
 
-// sort orders the rows; those that are equal by load, then by name.
-func (v *topView) sort(name string) {
+// Sort orders the rows; those that are equal by load, then by name.
+func (v *Top) Sort(name string) {
 	orders := topOrders()
 	chosen := orders[0]
 	for _, order := range orders {
@@ -219,13 +223,57 @@ func (v *topView) sort(name string) {
 			chosen = order
 		}
 	}
-	byName := func(x, y *topRow) int {
+	byName := func(x, y *TopRow) int {
 		return cmp.Or(cmp.Compare(x.Account, y.Account), cmp.Compare(x.Subscription, y.Subscription))
 	}
-	slices.SortFunc(v.Rows, func(x, y topRow) int {
+	slices.SortFunc(v.Rows, func(x, y TopRow) int {
 		if chosen.name == "name" {
 			return byName(&x, &y)
 		}
 		return cmp.Or(chosen.less(&x, &y), orders[0].less(&x, &y), cmp.Compare(known(y.Pace), known(x.Pace)), byName(&x, &y))
 	})
+}
+
+// mostStates and statesPatience bound how many subscriptions are asked for, and how long.
+const (
+	mostStates     = 1000
+	statesPatience = 2 * time.Second
+)
+
+// AskStates asks how the subscriptions are configured that no instance has a lane for. get is one of them as Redis has it; nil: there is none.
+func (v *Top) AskStates(ctx context.Context, get func(ctx context.Context, account, id string) (*subscriptions.Subscription, error)) {
+	ctx, cancel := context.WithTimeout(ctx, statesPatience)
+	defer cancel()
+	asked := 0
+	for i := range v.Rows {
+		r := &v.Rows[i]
+		if r.State != "" {
+			continue
+		}
+		r.State = "unknown"
+		if asked++; asked > mostStates || v.StatesProblem != "" {
+			continue
+		}
+		sub, err := get(ctx, r.Account, r.Subscription)
+		if err != nil {
+			v.StatesProblem = err.Error()
+			continue
+		}
+		r.State = v.withoutLane(sub)
+	}
+}
+
+// withoutLane is the state of a subscription that has no lane on the instances that answered.
+func (v *Top) withoutLane(sub *subscriptions.Subscription) string {
+	switch {
+	case sub == nil:
+		return "deleted"
+	case !sub.Enabled():
+		return "disabled"
+	case sub.Paused():
+		return "paused"
+	case len(v.Silent) == 0:
+		return "idle"
+	}
+	return "unknown"
 }
