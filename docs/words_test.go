@@ -12,7 +12,7 @@ import (
 
 // oldWords are identifiers that had a second meaning, or one that nobody else gives them. In these folders (with what lies in them;
 // "" is the whole repository) they have given way to the words of docs/contract.md#words-of-the-code.
-var oldWords = map[string]string{ //nolint:gosec // none of them is a credential
+var oldWords = map[string]string{
 	"ledger": "", "wedged": "", "bury": "", "mend": "", "reborn": "", "anew": "", "layGroups": "", "layTiers": "", "findTiers": "",
 	"unframe": "", "shed": "", "deepen": "", "unproven": "", "partly": "", "maxOpen": "", "Quicken": "", "pulse": "", "ladder": "",
 	"witnesses": "", "doubt": "", "doubts": "", "crowds": "dispatcher", "horizon": "",

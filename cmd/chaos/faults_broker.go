@@ -100,7 +100,7 @@ func coordinatorDown(ctx context.Context, w *world) error {
 			return found.Err
 		}
 		for _, n := range w.kafka.Nodes {
-			if int32(n.ID) != found.NodeID { //nolint:gosec // 1 to 3
+			if int32(n.ID) != found.NodeID {
 				continue
 			}
 			w.sayf("node %d coordinates %s", n.ID, name)
