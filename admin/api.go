@@ -71,6 +71,7 @@ func (a *api) routes() []route {
 		{"POST", "/api/v1/replays", a.startReplay},
 		{"GET", "/api/v1/replays/{name}", a.getReplay},
 		{"DELETE", "/api/v1/replays/{name}", a.cancelReplay},
+		{"GET", "/api/v1/explain", a.explainRecords},
 		{"GET", "/api/v1/deliveries", a.listDeliveries},
 		{"GET", "/api/v1/deliveries/{id}", a.getDelivery},
 		{"POST", "/api/v1/deliveries/{id}/resend", a.resendDelivery},

@@ -72,7 +72,7 @@ func replayBadge(state string) badge {
 // functions are what the templates use.
 func functions() template.FuncMap {
 	return template.FuncMap{
-		"good": good, "poor": poor, "laneBadge": laneBadge, "testBadge": testBadge, "replayBadge": replayBadge,
+		"good": good, "poor": poor, "idle": idle, "yes": func(b *bool) bool { return b != nil && *b }, "laneBadge": laneBadge, "testBadge": testBadge, "replayBadge": replayBadge,
 		"iso":     func(t any) string { return moment(t).UTC().Format(time.RFC3339) },
 		"date":    func(t any) string { return moment(t).UTC().Format("2006-01-02 15:04 MST") },
 		"clock":   func(t any) string { return clock(moment(t), time.Now()) },

@@ -180,11 +180,23 @@ func (p *pages) resendPage(r *http.Request, s scope, dryRun bool) (view, error) 
 	return v, nil
 }
 
+// knowsTopic says whether deliveries come from the topic, or fanout writes them there.
+func (p *panel) knowsTopic(name string) bool {
+	cfg := p.Kafka.Config()
+	tiers, names := cfg.RetryTopics(), cfg.Names()
+	_, tier := tiers.Delay(name)
+	return tier || name == names.Replay || name == names.DeadLetter ||
+		slices.ContainsFunc(cfg.AllSources(), func(s topic.SourceConfig) bool { return s.Topic == name })
+}
+
 // became answers the box of every page: it goes to what the text names.
-func (p *pages) became(r *http.Request, _ scope) (view, error) {
+func (p *pages) became(r *http.Request, s scope) (view, error) {
 	text := strings.TrimSpace(r.Form.Get("q"))
 	if webhook.ValidID(text) {
 		return view{}, moved(scope{}.DeliveryOf(text))
+	}
+	if at, err := topic.ParseOrigin(text); err == nil && !s.Portal && p.knowsTopic(at.Topic) {
+		return view{}, moved(scope{}.Explain(text))
 	}
 	return view{}, moved(scope{}.path(deliveriesPath, "q", text))
 }

@@ -47,6 +47,7 @@ func (p *pages) operatorPages() []pageRoute {
 	return []pageRoute{
 		{"/{$}", "overview", p.overview, nil},
 		{"/accept", "", to("/"), p.accept},
+		{explainPath, "explain", p.explain, nil},
 	}
 }
 

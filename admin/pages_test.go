@@ -157,6 +157,8 @@ func addresses(t *testing.T, portal bool, account, id, position, replay string) 
 			if id != "" {
 				live = append(live, path+q("account", account, "id", id))
 			}
+		case "/explain":
+			pages = append(pages, path) // TestExplain renders the others
 		case "/deliveries":
 			pages = append(pages, path, path+q("account", account, "subscription", id), path+q("q", "no such thing"), path+q("q", strings.Repeat("t", 256), "event", "EMAIL_OPEN", "outcome", "dead", "status", "503", "from", "2020-01-01T00:00"))
 		case "/dead-letters":

@@ -45,7 +45,7 @@ var reach = map[string]string{
 	"operators GET /{$}": operators, "operators GET /accept": operators, "operators POST /accept": operators, "operators GET /settings": operators,
 	"operators GET /settings/events-webhook": operators, "operators POST /settings/events-webhook": operators, "operators GET /endpoints": operators,
 	"operators GET /endpoints/show": operators, "operators GET /dead-letters": operators, "operators GET /dead-letters/show": operators,
-	"operators GET /became": operators, "operators GET /deliveries": operators, "operators GET /deliveries/show": operators,
+	"operators GET /became": operators, "operators GET /explain": operators, "operators GET /deliveries": operators, "operators GET /deliveries/show": operators,
 	"operators GET /deliveries/resend": operators, "operators POST /deliveries/resend": operators,
 	"operators GET /dead-letters/replay": operators, "operators POST /dead-letters/replay": operators, "operators GET /replays/{}": operators,
 	"operators GET /replays/{}/cancel": operators, "operators POST /replays/{}/cancel": operators, "operators /": operators,

@@ -76,7 +76,7 @@ func newTemplates(log *zap.Logger) (*templates, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dashboard: %w", err)
 	}
-	for _, name := range []string{"sign-in", "error", "overview", "endpoints", "endpoint", "deliveries", "delivery", "resend", "dead-letters", "dead-letter", "plan", "replay", "settings"} {
+	for _, name := range []string{"sign-in", "error", "overview", "endpoints", "endpoint", "deliveries", "delivery", "resend", "explain", "dead-letters", "dead-letter", "plan", "replay", "settings"} {
 		page, err := layout.Clone()
 		if err == nil {
 			t.pages[name], err = page.ParseFS(web, "web/"+name+".html")

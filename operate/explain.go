@@ -71,6 +71,9 @@ func (e *NotASourceError) Error() string {
 	return text
 }
 
+// ErrNoRecord says that a place within a topic holds no record that may be read.
+var ErrNoRecord = errors.New("is not a record: it is a transaction marker, belongs to an aborted transaction, or was compacted away")
+
 // Explainer says who gets a record, who does not and why (docs/contract.md#commands). It sends nothing.
 type Explainer struct {
 	cluster *topic.Cluster
@@ -130,7 +133,7 @@ func (e *Explainer) Record(ctx context.Context, at dispatcher.Origin) (*Explaine
 func (e *Explainer) read(ctx context.Context, at dispatcher.Origin) (*topic.Record, error) {
 	r, err := e.cluster.Read(ctx, at)
 	if err == nil && r == nil {
-		err = fmt.Errorf("%s is not a record: it is a transaction marker, belongs to an aborted transaction, or was compacted away", at)
+		err = fmt.Errorf("%s %w", at, ErrNoRecord)
 	}
 	return r, err
 }

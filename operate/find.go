@@ -72,7 +72,7 @@ type FoundDelivery struct {
 
 // OfEvents says whether the query names something of an event, so that source records can be looked through for it.
 func (q *FindQuery) OfEvents() bool {
-	return q.Account != "" && q.TrackingID+q.UserID+q.NotificationID != ""
+	return q.Account != "" && q.TrackingID+q.UserID+q.NotificationID != "" || q.Any != ""
 }
 
 // Search is Find, and then Follow. Where there is no attempts topic, and the query is of events, it has found nothing.
