@@ -42,6 +42,8 @@ type Parts struct {
 	// CheckURL says whether the egress rules let a subscription's URL through, as far as can be known without DNS.
 	CheckURL func(url string) error
 	Version  string
+	// Instances are the others that have announced themselves; nil: there are none.
+	Instances func() []subscriptions.Instance
 	// Webhooks is how many subscriptions an account may have by way of API and portal; 0: no bound.
 	Webhooks int
 }

@@ -15,6 +15,7 @@ import (
 type Config struct {
 	Listen    string       `mapstructure:"listen"`     // host:port; default 127.0.0.1:8080
 	Token     string       `mapstructure:"token"`      // asked of every request but /healthz and /readyz; may be empty on a loopback address only
+	Advertise string       `mapstructure:"advertise"`  // where the other instances find it, as in 10.0.0.7:8080 or https://10.0.0.7; empty: not announced
 	PublicURL string       `mapstructure:"public_url"` // where operators' browsers find it, as in https://fanout.example.com; empty: as they asked
 	Portal    PortalConfig `mapstructure:"portal"`
 
@@ -73,6 +74,10 @@ func (c *Config) Validate() error {
 		}
 		open = cmp.Or(open, "admin."+one.key)
 	}
+	if c.Advertise != "" {
+		problems = append(problems, c.advertiseProblems()...)
+		open = cmp.Or(open, "admin.advertise")
+	}
 	for i, origin := range c.Portal.FrameAncestors {
 		u, err := url.Parse(origin)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(u.Host, ";,*' ") {
@@ -92,6 +97,32 @@ func (c *Config) Validate() error {
 		bad("user_header", "nobody would be believed: set admin.trusted_proxies to the proxies that set it")
 	}
 	return errors.Join(problems...)
+}
+
+// AdvertiseURL is where the other instances find this one; empty where it is not announced.
+func (c *Config) AdvertiseURL() string {
+	if c.Advertise == "" || strings.Contains(c.Advertise, "://") {
+		return strings.TrimRight(c.Advertise, "/")
+	}
+	host, port, err := net.SplitHostPort(c.Advertise)
+	if err != nil {
+		return "http://" + c.Advertise
+	}
+	return "http://" + net.JoinHostPort(host, port) // brackets around an IPv4 address are taken off
+}
+
+func (c *Config) advertiseProblems() (problems []error) {
+	u, err := url.Parse(c.AdvertiseURL())
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Scheme == "http" && u.Port() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+		return []error{errors.New("admin.advertise: want host:port, or http:// or https:// and those, as in 10.0.0.7:8080")}
+	}
+	if c.Token == "" {
+		problems = append(problems, errors.New("admin.advertise: others believe it only with admin.token, from which its MAC is keyed"))
+	}
+	if Loopback(c.Listen) && !Loopback(net.JoinHostPort(u.Hostname(), "0")) {
+		problems = append(problems, fmt.Errorf("admin.advertise: nobody reaches %s, since admin.listen is %s", c.Advertise, c.Listen))
+	}
+	return problems
 }
 
 // Loopback says whether only this machine can reach the address host:port. A host name other than localhost counts

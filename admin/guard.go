@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // ours refuses a Host that does not name this machine if the listener is a loopback one (DNS rebinding). Any other
@@ -28,7 +29,7 @@ func (s *Server) ours(d *door, next http.Handler) http.Handler {
 // authorized requires the token, if one is set, or the cookie of a session.
 func (s *Server) authorized(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.sessions.signedIn(r) {
+		if !s.sessions.signedIn(r) && !s.keys.fromInstance(r, time.Now()) {
 			if wantsPage(r) {
 				toSignIn(w, r)
 				return

@@ -41,12 +41,17 @@ func DeriveKeys(token string) Keys {
 
 // Purposes of keys.
 const (
-	forPortal   = "portal link"
-	forCookie   = "portal cookie"
-	forSession  = "session"
-	forNotice   = "notice"
-	forSettings = "settings mark"
+	forPortal    = "portal link"
+	forCookie    = "portal cookie"
+	forSession   = "session"
+	forNotice    = "notice"
+	forSettings  = "settings mark"
+	forHeartbeat = "heartbeat"
+	forInstance  = "instance"
 )
+
+// Heartbeat is the key of what instances announce in their heartbeats; nil without a token.
+func (k Keys) Heartbeat() []byte { return k.For(forHeartbeat) }
 
 // For is the key for one purpose; nil without a token.
 func (k Keys) For(purpose string) []byte {

@@ -22,6 +22,7 @@ const maxRows = 100
 type endpointsBody struct {
 	Query, State, Shown string
 	Filtered            bool
+	Silent              []otherInstance // did not answer: what their lanes do is in no figure
 	States              []string
 	Rows                []row
 }
@@ -47,15 +48,20 @@ const (
 	healthOff     = "disabled"
 	healthOpen    = "delivering"
 	healthIdle    = "idle"
+	healthUnknown = "unknown" // here is no lane, and not every instance has answered
 )
 
 func healths() []string {
-	return []string{healthInvalid, healthParked, healthFailing, healthLimited, healthPaused, healthOpen, healthOff, healthIdle}
+	return []string{healthInvalid, healthParked, healthFailing, healthLimited, healthPaused, healthOpen, healthUnknown, healthOff, healthIdle}
 }
 
-func newRow(sub *subscriptions.Subscription, l *dispatcher.LaneStatus) row {
+// newRow is a webhook with its lane, nil where it has none on the instances that have answered.
+func newRow(sub *subscriptions.Subscription, l *dispatcher.LaneStatus, allAnswered bool) row {
 	r := row{Account: sub.Account(), ID: sub.ID(), URL: sub.URL()}
 	health := healthIdle
+	if !allAnswered {
+		health = healthUnknown
+	}
 	if l != nil {
 		r.InFlight, r.Queued, r.Pace, r.Why = l.InFlight, l.Queued, l.Pace, l.Why
 		switch {
@@ -140,16 +146,16 @@ func (w *worstRows) shown() string {
 func (p *pages) endpoints(r *http.Request, s scope) (view, error) {
 	body := endpointsBody{Query: strings.TrimSpace(r.Form.Get("q")), State: r.Form.Get("state"), States: healths()}
 	body.Filtered = body.Query != "" || body.State != ""
-	lanes := map[[2]string]*dispatcher.LaneStatus{}
-	for _, l := range p.Dispatcher.Lanes(func(l *dispatcher.LaneStatus) bool { return !s.Portal || l.Account == s.Account }) {
-		lanes[[2]string{l.Account, l.Subscription}] = new(l)
+	lanes, silent := p.allLanes(r.Context(), func(l *dispatcher.LaneStatus) bool { return !s.Portal || l.Account == s.Account })
+	if !s.Portal {
+		body.Silent = silent
 	}
 	var rows worstRows
 	for sub := range p.seen(s) {
 		if !contains(sub.ID(), body.Query) && (s.Portal || !contains(sub.Account(), body.Query)) {
 			continue
 		}
-		one := newRow(sub, lanes[[2]string{sub.Account(), sub.ID()}])
+		one := newRow(sub, lanes[[2]string{sub.Account(), sub.ID()}], len(silent) == 0)
 		if s.Portal {
 			one.forCustomer()
 		}
@@ -178,6 +184,7 @@ func contains(text, part string) bool {
 }
 
 type endpointBody struct {
+	Silent      []otherInstance
 	Account, ID string
 	Row         row
 	Events      []event.Name
@@ -233,12 +240,12 @@ func (p *pages) endpoint(r *http.Request, s scope) (view, error) {
 	if sub == nil {
 		return view{}, errNoWebhook
 	}
-	status, ok := p.Dispatcher.Lane(account, id)
-	var l *dispatcher.LaneStatus
-	if ok {
-		l = &status
+	lanes, silent := p.allLanes(r.Context(), func(l *dispatcher.LaneStatus) bool { return l.Account == account && l.Subscription == id })
+	l := lanes[[2]string{account, id}]
+	body := endpointBody{Account: account, ID: id, Row: newRow(sub, l, len(silent) == 0), Events: sub.Events().Names(p.catalogue()), Lane: newLane(cmp.Or(l, new(dispatcher.LaneStatus)))}
+	if !s.Portal {
+		body.Silent = silent
 	}
-	body := endpointBody{Account: account, ID: id, Row: newRow(sub, l), Events: sub.Events().Names(p.catalogue()), Lane: newLane(&status)}
 	if s.Portal {
 		body.Row.forCustomer()
 	}

@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -27,6 +28,8 @@ type overviewBody struct {
 	Counting  bool      // dead letters have not been counted yet
 	Counted   time.Time // when they were, if that is a while ago
 	Tiers     []tier
+	Instances []otherInstance // the others that announce themselves
+	Silent    []otherInstance // those of them that did not answer
 }
 
 type deadCount struct {
@@ -44,11 +47,14 @@ func (p *pages) overview(r *http.Request, _ scope) (view, error) {
 			body.SourceLag += l.Records
 		}
 	}
-	lanes := p.Dispatcher.Lanes(func(l *dispatcher.LaneStatus) bool { return l.State == "parked" || l.Failures > 0 })
-	slices.SortStableFunc(lanes, func(a, b dispatcher.LaneStatus) int { return cmp.Compare(severity(a.State), severity(b.State)) })
+	troubled, silent := p.allLanes(r.Context(), func(l *dispatcher.LaneStatus) bool { return l.State == "parked" || l.Failures > 0 })
+	lanes := slices.SortedFunc(maps.Values(troubled), func(a, b *dispatcher.LaneStatus) int {
+		return cmp.Or(cmp.Compare(severity(a.State), severity(b.State)), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Subscription, b.Subscription))
+	})
 	for _, l := range lanes[:min(len(lanes), maxTrouble)] {
-		body.Trouble = append(body.Trouble, newLane(&l))
+		body.Trouble = append(body.Trouble, newLane(l))
 	}
+	body.Instances, body.Silent = p.others.look(r.Context(), p.panel), silent
 	reasons, counted := p.tally.look(r.Context(), p.panel)
 	body.Counting = counted.IsZero()
 	if time.Since(counted) > shownAsNow {

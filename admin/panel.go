@@ -32,6 +32,8 @@ type panel struct {
 	backfills  backfills
 	tally      tally
 	tiers      tiers
+	others     others
+	keys       Keys
 	undos      undos
 	streams    atomic.Int32 // that are open
 	budgets    *budgets
@@ -46,7 +48,7 @@ type panel struct {
 func (s *Server) Attach(parts Parts) error {
 	p := &panel{
 		Parts: parts, log: s.log, userHeader: s.cfg.UserHeader, readiness: s.readiness, sessions: s.sessions, portalKey: s.keys.For(forPortal),
-		cfg: &s.cfg, budgets: newBudgets(), cookieKey: s.keys.For(forCookie),
+		keys: s.keys, cfg: &s.cfg, budgets: newBudgets(), cookieKey: s.keys.For(forCookie),
 		started: time.Now(), meter: &meter{metrics: s.metrics}, closing: make(chan struct{}),
 	}
 	var err error

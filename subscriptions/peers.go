@@ -36,6 +36,9 @@ type Peers struct {
 	self   string
 	demand func() Demand
 
+	key          []byte        // of announcements; nil: none is believed
+	announcement *Announcement // of this instance, without its MAC; nil: none
+
 	mu    sync.RWMutex
 	known map[string]*peer // the other instances
 	own   Demand
@@ -51,6 +54,8 @@ type peer struct {
 type heartbeat struct {
 	Number int64  `json:"beat"` // another number each time
 	Demand Demand `json:"demand,omitempty"`
+
+	Admin *Announcement `json:"admin,omitempty"` // where the instance can be asked
 }
 
 // NewPeers makes the Peers of one instance. demand is called once a second, from one goroutine; what it returns is not
@@ -123,7 +128,7 @@ func (p *Peers) exchange(ctx context.Context) error {
 	if len(own) > maxDemands {
 		own = some(own, maxDemands)
 	}
-	text, err := json.Marshal(heartbeat{time.Now().UnixNano(), own})
+	text, err := json.Marshal(p.heartbeat(own))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"fanout/admin"
 	"fanout/config"
 	"fanout/dispatcher/resolve"
 )
@@ -20,10 +21,11 @@ type app struct {
 	stdout, stderr io.Writer
 	network        resolve.Config // how receivers are reached; the zero value is the system's
 
-	file    string   // --config
-	format  string   // -o
-	admins  []string // --admin
-	started bool     // the command line was understood
+	file    string      // --config
+	format  string      // -o
+	admins  []string    // --admin
+	keys    *admin.Keys // of admin.token, once they were asked for
+	started bool        // the command line was understood
 }
 
 // command is the whole tree.

@@ -28,14 +28,14 @@ Exit status: 0 every instance is well, else 1.`,
 			if err != nil {
 				return err
 			}
-			remotes := a.remotes(&cfg)
+			remotes := a.named(&cfg)
 			results := make([]healthResult, len(remotes))
 			askAll(remotes, func(i int, r remote) { results[i] = askHealth(cmd.Context(), r, ready) })
 			return a.showHealth(results, ready)
 		},
 	}
 	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it is ready, rather than alive")
-	a.adminFlag(cmd)
+	cmd.Flags().StringArrayVar(&a.admins, "admin", nil, "`URL` of an instance, repeatable (default admin.listen)")
 	return configured(cmd)
 }
 

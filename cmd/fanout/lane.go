@@ -21,7 +21,7 @@ func (r remote) lanes(ctx context.Context) ([]operate.Lane, error) {
 
 // lanes asks all instances for their lanes.
 func (a *app) lanes(ctx context.Context, cfg *config.Config) []operate.InstanceLanes {
-	remotes := a.remotes(cfg)
+	remotes := a.remotes(ctx, cfg)
 	answers := make([]operate.InstanceLanes, len(remotes))
 	askAll(remotes, func(i int, r remote) {
 		lanes, err := r.lanes(ctx)

@@ -157,6 +157,7 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger, netwo
 	if err != nil {
 		return nil, err
 	}
+	i.peers.Announce(cfg.Instance(), cfg.Admin.AdvertiseURL(), i.admin.Keys().Heartbeat())
 	i.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "fanout_ready", Help: "1 where /readyz answers 200, else 0.",
 	}, i.ready))

@@ -27,7 +27,8 @@ func (a *app) tailCommand() *cobra.Command {
 		Use:   "tail",
 		Short: "Follow outcomes as they happen",
 		Long: `tail shows every attempt, and every decision not to make one, of the instances
-that --admin names, until it is interrupted. It counts what a slow terminal
+that announce themselves (admin.advertise), or of those that --admin names,
+until it is interrupted. It counts what a slow terminal
 misses, and says so. With -o json, as with -o ndjson, each outcome is one line.
 
 With --forward each attempt's request is POSTed to a local program as well, with
@@ -52,7 +53,7 @@ its webhook-id, and signed with a secret that is printed when it begins.`,
 				fmt.Fprintf(a.stderr, "forwarding to %s, signed with %s\n", to.url, to.secret)
 			}
 			t := &tailer{localProgram: to, a: a, flags: f, width: a.width(), silence: 30 * time.Second} // an instance sends a line every 5 seconds
-			return t.run(cmd.Context(), a.remotes(&cfg))
+			return t.run(cmd.Context(), a.remotes(cmd.Context(), &cfg))
 		},
 	}
 	flags := cmd.Flags()

@@ -27,7 +27,8 @@ func (a *app) topCommand() *cobra.Command {
 		Short: "Show which subscriptions the load belongs to",
 		Long: `top shows subscriptions by load: attempts in flight, deliveries queued in their
 lane, what waits in the retry topics, since when they fail, and their share of
-all that. It asks the instances that --admin names, and says which answered.
+all that. It asks the instances that announce themselves (admin.advertise), or
+those that --admin names, and says which answered.
 
 On a terminal it is shown again and again, until q or Ctrl-C. Elsewhere, with
 --once and with -o json, it is shown once. What could not be asked is unknown,
