@@ -154,7 +154,7 @@ func TestReadingIsNotDisturbed(t *testing.T) {
 	// With the keyboard: the list of webhooks waits while one of its links has the focus.
 	b.goTo("/endpoints")
 	b.sees("acme / orders")
-	for range 12 { // past the navigation and the filter
+	for range 20 { // past the navigation, the verdict and the filter
 		if b.text(`String(document.activeElement.matches("#rows a"))`) == "true" {
 			break
 		}
@@ -190,17 +190,41 @@ func TestStaleIsSaid(t *testing.T) {
 			MatchedNetworkConditions: []*network.Conditions{{DownloadThroughput: -1, UploadThroughput: -1, Offline: is}},
 		})
 	}
+	b.sees("live")
 	offline(true)
 	b.sees("No answer since")
-	b.picture("stale")
+	b.sees("stale since")
+	b.sees("Whether all is well is not known")
+	if b.text(`String(document.body.innerText.includes("All is well"))`) == "true" {
+		t.Error("a stale page says that all is well")
+	}
+	b.inspect("stale")
 	offline(false)
 	b.gone("No answer since")
+	b.gone("stale since")
+	b.sees("All is well")
+	b.expects("net::ERR_CONNECTION") // a request that was under way
+	// A page without a live part has the verdict, which is renewed as well.
+	still := b.tab()
+	still.goTo("/dead-letters")
+	still.sees("All is well")
+	why := "nobody knows why"
+	w.broken.Store(&why)
+	still.expects("401")
+	still.sees("outside not ready")
+	still.sees("nobody knows why")
+	still.inspect("verdict")
+	b.sees("outside not ready")
+	w.broken.Store(nil)
+	still.sees("All is well")
 	// The session ends elsewhere.
 	other := b.tab()
 	other.goTo("/")
 	other.submit(button("Sign out"))
 	b.expects("401")
 	b.sees("You are signed out.")
+	b.sees("signed out")
+	still.sees("signed out")
 }
 
 // TestDeliveriesInTheBrowser is a support person's: a tracking id in the box, the delivery, its request, sent again.

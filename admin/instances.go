@@ -105,6 +105,19 @@ func (o *others) look(ctx context.Context, p *panel) []otherInstance {
 	return o.list
 }
 
+// peek returns what the other instances have answered the last time that somebody looked. It waits for none of them.
+func (o *others) peek(p *panel) []otherInstance {
+	if p.Instances == nil {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if time.Since(o.asked) > 5*othersEvery+othersPatience {
+		return nil // it is too old to be shown as now
+	}
+	return o.list
+}
+
 func (o *others) ask(ctx context.Context, p *panel) {
 	ctx, cancel := context.WithTimeout(ctx, othersPatience)
 	defer cancel()
@@ -173,17 +186,24 @@ func whySilent(err error) string {
 	return "it cannot be reached"
 }
 
-// allLanes are the lanes of all instances that keep wants, by account and subscription: several instances' are one, as the worst of them is.
-// silent are the instances that did not answer.
+// allLanes are the lanes of all instances that keep wants. silent are the instances that did not answer.
 func (p *panel) allLanes(ctx context.Context, keep func(*dispatcher.LaneStatus) bool) (lanes map[[2]string]*dispatcher.LaneStatus, silent []otherInstance) {
-	lanes = make(map[[2]string]*dispatcher.LaneStatus)
-	for _, l := range p.Dispatcher.Lanes(keep) {
-		lanes[[2]string{l.Account, l.Subscription}] = new(l)
-	}
-	for _, one := range p.others.look(ctx, p) {
+	list := p.others.look(ctx, p)
+	for _, one := range list {
 		if one.Problem != "" {
 			silent = append(silent, one)
 		}
+	}
+	return allLanes(p.Dispatcher, list, keep), silent
+}
+
+// allLanes are this instance's lanes and those of the others, by account and subscription: several instances' are one, as the worst of them is.
+func allLanes(d *dispatcher.Dispatcher, list []otherInstance, keep func(*dispatcher.LaneStatus) bool) map[[2]string]*dispatcher.LaneStatus {
+	lanes := make(map[[2]string]*dispatcher.LaneStatus)
+	for _, l := range d.Lanes(keep) {
+		lanes[[2]string{l.Account, l.Subscription}] = new(l)
+	}
+	for _, one := range list {
 		for i := range one.lanes {
 			l := laneStatus(&one.lanes[i])
 			if !keep(&l) {
@@ -196,7 +216,7 @@ func (p *panel) allLanes(ctx context.Context, keep func(*dispatcher.LaneStatus) 
 			}
 		}
 	}
-	return lanes, silent
+	return lanes
 }
 
 // laneStatus is a lane that another instance has told of.

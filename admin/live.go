@@ -8,7 +8,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// renew answers with the live part of a page alone, and with 304 where the browser has it already. The script of the
+// renew answers with the verdict and the live part of a page alone, and with 304 where the browser has it already. The script of the
 // page asks once a second, and only while the tab is seen. There is no stream that stays open: a browser has six
 // connections to a host for all its tabs together, so that the seventh tab would wait for ever.
 func (t *templates) renew(w http.ResponseWriter, r *http.Request, name string, v view) {
@@ -18,6 +18,13 @@ func (t *templates) renew(w http.ResponseWriter, r *http.Request, name string, v
 		t.fail(w, v.scope, errNotRendered)
 		return
 	}
+	verdict, err := t.execute(name, "verdict", v)
+	if err != nil {
+		t.log.Error("page not rendered", zap.Error(err))
+		t.fail(w, v.scope, errNotRendered)
+		return
+	}
+	part = append(verdict, part...)
 	hash := fnv.New64a()
 	_, _ = hash.Write(part)
 	tag := `"` + strconv.FormatUint(hash.Sum64(), 16) + `"`

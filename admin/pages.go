@@ -32,7 +32,9 @@ func newPages(p *panel, t *templates, keys Keys) (*pages, error) {
 		return nil, err
 	}
 	notices, err := newNoticeSeal(keys)
-	return &pages{panel: p, templates: t, code: code, notices: notices, markKey: keys.orRandom(forSettings)}, err
+	all := &pages{panel: p, templates: t, code: code, notices: notices, markKey: keys.orRandom(forSettings)}
+	t.verdict = all.verdict
+	return all, err
 }
 
 // pageRoute is a page: what GET shows, and what a form on it does. After a POST that changed something the browser is
@@ -58,6 +60,7 @@ func (p *pages) sharedPages() []pageRoute {
 		{"/settings/events-webhook", "settings", p.settings, p.changeSettings},
 		{"/endpoints", "endpoints", p.endpoints, nil},
 		{"/endpoints/show", "endpoint", p.endpoint, nil},
+		{"/verdict", "verdict", p.verdictPage, nil},
 		{"/became", "", p.became, nil},
 		{deliveriesPath, "deliveries", p.deliveriesPage, nil},
 		{deliveryPath, "delivery", p.delivery, nil},
@@ -133,7 +136,7 @@ func (p *pages) operator(template string, f pageFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case p.sessions.signedIn(r):
-			p.serve(w, r, scope{SignOut: p.portalKey != nil}, template, f)
+			p.serve(w, r, scope{SignOut: p.portalKey != nil, Entered: true}, template, f)
 		case r.URL.Query().Has("live"):
 			p.fail(w, scope{}, problemf(http.StatusUnauthorized, "sign in again to see more"))
 		default:
@@ -151,7 +154,7 @@ func (p *pages) inPortal(template string, f pageFunc) http.HandlerFunc {
 			p.fail(w, scope{Portal: true}, err)
 			return
 		}
-		s := scope{Portal: true, ReadOnly: g.Kind == linkReadOnly, Account: g.Account, Link: g.ID, Base: "/portal/" + g.ID}
+		s := scope{Portal: true, Entered: true, ReadOnly: g.Kind == linkReadOnly, Account: g.Account, Link: g.ID, Base: "/portal/" + g.ID}
 		if s.ReadOnly && r.Method != http.MethodGet {
 			p.fail(w, s, errReadOnly)
 			return

@@ -173,7 +173,7 @@ func addresses(t *testing.T, portal bool, account, id, position, replay string) 
 			if replay != "" {
 				live = append(live, "/replays/"+replay)
 			}
-		case "/settings", "/accept", "/replays/{name}/cancel", "/became": // they only redirect
+		case "/settings", "/accept", "/replays/{name}/cancel", "/became", "/verdict": // they only redirect
 		case "/deliveries/show", "/deliveries/resend": // TestDeliveryPages renders them
 		default:
 			t.Errorf("no test renders %s", path)

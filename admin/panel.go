@@ -33,6 +33,7 @@ type panel struct {
 	tally      tally
 	tiers      tiers
 	others     others
+	findings   findings
 	keys       Keys
 	undos      undos
 	streams    atomic.Int32 // that are open

@@ -102,6 +102,7 @@ func (s *Server) Run(ctx context.Context) error {
 		metering, end := context.WithCancel(ctx)
 		var running sync.WaitGroup
 		running.Go(func() { s.panel.meter.run(metering) })
+		running.Go(func() { s.panel.findings.run(metering, s.panel) })
 		defer func() {
 			end()
 			running.Wait()

@@ -20,6 +20,7 @@ type scope struct {
 	Link     string // the portal link's id
 	Base     string // the beginning of every path: empty, or the portal link's
 	SignOut  bool   // there is a session to end
+	Entered  bool   // they may see how things are
 }
 
 // view is what a template is given, for the whole page and for its live part alike.
@@ -30,8 +31,9 @@ type view struct {
 	Live  string // where the live part is renewed from; empty where there is none
 	Body  any
 
-	Status int          // HTTP status of the answer; 0: 200
-	Cookie *http.Cookie // set with the answer, or with the redirection; nil: none
+	Findings []finding    // what is wrong, the worst first
+	Status   int          // HTTP status of the answer; 0: 200
+	Cookie   *http.Cookie // set with the answer, or with the redirection; nil: none
 }
 
 // path is the address of a page. Values come in pairs, name and value; an account is left out in the portal, whose link
@@ -66,8 +68,9 @@ func (s scope) DeadLetters(account, id string) string {
 
 // templates are the pages by name. Each has a "main"; a page that changes by itself has the changing part in "live".
 type templates struct {
-	log   *zap.Logger
-	pages map[string]*template.Template
+	log     *zap.Logger
+	verdict func(scope) []finding // set once there is something to judge
+	pages   map[string]*template.Template
 }
 
 func newTemplates(log *zap.Logger) (*templates, error) {
@@ -76,7 +79,7 @@ func newTemplates(log *zap.Logger) (*templates, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dashboard: %w", err)
 	}
-	for _, name := range []string{"sign-in", "error", "overview", "endpoints", "endpoint", "deliveries", "delivery", "resend", "explain", "dead-letters", "dead-letter", "plan", "replay", "settings"} {
+	for _, name := range []string{"sign-in", "error", "overview", "endpoints", "endpoint", "verdict", "deliveries", "delivery", "resend", "explain", "dead-letters", "dead-letter", "plan", "replay", "settings"} {
 		page, err := layout.Clone()
 		if err == nil {
 			t.pages[name], err = page.ParseFS(web, "web/"+name+".html")
@@ -109,6 +112,9 @@ func (t *templates) live(name string) bool {
 
 // execute writes one part of a page, "layout" being all of it. It writes nothing unless the part is whole.
 func (t *templates) execute(name, part string, v view) ([]byte, error) {
+	if t.verdict != nil && v.Entered && part != "live" {
+		v.Findings = t.verdict(v.scope)
+	}
 	var out bytes.Buffer
 	if err := t.pages[name].ExecuteTemplate(&out, part, v); err != nil {
 		return nil, fmt.Errorf("page %s: %w", name, err)

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +96,7 @@ type world struct {
 	admin      *admin.Server
 
 	brokers []string
+	broken  atomic.Pointer[string] // why it is not ready, if a test says so
 
 	mu     sync.Mutex              // guards opened
 	opened map[string]*http.Cookie // of portal links, by what their paths begin with
@@ -148,6 +150,11 @@ func newWorldOf(t *testing.T, token string, change func(*admin.Config)) *world {
 	server, err := admin.New(t.Context(), listeners, nil, registry, admin.Check{Name: "kafka", Ready: func() (bool, string) {
 		if err := c.Ready(); err != nil {
 			return false, err.Error()
+		}
+		return true, ""
+	}}, admin.Check{Name: "outside", Ready: func() (bool, string) {
+		if why := w.broken.Load(); why != nil {
+			return false, *why
 		}
 		return true, ""
 	}})

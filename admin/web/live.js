@@ -1,21 +1,41 @@
 "use strict";
-// Renews the live part of a page once a second, while its tab is seen. It asks with short requests and holds no stream
+// Renews the live part of a page once a second, and the verdict at its head, while its tab is seen. A page without a live part
+// renews the verdict alone, every five seconds. The dot says whether what is seen is true now. It asks with short requests and holds no stream
 // open: a browser has six connections to a host for all its tabs together.
 (() => {
-  const region = document.getElementById("live");
-  if (!region || !window.Idiomorph) return;
-  const every = 1000, slower = 5000, patience = 10000; // ms
+  const region = document.getElementById("live"), verdict = document.getElementById("verdict"), dot = document.getElementById("dot");
+  if (!(region || verdict) || !window.Idiomorph) return;
+  const slower = 5000, every = region ? 1000 : slower, patience = 10000; // ms
   const note = document.getElementById("live-note");
-  const [text, count, button] = note.children;
+  const [text, count, button] = note ? note.children : [];
   let tag = "", timer = 0, asking = false, over = false, renewed = new Date();
 
   // say shows one sentence at the foot of the window, or nothing. What changes every second is not read out.
   const say = (sentence, more, action) => {
+    if (!note) return;
     note.hidden = !sentence;
     if (text.textContent !== sentence) text.textContent = sentence;
     count.textContent = more || "";
     button.hidden = !action;
     note.classList.toggle("bad", !action);
+  };
+
+  // is says in the header how true the page is: live, paused, stale, or out.
+  const is = (state, words) => {
+    if (!dot) return;
+    dot.hidden = false;
+    dot.className = "dot " + state;
+    if (dot.lastChild.textContent !== words) dot.lastChild.textContent = words;
+  };
+
+  // unknown takes the verdict away: what was true then says nothing of now.
+  const unknown = () => {
+    if (!verdict) return;
+    const line = document.createElement("p");
+    line.className = "wrap bad";
+    line.textContent = "Whether all is well is not known: there has been no answer since " + renewed.toLocaleTimeString() + ".";
+    verdict.replaceChildren(line);
+    tag = "";
   };
 
   // A list that somebody reads does not change under their eyes: one of its entries is open, has the keyboard's focus, or
@@ -26,7 +46,18 @@
   };
   const read = (list) => Boolean(list.querySelector("details[open], :focus-visible")) || selected(list);
 
-  const show = (html) => {
+  const show = (answer) => {
+    const next = document.createElement("template");
+    next.innerHTML = answer;
+    const judged = next.content.getElementById("verdict");
+    if (judged) {
+      judged.remove();
+      if (verdict) Idiomorph.morph(verdict, judged.innerHTML, { morphStyle: "innerHTML" });
+    }
+    return region ? renewRegion(next.innerHTML) : false;
+  };
+
+  const renewRegion = (html) => {
     const focused = region.contains(document.activeElement) ? document.activeElement : null;
     let held = false, fresh = 0;
     Idiomorph.morph(region, html, {
@@ -56,19 +87,22 @@
   };
 
   const ask = async () => {
-    let url = region.dataset.live;
-    if (region.dataset.since) url += "&since=" + encodeURIComponent(region.dataset.since);
+    let url = (region || verdict).dataset.live;
+    if (region && region.dataset.since) url += "&since=" + encodeURIComponent(region.dataset.since);
     const answer = await fetch(url, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store", signal: AbortSignal.timeout(patience) });
     if (answer.status === 401 || answer.status === 404) {
       over = true;
+      is("out", answer.status === 401 ? "signed out" : "gone");
       say(answer.status === 401 ? "You are signed out. Reload the page to sign in again." : "What this page shows is no longer there.");
       return;
     }
     if (answer.status !== 304 && !answer.ok) throw new Error(String(answer.status));
     renewed = new Date();
-    if (answer.status === 304) { say(""); return; }
+    if (answer.status === 304) { is("live", "live"); say(""); return; }
     // What is held back is asked for again, so the answer does not count as shown.
-    tag = show(await answer.text()) ? "" : answer.headers.get("ETag");
+    const held = show(await answer.text());
+    tag = held ? "" : answer.headers.get("ETag");
+    is(held ? "paused" : "live", held ? "paused" : "live");
   };
 
   const renew = async () => {
@@ -80,13 +114,15 @@
       await ask();
     } catch {
       wait = slower;
+      is("stale", "stale since " + renewed.toLocaleTimeString());
+      unknown();
       say("No answer since " + renewed.toLocaleTimeString() + ": what you see is as old as that.");
     }
     asking = false;
     timer = setTimeout(renew, wait);
   };
 
-  button.addEventListener("click", () => {
+  if (button) button.addEventListener("click", () => {
     for (const entry of region.querySelectorAll("[data-hold] details[open]")) entry.open = false;
     getSelection().removeAllRanges();
     region.focus({ preventScroll: true });
