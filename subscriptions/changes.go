@@ -30,7 +30,7 @@ func (s *Store) ChangedSince(ctx context.Context, since time.Time) (Changes, err
 	}
 	first, err := s.client.XRangeN(ctx, changesKey, "-", "+", 1).Result()
 	if err != nil {
-		return c, plain("read "+changesKey, err)
+		return c, plain("read "+changesKey, about(changesKey, err))
 	}
 	if len(first) > 0 {
 		if from := time.UnixMilli(millis(first[0].ID)); c.Since.IsZero() || from.Before(c.Since) {
@@ -46,7 +46,7 @@ func (s *Store) ChangedSince(ctx context.Context, since time.Time) (Changes, err
 		return nil
 	})
 	if err != nil {
-		return c, plain("read "+changesKey, err)
+		return c, plain("read "+changesKey, about(changesKey, err))
 	}
 	return c, nil
 }

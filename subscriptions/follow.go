@@ -93,7 +93,7 @@ func (f *follower) step(ctx context.Context) error {
 func (f *follower) anchor(ctx context.Context) error {
 	last, err := f.d.client.XRevRangeN(ctx, changesKey, "+", "-", 1).Result()
 	if err != nil {
-		return err
+		return about(changesKey, err)
 	}
 	f.position, f.gap = streamStart, true
 	if len(last) > 0 {
@@ -112,7 +112,7 @@ func (f *follower) check(ctx context.Context) error {
 	}
 	at, err := f.d.client.XRange(ctx, changesKey, f.position, f.position).Result()
 	if err != nil || len(at) > 0 {
-		return err
+		return about(changesKey, err)
 	}
 	f.d.log.Warn("change stream was trimmed, emptied or restored; loading all subscriptions again", zap.String("position", f.position))
 	f.position, f.gap = streamStart, true
@@ -136,7 +136,7 @@ func (f *follower) read(ctx context.Context) ([]redis.XMessage, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, about(changesKey, err)
 	}
 	return streams[0].Messages, nil
 }

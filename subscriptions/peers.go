@@ -133,11 +133,11 @@ func (p *Peers) exchange(ctx context.Context) error {
 		return err
 	}
 	if err := p.client.HSet(ctx, instancesKey, p.self, text).Err(); err != nil {
-		return err
+		return about(instancesKey, err)
 	}
 	all, err := p.client.HGetAll(ctx, instancesKey).Result()
 	if err != nil {
-		return err
+		return about(instancesKey, err)
 	}
 	if gone := p.take(own, all); len(gone) > 0 {
 		return p.client.HDel(ctx, instancesKey, gone...).Err()

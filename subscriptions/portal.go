@@ -47,7 +47,7 @@ func (s *Store) AddPortalLink(ctx context.Context, account string, link PortalLi
 	}
 	pipe.HSet(ctx, portalLinksKey(account), link.ID, data)
 	_, err = pipe.Exec(ctx)
-	return plain("store portal link", err)
+	return plain("store portal link", about(portalLinksKey(account), err))
 }
 
 // PortalLinks are an account's links that have not expired, the last to expire first.
@@ -59,7 +59,7 @@ func (s *Store) PortalLinks(ctx context.Context, account string) ([]PortalLink, 
 func (s *Store) portalLinks(ctx context.Context, account string) (list []PortalLink, expired []string, err error) {
 	stored, err := s.client.HGetAll(ctx, portalLinksKey(account)).Result()
 	if err != nil {
-		return nil, nil, plain("list portal links", err)
+		return nil, nil, plain("list portal links", about(portalLinksKey(account), err))
 	}
 	now := time.Now()
 	for id, data := range stored {
@@ -83,10 +83,11 @@ func (s *Store) HasPortalLink(ctx context.Context, account, id string) (bool, er
 	if errors.Is(err, redis.Nil) {
 		return false, nil
 	}
-	return err == nil, plain("look for portal link", err)
+	return err == nil, plain("look for portal link", about(portalLinksKey(account), err))
 }
 
 // RevokePortalLink makes every instance refuse the account's link from now on. It may be revoked twice, or not exist.
 func (s *Store) RevokePortalLink(ctx context.Context, account, id string) error {
-	return plain("revoke portal link", s.client.HDel(ctx, portalLinksKey(account), id).Err())
+	err := s.client.HDel(ctx, portalLinksKey(account), id).Err()
+	return plain("revoke portal link", about(portalLinksKey(account), err))
 }

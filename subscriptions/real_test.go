@@ -4,6 +4,7 @@ package subscriptions_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -246,4 +247,34 @@ func status(t *testing.T, key string) (bytes int) {
 		}
 	}
 	return bytes << 10
+}
+
+// What a real server answers in these states has a remedy, in and outside of transactions.
+func TestRealStatesHaveARemedy(t *testing.T) {
+	s := newServer(t)
+	c, own := s.client(t), store(t, s.url())
+	put(t, own, "acme", "crm", hook(0))
+	for _, state := range []struct {
+		remedy  string
+		in, out []any
+	}{
+		{"at its maxmemory", []any{"CONFIG", "SET", "maxmemory", "1"}, []any{"CONFIG", "SET", "maxmemory", "0"}},
+		{"min-replicas-to-write", []any{"CONFIG", "SET", "min-replicas-to-write", "1"}, []any{"CONFIG", "SET", "min-replicas-to-write", "0"}},
+		{"name the primary in redis.url", []any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"}},
+	} {
+		if err := c.Do(t.Context(), state.in...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		_, putErr := own.Put(t.Context(), "acme", "crm", []byte(hook(1)))
+		_, updateErr := own.Update(t.Context(), "acme", "crm", replace(hook(2)))
+		for what, err := range map[string]error{"put": putErr, "update": updateErr, "announce": own.Changed(t.Context(), "acme")} {
+			t.Logf("%s: %v", what, err)
+			if e, ok := errors.AsType[*subscriptions.StoreError](err); !ok || !strings.Contains(e.Remedy, state.remedy) {
+				t.Errorf("%v: %s answers %v", state.in, what, err)
+			}
+		}
+		if err := c.Do(t.Context(), state.out...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -130,7 +130,7 @@ func (d *Directory) recordRefused(err error) error {
 	d.record.denied = true
 	d.writing.mu.Unlock()
 	if !said {
-		d.log.Warn("redis refuses to keep when accounts changed, so audit cannot tell; see the ACLs in the documentation", zap.Error(err))
+		d.log.Warn("redis refuses to keep when accounts changed, so audit cannot tell", zap.String("error", describe(about(changedKey, err))))
 	}
 	return nil
 }

@@ -68,6 +68,27 @@ func (s *Store) Clock(ctx context.Context) (time.Time, error) {
 	return now, plain("time", err)
 }
 
+// WrongKeys looks at the keys that all accounts share, and says which hold another type of value than they must. What the
+// Redis user may not read is left out.
+func (s *Store) WrongKeys(ctx context.Context) (wrong []*StoreError, err error) {
+	for key, read := range map[string]func() error{
+		changesKey:   func() error { return s.client.XRevRangeN(ctx, changesKey, "+", "-", 1).Err() },
+		changedKey:   func() error { return s.client.ZRange(ctx, changedKey, 0, 0).Err() },
+		instancesKey: func() error { return s.client.HLen(ctx, instancesKey).Err() },
+	} {
+		switch err := read(); {
+		case err == nil:
+		case wrongType(err):
+			t := explain(about(key, err))
+			wrong = append(wrong, &StoreError{t.found, t.remedy})
+		case !refusedByRedis(err):
+			return nil, plain("read "+key, err)
+		}
+	}
+	slices.SortFunc(wrong, func(a, b *StoreError) int { return strings.Compare(a.Found, b.Found) })
+	return wrong, nil
+}
+
 // StoreError is what went wrong with Redis. It names no address and no credential.
 type StoreError struct {
 	Found  string
@@ -86,20 +107,36 @@ func plain(operation string, err error) error {
 	return &StoreError{operation + ": " + t.found, t.remedy}
 }
 
+// WrongTypeError says that an account's key holds something else than subscriptions.
+type WrongTypeError struct {
+	Account string
+	trouble trouble
+}
+
+// Error implements error. It names the key.
+func (e *WrongTypeError) Error() string { return e.trouble.String() }
+
+// Unwrap is the same as a *StoreError.
+func (e *WrongTypeError) Unwrap() error { return &StoreError{e.trouble.found, e.trouble.remedy} }
+
 // Get returns a subscription's JSON, byte for byte; false where there is none.
 func (s *Store) Get(ctx context.Context, account, id string) (json.RawMessage, bool, error) {
 	data, err := s.client.HGet(ctx, accountPrefix+account, id).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return nil, false, nil
 	}
-	return data, err == nil, plain("get subscription", err)
+	return data, err == nil, plain("get subscription", about(accountPrefix+account, err))
 }
 
-// List returns the account's subscriptions, sorted by id.
+// List returns the account's subscriptions, sorted by id. Where its key holds something else, the error is a
+// [*WrongTypeError].
 func (s *Store) List(ctx context.Context, account string) ([]Stored, error) {
 	all, err := s.client.HGetAll(ctx, accountPrefix+account).Result()
+	if err != nil && wrongType(err) {
+		return nil, &WrongTypeError{account, explain(about(accountPrefix+account, err))}
+	}
 	if err != nil {
-		return nil, plain("list subscriptions", err)
+		return nil, plain("list subscriptions", about(accountPrefix+account, err))
 	}
 	list := make([]Stored, 0, len(all))
 	for id, data := range all {
@@ -116,17 +153,24 @@ func (s *Store) Count(ctx context.Context, account string) (int, error) {
 		all, listErr := s.client.HGetAll(ctx, accountPrefix+account).Result()
 		n, err = int64(len(all)), listErr
 	}
-	return int(n), plain("count subscriptions", err)
+	return int(n), plain("count subscriptions", about(accountPrefix+account, err))
 }
 
-// ListAll yields every subscription, account by account, in no order of accounts. An error ends it. What is written
-// meanwhile may be seen or not; an account may come twice while Redis resizes its table.
+// ListAll yields every subscription, account by account, in no order of accounts. An account whose key holds something
+// else is a [*WrongTypeError], and the others follow; any other error ends it. What is written meanwhile may be seen or
+// not; an account may come twice while Redis resizes its table.
 func (s *Store) ListAll(ctx context.Context) iter.Seq2[Stored, error] {
 	return func(yield func(Stored, error) bool) {
 		for account, err := range s.accounts(ctx, "*") {
 			var list []Stored
 			if err == nil {
 				list, err = s.List(ctx, account)
+			}
+			if wrong, ok := errors.AsType[*WrongTypeError](err); ok {
+				if !yield(Stored{}, wrong) {
+					return
+				}
+				continue
 			}
 			if err != nil {
 				yield(Stored{}, err)
@@ -194,7 +238,7 @@ func (s *Store) Put(ctx context.Context, account, id string, data []byte) (creat
 	}
 	added, err := s.client.HSet(ctx, accountPrefix+account, id, data).Result()
 	if err != nil {
-		return false, plain("put subscription", err)
+		return false, plain("put subscription", about(accountPrefix+account, err))
 	}
 	return added > 0, s.Changed(ctx, account)
 }
@@ -203,7 +247,7 @@ func (s *Store) Put(ctx context.Context, account, id string, data []byte) (creat
 func (s *Store) Delete(ctx context.Context, account, id string) (bool, error) {
 	removed, err := s.client.HDel(ctx, accountPrefix+account, id).Result()
 	if err != nil {
-		return false, plain("delete subscription", err)
+		return false, plain("delete subscription", about(accountPrefix+account, err))
 	}
 	return removed > 0, s.Changed(ctx, account)
 }
@@ -216,7 +260,7 @@ func (s *Store) Changed(ctx context.Context, accounts ...string) error {
 			s.announce(ctx, pipe, "account", account)
 		}
 		if _, err := pipe.Exec(ctx); err != nil {
-			return plain("announce change", err)
+			return plain("announce change", about(changesKey, err))
 		}
 	}
 	return nil
@@ -226,13 +270,13 @@ func (s *Store) Changed(ctx context.Context, accounts ...string) error {
 // stream of changes. An instance that is down takes note when it is back, as long as the stream remembers.
 func (s *Store) AcceptShrink(ctx context.Context) error {
 	_, err := s.announce(ctx, s.client, "accept", strconv.FormatInt(time.Now().UnixMilli(), 10)).Result()
-	return plain("accept subscriptions", err)
+	return plain("accept subscriptions", about(changesKey, err))
 }
 
 // Release has every instance open the subscription's lane and fetch what waits for it (docs/contract.md#release-entry).
 func (s *Store) Release(ctx context.Context, account, id string) error {
 	_, err := s.announce(ctx, s.client, "account", account, "release", id).Result()
-	return plain("release subscription", err)
+	return plain("release subscription", about(changesKey, err))
 }
 
 func (s *Store) announce(ctx context.Context, to redis.Cmdable, values ...string) *redis.StringCmd {

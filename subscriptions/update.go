@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,7 +45,7 @@ func (s *Store) Update(ctx context.Context, account, id string, change Change) (
 	case u.refused != nil:
 		return false, u.refused
 	case err != nil:
-		return false, plain("update subscription", err)
+		return false, plain("update subscription", about(u.key, err))
 	}
 	return u.created, s.Changed(ctx, account)
 }
@@ -69,11 +70,12 @@ func (u *update) attempt(ctx context.Context, tx *redis.Tx) error {
 	if err := u.make(ctx, tx); err != nil || u.refused != nil || u.same {
 		return err
 	}
+	var written *redis.IntCmd
 	_, err := tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		u.write(ctx, pipe)
+		written = u.write(ctx, pipe)
 		return nil
 	})
-	return err
+	return cmp.Or(written.Err(), err) // the transaction's own says only that it was given up
 }
 
 // make has the change made of what is stored.

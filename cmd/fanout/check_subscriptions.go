@@ -33,8 +33,15 @@ func (f *findings) redis(ctx context.Context, cfg *config.Config) (names hostNam
 		return names
 	}
 	f.clock(ctx, store)
+	if !f.sharedKeys(ctx, store) {
+		return names
+	}
 	var s survey
 	for stored, err := range store.ListAll(ctx) {
+		if wrong, ok := errors.AsType[*subscriptions.WrongTypeError](err); ok {
+			s.wrong(wrong)
+			continue
+		}
 		if err != nil {
 			f.store(err)
 			return names
@@ -43,6 +50,7 @@ func (f *findings) redis(ctx context.Context, cfg *config.Config) (names hostNam
 		s.add(&stored, j)
 		names.add(j.sub, rules)
 	}
+	s.reportWrong(f)
 	if s.total == 0 {
 		f.warning("redis", "no subscription is stored: nothing would be delivered", "fanout subscriptions apply -f FILE")
 		return names
@@ -50,6 +58,19 @@ func (f *findings) redis(ctx context.Context, cfg *config.Config) (names hostNam
 	s.report(f)
 	f.okf("redis", "answers, %s", count(s.total, "subscription"))
 	return names
+}
+
+// sharedKeys names the keys that all accounts share and that hold something else than they must: false where Redis does not answer.
+func (f *findings) sharedKeys(ctx context.Context, store *subscriptions.Store) bool {
+	wrong, err := store.WrongKeys(ctx)
+	if err != nil {
+		f.store(err)
+		return false
+	}
+	for _, e := range wrong {
+		f.store(e)
+	}
+	return true
 }
 
 // store is an error of Redis, with its own remedy if it has one.
@@ -67,8 +88,10 @@ const shownSubscriptions = 20
 // survey is what is wrong and odd among the stored subscriptions.
 type survey struct {
 	total, invalid, odd, unsigned int
+	wrongKeys                     int // accounts whose key holds no subscriptions
 
-	invalidOnes, oddOnes []finding // the first of each
+	wrongOnes            []error   // the first of each
+	invalidOnes, oddOnes []finding
 	unsignedOnes         []string
 }
 
@@ -92,6 +115,22 @@ func (s *survey) add(stored *subscriptions.Stored, j judged) {
 			counted, s.odd = true, s.odd+1
 		}
 		s.oddOnes = some(s.oddOnes, finding{"warning", "subscription " + name, w.String(), ""})
+	}
+}
+
+func (s *survey) wrong(err *subscriptions.WrongTypeError) {
+	s.wrongKeys++
+	s.wrongOnes = some(s.wrongOnes, error(err))
+}
+
+// reportWrong names the accounts that cannot be read: nothing is delivered to them but what was known before.
+func (s *survey) reportWrong(f *findings) {
+	slices.SortFunc(s.wrongOnes, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
+	for _, err := range s.wrongOnes {
+		f.store(err)
+	}
+	if s.wrongKeys > len(s.wrongOnes) {
+		f.problem("redis", fmt.Sprintf("%d accounts have a key of another type, %d of them named above", s.wrongKeys, len(s.wrongOnes)), "fanout subscriptions list shows all of them")
 	}
 }
 

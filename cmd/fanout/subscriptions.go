@@ -139,7 +139,7 @@ func (a *app) list(ctx context.Context, cfg *config.Config, store *subscriptions
 	if err != nil {
 		return fmt.Errorf("egress: %w", err)
 	}
-	all, err := a.stored(ctx, store, account)
+	all, wrong, err := a.stored(ctx, store, account)
 	if err != nil {
 		return err
 	}
@@ -155,6 +155,10 @@ func (a *app) list(ctx context.Context, cfg *config.Config, store *subscriptions
 	judgements, names := make([]judged, len(all)), hostNames{}
 	for i := range all {
 		judgements[i] = judge(store.Reader(), &all[i], rules)
+		if problem := wrong[all[i].Account]; problem != "" {
+			judgements[i] = judged{sub: judgements[i].sub, problem: problem}
+			continue
+		}
 		names.add(judgements[i].sub, rules)
 	}
 	a.noteSearchOnly(ctx, cfg, rules, judgements, names)
@@ -215,19 +219,31 @@ func stateOf(sub *subscriptions.Subscription) string {
 	return "enabled"
 }
 
-// stored are the subscriptions of one account, or of all, sorted by account and id.
-func (a *app) stored(ctx context.Context, store *subscriptions.Store, account string) ([]subscriptions.Stored, error) {
-	if account != "" {
-		return store.List(ctx, account)
-	}
-	var all []subscriptions.Stored
-	for stored, err := range store.ListAll(ctx) {
-		if err != nil {
-			return nil, err
+// stored are the subscriptions of one account, or of all, sorted by account and id. An account whose key holds something
+// else is there without an id, and wrong says what is to be done about it.
+func (a *app) stored(ctx context.Context, store *subscriptions.Store, account string) (all []subscriptions.Stored, wrong map[string]string, err error) {
+	wrong = make(map[string]string)
+	take := func(err error) error {
+		broken, ok := errors.AsType[*subscriptions.WrongTypeError](err)
+		if !ok {
+			return err
 		}
-		all = append(all, stored)
+		wrong[broken.Account] = broken.Error()
+		all = append(all, subscriptions.Stored{Account: broken.Account})
+		return nil
 	}
-	return sorted(all), nil
+	if account != "" {
+		all, err = store.List(ctx, account)
+		return all, wrong, take(err)
+	}
+	for stored, err := range store.ListAll(ctx) {
+		if err == nil {
+			all = append(all, stored)
+		} else if err := take(err); err != nil {
+			return nil, nil, err
+		}
+	}
+	return sorted(all), wrong, nil
 }
 
 // sorted is the list by account and id. An account that came twice, as it may while Redis resizes its table, is there once.
@@ -340,20 +356,21 @@ somebody confirms it; /readyz and the log say so.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
-				all, err := a.stored(ctx, store, "")
+				all, wrong, err := a.stored(ctx, store, "")
 				if err != nil {
 					return err
 				}
-				if len(all) == 0 && !yes {
+				n := len(all) - len(wrong)
+				if n == 0 && !yes {
 					return hint(errors.New("redis holds no subscription: nothing would be delivered any more"), "if that is meant, repeat with --yes")
 				}
 				if err := store.AcceptShrink(ctx); err != nil {
 					return err
 				}
 				if a.asJSON() {
-					return a.json(map[string]int{"accepted": len(all)})
+					return a.json(map[string]int{"accepted": n})
 				}
-				fmt.Fprintf(a.stdout, "accepted: %s\n", count(len(all), "subscription"))
+				fmt.Fprintf(a.stdout, "accepted: %s\n", count(n, "subscription"))
 				return nil
 			})
 		},

@@ -66,6 +66,35 @@ func TestApplyUndoesNothingUnseen(t *testing.T) {
 	}
 }
 
+// A key of another type is named with what to do, and the other accounts are looked at all the same.
+func TestKeysOfAnotherType(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "channel.email")
+	_ = w.redis.Set("fanout:account:broken", "text")
+	_ = w.redis.Set("fanout:changes", "text")
+	w.redis.HSet("fanout:account:acme", "crm", `{"url":"https://example.com","events":["*"],"evnts":1}`)
+	for command, wants := range map[string][]string{
+		"check": {
+			"fanout:account:broken holds another type of value than it must", "delete or rename it", "subscription acme/crm", "1 subscription",
+			"fanout:changes holds another type of value than it must", "DEL fanout:changes",
+		},
+		"subscriptions list":                  {"fanout:account:broken holds another type", "crm", "enabled"},
+		"subscriptions list --account broken": {"fanout:account:broken holds another type"},
+		"subscriptions list -o json":          {`"account": "broken"`, `"state": "invalid"`, `"id": "crm"`},
+	} {
+		code, out, said := w.fanout(t, "", strings.Fields(command)...)
+		if problem := command == "check"; (code != 0) != problem {
+			t.Errorf("%s: exit %d", command, code)
+		}
+		text := strings.Join(strings.Fields(out+said), " ")
+		for _, want := range wants {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %q in\n%s%s", command, want, out, said)
+			}
+		}
+	}
+}
+
 // With a great many, check stays readable, and says how many there are.
 func TestCheckIsBounded(t *testing.T) {
 	t.Parallel()
