@@ -37,6 +37,8 @@ type Directory struct {
 
 	state state
 
+	evicted map[string]int64 // by server, at the last load that agreed with Redis; only a load touches it
+
 	changed func(Changed) // nil: nobody observes
 	record  *recorder     // nil: what changes is not written down
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -277,4 +278,37 @@ func TestRealStatesHaveARemedy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// A real server that evicts customers: they stay in force, and the policy is named.
+func TestRealEvictions(t *testing.T) {
+	s := newServer(t)
+	c := s.client(t)
+	for n := range 400 {
+		c.HSet(t.Context(), fmt.Sprintf("fanout:account:%d", n), "hook", hook(n)+strings.Repeat(" ", 4096))
+	}
+	d, _ := start(t, subscriptions.Config{URL: s.url(), SnapshotFile: "off"}, quick)
+	ready(t, d)
+	within(t, 10*time.Second, "all are loaded", func() bool { return d.Len() == 400 })
+	used, err := c.InfoMap(t.Context(), "memory").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bytes, err := strconv.Atoi(used["Memory"]["used_memory"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range [][2]string{{"maxmemory-policy", "allkeys-lru"}, {"maxmemory", strconv.Itoa(bytes - 300<<10)}} {
+		if err := c.ConfigSet(t.Context(), set[0], set[1]).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.HSet(t.Context(), "other", "a", "b")
+	within(t, 10*time.Second, "it is said", func() bool { return d.Status().Shrink != nil })
+	e, err := store(t, s.url()).Evictions(t.Context())
+	t.Logf("%d keys evicted by %s; %+v", e.Evicted(), e.Policy, d.Status().Shrink)
+	if err != nil || e.Policy != "allkeys-lru" || e.Evicted() == 0 {
+		t.Errorf("%+v %v", e, err)
+	}
+	stays(t, time.Second, "all are in force", func() bool { return d.Len() == 400 })
 }

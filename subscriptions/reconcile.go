@@ -45,11 +45,15 @@ func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 	if err := d.recordUnseen(ctx); err != nil {
 		return fmt.Errorf("load subscriptions: %w", err)
 	}
+	evictions, err := askEvictions(ctx, d.client)
+	if err != nil {
+		return fmt.Errorf("load subscriptions: %w", err)
+	}
 	if err := l.scan(ctx); err != nil {
 		return fmt.Errorf("load subscriptions: %w", err)
 	}
 	if l.looksLikeLoss() {
-		d.refuse(l.known, l.found)
+		d.refuse(l.known, l.found, "")
 		d.markReady() // something is known, or nothing would be missing
 		return nil
 	}
@@ -57,9 +61,13 @@ func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 		return fmt.Errorf("load subscriptions: %w", err)
 	}
 	d.loaded(l.found)
-	err := l.drop(ctx, l.missing())
+	refused, err := l.drop(ctx, l.missing())
 	if err != nil {
 		return fmt.Errorf("drop subscriptions: %w", err)
+	}
+	if !refused {
+		d.agreed()
+		d.evicted = evictions.evicted // what was evicted while it loaded counts for the next load
 	}
 	if !l.unsure {
 		d.confirm(losses)
@@ -201,8 +209,8 @@ func (l *load) missing() []string {
 	return list
 }
 
-// drop asks for each account by name, twice, and drops what is missing both times.
-func (l *load) drop(ctx context.Context, accounts []string) error {
+// drop asks for each account by name, twice, and drops what is missing both times; unless that looks like a loss.
+func (l *load) drop(ctx context.Context, accounts []string) (refused bool, err error) {
 	missing := make(map[string][]string)
 	count := 0
 	for chunk := range slices.Chunk(accounts, l.batch()) {
@@ -215,20 +223,15 @@ func (l *load) drop(ctx context.Context, accounts []string) error {
 			return true
 		})
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
 	if count == 0 {
-		return nil
+		return false, nil
 	}
-	if left := l.d.Len() - count; l.guarded {
-		emptied, err := l.emptied(ctx, missing)
-		if err != nil {
-			return err
-		}
-		if emptied || loss(l.known, left) { // of all, it was emptied while it was scanned
-			l.d.refuse(l.known, left)
-			return nil
+	if l.guarded {
+		if refused, err := l.refuseDrop(ctx, missing, l.d.Len()-count); err != nil || refused {
+			return refused, err
 		}
 	}
 	sleep(ctx, l.d.intervals.ask)
@@ -245,13 +248,50 @@ func (l *load) drop(ctx context.Context, accounts []string) error {
 			return true
 		})
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
 	if gone > 0 {
 		l.d.log.Info("dropped subscriptions that redis no longer holds", zap.Int("count", gone))
 	}
-	return nil
+	return false, nil
+}
+
+// refuseDrop says whether what is missing is not to be dropped without an operator's word, and refuses it then: Redis, or a
+// master of it, was emptied while it was scanned, or it evicts keys.
+func (l *load) refuseDrop(ctx context.Context, missing map[string][]string, left int) (bool, error) {
+	emptied, err := l.emptied(ctx, missing)
+	if err != nil {
+		return false, err
+	}
+	policy, err := l.d.evicting(ctx)
+	if err != nil {
+		return false, err
+	}
+	if emptied || policy != "" || loss(l.known, left) {
+		l.d.refuse(l.known, left, policy)
+		return true, nil
+	}
+	return false, nil
+}
+
+// evicting is the policy by which Redis has evicted keys since the last load that agreed with it; empty where it has not, or
+// that is not known. Once something is kept for that reason it stays so, whatever the policy is changed to: nothing tells
+// what was evicted from what was removed.
+func (d *Directory) evicting(ctx context.Context) (policy string, err error) {
+	d.state.mu.Lock()
+	if d.state.shrink != nil {
+		policy = d.state.shrink.Policy
+	}
+	d.state.mu.Unlock()
+	if policy != "" {
+		return policy, nil
+	}
+	now, err := askEvictions(ctx, d.client)
+	if err != nil || !now.grown(d.evicted) {
+		return "", err
+	}
+	return now.Policy, nil
 }
 
 // emptied says whether a master of a Cluster lacks more than half of what it held: one of three that came back empty is
@@ -279,30 +319,41 @@ func (l *load) emptied(ctx context.Context, missing map[string][]string) (bool, 
 	return false, nil
 }
 
-// refuse keeps what is known.
-func (d *Directory) refuse(known, found int) {
+// refuse keeps what is known. policy is by which Redis has evicted what is missing; empty where it has not.
+func (d *Directory) refuse(known, found int, policy string) {
 	d.state.mu.Lock()
-	first := d.state.shrink == nil
+	first := d.state.shrink == nil || d.state.shrink.Policy != policy
 	if first {
 		d.state.shrink = &Shrink{Since: time.Now()}
 	}
-	d.state.shrink.Known, d.state.shrink.Found = known, found
+	d.state.shrink.Known, d.state.shrink.Found, d.state.shrink.Policy = known, found, policy
 	d.state.suspectedLosses++
 	d.state.loadErr = ""
 	d.state.mu.Unlock()
-	if first {
+	switch {
+	case !first:
+	case policy != "":
+		d.log.Error("redis evicts keys: subscriptions that it lacks stay in force until they are written again, or until that is confirmed (fanout subscriptions accept)",
+			zap.String("maxmemory_policy", policy), zap.Int("known", known), zap.Int("found", found))
+	default:
 		d.log.Error("refused a full load that looks like a loss; going on with what is known until it is confirmed (fanout subscriptions accept)",
 			zap.Int("known", known), zap.Int("found", found))
 	}
 }
 
-// loaded notes that the table agrees with Redis.
+// agreed notes that the table agrees with Redis.
+func (d *Directory) agreed() {
+	d.state.mu.Lock()
+	defer d.state.mu.Unlock()
+	d.state.shrink = nil
+	d.state.contact = time.Now()
+}
+
+// loaded notes that what Redis holds is in force.
 func (d *Directory) loaded(found int) {
 	d.state.mu.Lock()
-	d.state.shrink = nil
 	first := d.state.source != "redis"
 	d.state.source, d.state.foreign, d.state.loadErr = "redis", false, ""
-	d.state.contact = time.Now()
 	d.state.mu.Unlock()
 	if first && found == 0 {
 		d.log.Warn("redis holds no subscriptions")

@@ -22,9 +22,10 @@ type Status struct {
 
 // Shrink is a full load that was refused because it looks like a loss.
 type Shrink struct {
-	Known int       // subscriptions in force
-	Found int       // subscriptions in Redis
-	Since time.Time // of the first refusal
+	Known  int       // subscriptions in force
+	Found  int       // subscriptions in Redis
+	Since  time.Time // of the first refusal
+	Policy string    // of what Redis evicts; empty where the loss has another reason
 }
 
 // Problem is a subscription that does not validate as it is stored.

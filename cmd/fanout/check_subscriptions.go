@@ -60,7 +60,7 @@ func (f *findings) redis(ctx context.Context, cfg *config.Config) (names hostNam
 	return names
 }
 
-// sharedKeys names the keys that all accounts share and that hold something else than they must: false where Redis does not answer.
+// sharedKeys names what concerns all accounts: keys that hold something else than they must, and an eviction policy. It is false where Redis does not answer.
 func (f *findings) sharedKeys(ctx context.Context, store *subscriptions.Store) bool {
 	wrong, err := store.WrongKeys(ctx)
 	if err != nil {
@@ -69,6 +69,17 @@ func (f *findings) sharedKeys(ctx context.Context, store *subscriptions.Store) b
 	}
 	for _, e := range wrong {
 		f.store(e)
+	}
+	evictions, err := store.Evictions(ctx)
+	switch {
+	case err != nil:
+		f.store(err)
+		return false
+	case evictions.Policy != "":
+		f.problem("redis", fmt.Sprintf("maxmemory-policy is %s: when memory runs short, accounts are dropped; %s evicted since it started", evictions.Policy, count(int(evictions.Evicted()), "key")),
+			"CONFIG SET maxmemory-policy noeviction, and the same in its configuration; give it the memory that it needs")
+	case evictions.Denied:
+		f.warning("redis", "its user may not ask for maxmemory-policy, so whether accounts may be evicted is not known", "ACL SETUSER <user> +info")
 	}
 	return true
 }
@@ -90,7 +101,7 @@ type survey struct {
 	total, invalid, odd, unsigned int
 	wrongKeys                     int // accounts whose key holds no subscriptions
 
-	wrongOnes            []error   // the first of each
+	wrongOnes            []error // the first of each
 	invalidOnes, oddOnes []finding
 	unsignedOnes         []string
 }

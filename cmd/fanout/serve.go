@@ -213,6 +213,9 @@ func (i *instance) subscriptionsReady() (ok bool, detail string) {
 		return false, "waiting for Redis: " + s.Error
 	case !s.Loaded:
 		return false, "loading"
+	case s.Shrink != nil && s.Shrink.Policy != "":
+		return true, fmt.Sprintf("Redis evicts keys (maxmemory-policy %s) and holds %d of the %d subscriptions known: the others stay in force until they are written again, or `fanout subscriptions accept`",
+			s.Shrink.Policy, s.Shrink.Found, s.Shrink.Known)
 	case s.Shrink != nil:
 		return true, fmt.Sprintf("Redis holds %d of the %d subscriptions known: refused until `fanout subscriptions accept`", s.Shrink.Found, s.Shrink.Known)
 	case s.Error != "":

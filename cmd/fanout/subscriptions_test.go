@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	miniserver "github.com/alicebob/miniredis/v2/server"
+
 	"fanout/subscriptions"
 )
 
@@ -92,6 +94,22 @@ func TestKeysOfAnotherType(t *testing.T) {
 				t.Errorf("%s: no %q in\n%s%s", command, want, out, said)
 			}
 		}
+	}
+}
+
+// A policy that may drop customers is a problem.
+func TestCheckNamesAnEvictionPolicy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "channel.email")
+	w.redis.Server().SetPreHook(func(c *miniserver.Peer, command string, _ ...string) bool {
+		if command == "INFO" {
+			c.WriteBulk("# Server\r\nrun_id:one\r\n# Memory\r\nmaxmemory_policy:allkeys-lru\r\n# Stats\r\nevicted_keys:85\r\n")
+		}
+		return command == "INFO"
+	})
+	code, out, _ := w.fanout(t, "", "check")
+	if code != 1 || !strings.Contains(out, "maxmemory-policy is allkeys-lru") || !strings.Contains(out, "85 keys evicted") || !strings.Contains(out, "CONFIG SET maxmemory-policy noeviction") {
+		t.Errorf("exit %d\n%s", code, out)
 	}
 }
 
