@@ -28,7 +28,7 @@ func (d *Dispatcher) adopt(l *lane, sub *subscriptions.Subscription, now time.Ti
 		l.gate.limit.value = min(was.limit.value, float64(l.maximum(&d.cfg.Lanes)))
 	}
 	if was.breaker.state != breakerOpen {
-		d.laneLog.opened(l, now, whyChanged)
+		d.laneLog.opened(l, was.breaker.parkedAt, now, whyChanged)
 		d.tell(l, LaneUnparked, whyChanged)
 	}
 	l.opened = whyChanged

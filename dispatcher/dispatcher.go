@@ -239,7 +239,7 @@ func (d *Dispatcher) Release(account, subscription string) {
 		parked := l.gate.breaker.state == breakerParked || l.gate.breaker.state == breakerProbing
 		l.gate.release(now, l.maximum(&d.cfg.Lanes))
 		if parked {
-			d.laneLog.opened(l, now, why)
+			d.laneLog.opened(l, l.gate.breaker.parkedAt, now, why)
 			d.tell(l, LaneUnparked, why)
 		}
 		l.owes = NoReason

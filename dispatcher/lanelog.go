@@ -51,11 +51,11 @@ func (p *laneLogger) stopped(l *lane, now time.Time) {
 		zap.String("account", l.key.account), zap.String("subscription", l.key.subscription))
 }
 
-// opened logs that the lane, which is locked, sends again.
-func (p *laneLogger) opened(l *lane, now time.Time, why string) {
+// opened logs that the lane, which is locked, sends again. It had not since parkedAt.
+func (p *laneLogger) opened(l *lane, parkedAt, now time.Time, why string) {
 	if !p.allowed(now) {
 		return
 	}
 	p.log.Info("lane open again", zap.String("account", l.key.account), zap.String("subscription", l.key.subscription),
-		zap.String("why", why), zap.Duration("parked_for", now.Sub(l.gate.breaker.parkedAt).Round(time.Millisecond)))
+		zap.String("why", why), zap.Duration("parked_for", now.Sub(parkedAt).Round(time.Millisecond)))
 }

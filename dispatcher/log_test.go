@@ -62,6 +62,19 @@ func TestParkingShows(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		lanes(0, 0, 0)
+
+		w.on("s", always(gone))
+		w.submit("s")
+		time.Sleep(3 * time.Second)
+		logs.TakeAll()
+		w.set("s", `,"description":"another"`)
+		w.on("s", always(ok))
+		w.submit("s")
+		time.Sleep(time.Second)
+		back := logs.TakeAll()
+		if len(back) != 1 || back[0].ContextMap()["why"] != "configuration changed" || back[0].ContextMap()["parked_for"] != 2999*time.Millisecond {
+			t.Errorf("log of a lane that was changed: %v", back)
+		}
 	})
 }
 

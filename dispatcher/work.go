@@ -323,7 +323,7 @@ func (d *Dispatcher) learn(l *lane, out *Outcome, begun, now time.Time) {
 		}
 	case out.Result == Delivered, out.Attempted && g.breaker.state == breakerOpen: // or a permanent status: the receiver answers, and means it
 		if g.succeeded(now, l.maximum(&d.cfg.Lanes)) {
-			d.laneLog.opened(l, now, out.Result.String())
+			d.laneLog.opened(l, g.breaker.parkedAt, now, out.Result.String())
 			d.tell(l, LaneUnparked, out.Result.String())
 			l.opened = "delivered"
 		}

@@ -128,7 +128,7 @@ func (s *site) checkLetter(t *testing.T, m *kafka.Message, subscription, reason 
 		"fanout-webhook-id": identity("acme", "EMAIL_OPEN", "verdicts-1", subscription), "fanout-account": "acme", "fanout-subscription": subscription,
 		"fanout-event": "EMAIL_OPEN", "fanout-attempts": strconv.Itoa(attempts), "fanout-origin": s.email() + "/2/0", "fanout-reason": reason,
 		"fanout-status": strconv.Itoa(status), "traceparent": wireTrace, "fanout-replays": "0",
-		"fanout-detail": got["fanout-detail"],
+		"fanout-detail": got["fanout-detail"], "fanout-group": s.name,
 	}
 	for _, name := range []string{"fanout-first-seen", "fanout-dead-at", "fanout-not-before"} {
 		ms, err := strconv.ParseInt(got[name], 10, 64)
