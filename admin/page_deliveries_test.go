@@ -3,10 +3,16 @@ package admin_test
 import (
 	"fmt"
 	"html"
+	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"fanout/topic"
 )
 
 var opened = regexp.MustCompile(`href="([^"]+)" aria-label="Open delivery (msg_[a-z2-7]{26})"`)
@@ -188,4 +194,44 @@ func TestDeliveryPages(t *testing.T) {
 	if last.status != 429 {
 		t.Errorf("the eleventh = %d %s", last.status, last.body)
 	}
+}
+
+// A webhook's page shows the attempts of all instances, each once.
+func TestWebhookPageShowsAttemptsOfAllInstances(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.put("acme", "a")
+	w.open("local-1", "acme")
+	w.until("the delivery", func() bool { return w.recv.count("local-1") == 1 })
+	value := fmt.Sprintf(`{"time":%d,"id":"msg_aaaaaaaaaaaaaaaaaaaaaaaaaa","account":"acme","subscription":"a","event":"EMAIL_OPEN","trackingId":"there-1","origin":"channel.email/0/7","stage":"first","outcome":"retry","reason":"connect","detail":"dial 10.0.0.9","attempt":1,"instance":"elsewhere:1"}`, time.Now().UnixMilli())
+	_, err := w.kafka.Produce(t.Context(), topic.Partition{Topic: "fanout.attempts"}, []kafka.Record{{
+		Key: kafka.NewBytes([]byte("acme")), Value: kafka.NewBytes([]byte(value)),
+		Headers: []kafka.Header{{Key: topic.HeaderWebhookID, Value: []byte("msg_aaaaaaaaaaaaaaaaaaaaaaaaaa")}, {Key: topic.HeaderOutcome, Value: []byte("retry")}},
+	}})
+	must(t, err)
+	base := w.link("acme")
+	shows := func(path string, as ...func(*http.Request)) string {
+		t.Helper()
+		page := ""
+		w.until(path, func() bool {
+			page = w.page(200, path, as...)
+			return strings.Contains(page, "there-1") && strings.Contains(page, "local-1")
+		})
+		return page
+	}
+	operator := shows("/endpoints/show?account=acme&id=a")
+	if !strings.Contains(operator, "elsewhere:1") || !strings.Contains(operator, "test:1") {
+		t.Error("it is not said where they were made")
+	}
+	if customer := shows(base+"/endpoints/show?id=a", anonymous); strings.Contains(customer, "elsewhere") || strings.Contains(customer, "10.0.0.9") {
+		t.Error("a customer is told of our addresses")
+	}
+	w.open("local-2", "acme")
+	w.until("the next one", func() bool {
+		page := w.page(200, "/endpoints/show?account=acme&id=a")
+		if n := strings.Count(page, ">there-1<"); n != 1 {
+			t.Fatalf("an attempt is shown %d times", n)
+		}
+		return strings.Contains(page, "local-2")
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"fanout/dispatcher"
 	"fanout/event"
@@ -190,6 +191,7 @@ type endpointBody struct {
 	Events      []event.Name
 	Lane        operate.Lane
 	Attempts    []shownAttempt
+	Read        time.Time // when the attempts topic was, for them; zero: they are this instance's own
 }
 
 // shownAttempt is an outcome for people.
@@ -199,6 +201,9 @@ type shownAttempt struct {
 	Answer string // what came back, in a few words
 	Key    string
 	Sent   string // the request as it was sent, if the configuration has not changed since
+
+	Recorded             bool // it is of the attempts topic, and any instance's
+	TrackingID, Instance string
 }
 
 func (p *pages) newShownAttempt(s scope, sub *subscriptions.Subscription, one *dispatcher.Attempt) shownAttempt {
@@ -248,6 +253,14 @@ func (p *pages) endpoint(r *http.Request, s scope) (view, error) {
 	}
 	if s.Portal {
 		body.Row.forCustomer()
+	}
+	recorded, read, ok := p.recents.look(r.Context(), p.panel, s, account, id)
+	if ok {
+		body.Read = read
+		for i := range recorded {
+			body.Attempts = append(body.Attempts, fromTopic(s, &recorded[i]))
+		}
+		return view{Title: id, Nav: "endpoints", Body: body}, nil
 	}
 	for _, one := range p.Dispatcher.Recent(account, id) {
 		body.Attempts = append(body.Attempts, p.newShownAttempt(s, sub, &one))

@@ -34,6 +34,7 @@ type panel struct {
 	tiers      tiers
 	others     others
 	findings   findings
+	recents    recents
 	keys       Keys
 	undos      undos
 	streams    atomic.Int32 // that are open
