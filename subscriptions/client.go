@@ -9,6 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"fanout/credential"
 )
 
 // The keys in Redis (docs/contract.md#redis-keys).
@@ -69,7 +71,7 @@ func newClient(cfg *Config, retries int) (redis.UniversalClient, error) {
 	if cfg.PasswordFile != "" {
 		username := opt.Username
 		opt.CredentialsProviderContext = func(context.Context) (string, string, error) {
-			password, err := passwordIn("redis.password_file", cfg.PasswordFile)
+			password, err := credential.Secret("redis.password_file", cfg.PasswordFile, "password")
 			return username, password, err
 		}
 	}
@@ -95,7 +97,7 @@ func (c *Config) signIn(ctx context.Context, conn *redis.Conn) error {
 	if strings.HasPrefix(conn.String(), "Redis<FailoverClient ") { // a server, by the name that go-redis gives it
 		return nil
 	}
-	password, err := passwordIn("redis.sentinel_password_file", c.SentinelPasswordFile)
+	password, err := credential.Secret("redis.sentinel_password_file", c.SentinelPasswordFile, "password")
 	if err != nil {
 		return err
 	}

@@ -9,17 +9,9 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"fanout/credential"
 )
-
-// settingError is what went wrong because of a key of the configuration, with what to do. It does not unwrap: of an error
-// that does, go-redis would hand on what is inside.
-type settingError struct {
-	key    string
-	err    error
-	remedy string
-}
-
-func (e *settingError) Error() string { return fmt.Sprintf("%s: %v: %s", e.key, e.err, e.remedy) }
 
 // keyError is an error of Redis about one key of fanout's: the answer itself names none.
 type keyError struct {
@@ -56,8 +48,8 @@ func (t trouble) String() string {
 func describe(err error) string { return explain(err).String() }
 
 func explain(err error) trouble {
-	if setting, ok := errors.AsType[*settingError](err); ok {
-		return trouble{cut(fmt.Sprintf("%s: %v", setting.key, setting.err), maxReason), setting.remedy}
+	if setting, ok := errors.AsType[*credential.Error](err); ok {
+		return trouble{cut(fmt.Sprintf("%s: %v", setting.Key, setting.Err), maxReason), setting.Remedy}
 	}
 	who, prefix := "redis", "redis."
 	if strings.Contains(err.Error(), "all sentinels") { // go-redis has no type for it

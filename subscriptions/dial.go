@@ -3,21 +3,20 @@ package subscriptions
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"fanout/credential"
 )
 
 // dialFunc opens a connection to a server of any kind: Redis, a node of a Cluster, a sentinel.
-type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+type dialFunc = credential.Dial
 
 // dialer makes connections in place of go-redis, whose TLS takes one configuration for ever: the files are read here, so
 // that what is wrong with them is known at the start, and again at each connection, so that mounted secrets rotate.
@@ -55,32 +54,21 @@ func (c *Config) connector(t *target) (dialFunc, error) {
 			return fresh, nil
 		}, nil
 	}
-	_, err := c.TLS.config()
+	_, err := c.TLS.files().Config()
 	return c.TLS.over(plain.DialContext), err
+}
+
+func (c *TLSConfig) files() *credential.TLS {
+	return &credential.TLS{Section: "redis.tls", CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ServerName: c.ServerName}
 }
 
 // over speaks TLS over the connections that dial opens.
 func (c *TLSConfig) over(dial dialFunc) dialFunc {
+	secure := c.files().Over(dial, dialTimeout, c.explain)
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		t, err := c.config()
+		conn, err := secure(ctx, network, addr)
 		if err != nil {
 			return nil, err
-		}
-		if t.ServerName == "" {
-			if t.ServerName, _, err = net.SplitHostPort(addr); err != nil {
-				return nil, err
-			}
-		}
-		plain, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-		defer cancel()
-		conn := tls.Client(plain, t)
-		if err := conn.HandshakeContext(ctx); err != nil {
-			_ = plain.Close()
-			return nil, c.explain(err)
 		}
 		// With TLS 1.3, the server looks for it after the handshake; its alert may be lost in the reset that follows.
 		hint := "redis may want a client certificate"
@@ -91,62 +79,19 @@ func (c *TLSConfig) over(dial dialFunc) dialFunc {
 	}
 }
 
-// config is the files as they are now.
-func (c *TLSConfig) config() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, &settingError{"redis.tls.ca_file", err, "name a PEM file that fanout may read"}
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &settingError{"redis.tls.ca_file", errors.New(c.CAFile + " holds no certificate"), "want PEM, -----BEGIN CERTIFICATE-----"}
-		}
-	}
-	if c.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			err = fmt.Errorf("%s with key_file %s: %w", c.CertFile, c.KeyFile, err)
-			return nil, &settingError{"redis.tls.cert_file", err, "want PEM, a certificate and its own key without a passphrase"}
-		}
-		t.Certificates = []tls.Certificate{pair}
-	}
-	return t, nil
-}
-
 // explain says of a failed handshake which key to look at.
-func (c *TLSConfig) explain(err error) error {
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		if c.CAFile == "" {
-			return &settingError{"redis.tls.ca_file", err, "the system's roots do not know redis's authority; name a PEM file that does"}
-		}
-		return &settingError{"redis.tls.ca_file", err, c.CAFile + " does not hold the authority of redis's certificate"}
-	}
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return &settingError{"redis.tls.server_name", err, "set it to a name of redis's certificate"}
+func (c *TLSConfig) explain(addr string, err error) error {
+	if untrusted := c.files().Untrusted(addr, err); untrusted != nil {
+		return untrusted
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return &settingError{"redis.url", err, "that port speaks no TLS; use another, or redis:// in place of rediss://"}
+		return &credential.Error{Key: "redis.url", Err: err, Remedy: "that port speaks no TLS; use another, or redis:// in place of rediss://"}
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		// Redis takes a greeting for the start of a command, and waits for the rest.
-		return &settingError{"redis.url", errors.New("no answer to a TLS greeting"), "redis hangs, or that port speaks no TLS; use another, or redis:// in place of rediss://"}
+		return &credential.Error{Key: "redis.url", Err: errors.New("no answer to a TLS greeting"), Remedy: "redis hangs, or that port speaks no TLS; use another, or redis:// in place of rediss://"}
 	}
 	return err
-}
-
-// passwordIn is what the file that key names holds now.
-func passwordIn(key, file string) (string, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return "", &settingError{key, err, "name a file that fanout may read"}
-	}
-	password := strings.TrimSpace(string(data))
-	if password == "" {
-		return "", &settingError{key, errors.New(file + " is empty"), "write the password into it"}
-	}
-	return password, nil
 }
 
 // freshConn is a connection whose server may close it before it has said anything, for want of what a key of the
@@ -176,7 +121,7 @@ func (c *freshConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	const alert = 0x15 // begins what a port with TLS answers; no reply of Redis does
 	if n > 0 && b[0] == alert && !c.heard.Load() {
-		return 0, &settingError{c.key, errors.New("the answer is a TLS alert"), c.hint}
+		return 0, &credential.Error{Key: c.key, Err: errors.New("the answer is a TLS alert"), Remedy: c.hint}
 	}
 	if n > 0 {
 		c.heard.Store(true)
@@ -203,7 +148,7 @@ func (c *freshConn) explain(err error) error {
 	case !errors.Is(err, io.EOF):
 		return err
 	}
-	return &settingError{c.key, fmt.Errorf("the connection was closed without an answer: %w", err), c.hint}
+	return &credential.Error{Key: c.key, Err: fmt.Errorf("the connection was closed without an answer: %w", err), Remedy: c.hint}
 }
 
 // clearConn is one without TLS. By the socket, go-redis sees that an idle connection was closed; over TLS it must not.

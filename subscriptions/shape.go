@@ -12,8 +12,8 @@ import (
 // other sign. A masked value that is none costs little: it comes back as it is stored.
 var (
 	// A signing secret, or a header that signs somebody in.
-	credential = regexp.MustCompile(`wh(sec|sk)_[A-Za-z0-9+/=_-]|(?i)^\s*bearer\s+\S|\bbearer\s+\S*\d|\bauthorization\s*[:=]\s*\S|-----BEGIN [A-Z ]*PRIVATE KEY`)
-	basic      = regexp.MustCompile(`(?i)\bbasic\s+([A-Za-z0-9+/]+=*)`)
+	credentialShape = regexp.MustCompile(`wh(sec|sk)_[A-Za-z0-9+/=_-]|(?i)^\s*bearer\s+\S|\bbearer\s+\S*\d|\bauthorization\s*[:=]\s*\S|-----BEGIN [A-Z ]*PRIVATE KEY`)
+	basic           = regexp.MustCompile(`(?i)\bbasic\s+([A-Za-z0-9+/]+=*)`)
 	// A name of a query's parameter whose value signs somebody in.
 	tokenName = regexp.MustCompile(`(?i)(token|secret|password|passwd|pwd|signature|credential|auth|api_?key|access_?key|^key$|^sig$)`)
 )
@@ -21,7 +21,7 @@ var (
 // looksSecret says whether a text holds something that looks like a secret: a signing secret, a Bearer or Basic credential,
 // a private key, a URL with credentials, or a long random token.
 func looksSecret(text string) bool {
-	if credential.MatchString(text) || isBasic(text) {
+	if credentialShape.MatchString(text) || isBasic(text) {
 		return true
 	}
 	for word := range strings.FieldsSeq(text) {

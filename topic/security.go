@@ -3,13 +3,11 @@ package topic
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -18,10 +16,12 @@ import (
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"fanout/credential"
 )
 
 // DialFunc opens a connection to a broker.
-type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+type DialFunc = credential.Dial
 
 // security turns the configuration into what a transport takes. The files are read here, so that what is wrong with them is known
 // at the start, and again at each connection and sign-in: mounted secrets rotate without a restart. kafka-go's own TLS takes one
@@ -31,10 +31,11 @@ func security(cfg *KafkaConfig, dial DialFunc) (DialFunc, sasl.Mechanism, error)
 		dial = (&net.Dialer{Timeout: 3 * time.Second}).DialContext
 	}
 	if cfg.TLS.Enabled {
-		if _, err := cfg.TLS.config(); err != nil {
+		t := cfg.TLS.files()
+		if _, err := t.Config(); err != nil {
 			return nil, nil, err
 		}
-		dial = cfg.TLS.over(dial)
+		dial = t.Over(dial, 0, cfg.TLS.explain)
 	}
 	dial = cfg.listen(dial)
 	if cfg.SASL.Mechanism == "" {
@@ -45,31 +46,6 @@ func security(cfg *KafkaConfig, dial DialFunc) (DialFunc, sasl.Mechanism, error)
 		return nil, nil, err
 	}
 	return dial, m, nil
-}
-
-// over speaks TLS over the connections that dial opens.
-func (c *TLSConfig) over(dial DialFunc) DialFunc {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		t, err := c.config()
-		if err != nil {
-			return nil, err
-		}
-		if t.ServerName == "" {
-			if t.ServerName, _, err = net.SplitHostPort(address); err != nil {
-				return nil, err
-			}
-		}
-		plain, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		conn := tls.Client(plain, t)
-		if err := conn.HandshakeContext(ctx); err != nil {
-			_ = plain.Close()
-			return nil, c.explain(address, err)
-		}
-		return conn, nil
-	}
 }
 
 // listen explains the ways in which a broker of another kind than configured hangs up: it says nothing more itself.
@@ -130,14 +106,8 @@ func (l *listening) Read(b []byte) (int, error) {
 
 // explain says of a failed handshake which key to look at.
 func (c *TLSConfig) explain(address string, err error) error {
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		if c.CAFile == "" {
-			return fmt.Errorf("kafka.tls.ca_file: %s: %w: the system's roots do not know its authority; name a PEM file that does", address, err)
-		}
-		return fmt.Errorf("kafka.tls.ca_file: %s: %w: %s does not hold the authority of its certificate", address, err, c.CAFile)
-	}
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return fmt.Errorf("kafka.tls.server_name: %s: %w: set it to a name of that certificate", address, err)
+	if untrusted := c.files().Untrusted(address, err); untrusted != nil {
+		return untrusted
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return fmt.Errorf("kafka.tls.enabled: %s: %w: that listener does not speak TLS; use another port, or turn TLS off", address, err)
@@ -154,27 +124,10 @@ func (c *TLSConfig) explain(address string, err error) error {
 	return fmt.Errorf("kafka.tls: %s: %w", address, err)
 }
 
-// config is the files as they are now.
-func (c *TLSConfig) config() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName, InsecureSkipVerify: c.InsecureSkipVerify} //nolint:gosec // the operator's own choice
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka.tls.ca_file: %w: name a PEM file that fanout may read", err)
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("kafka.tls.ca_file: %s holds no certificate: want PEM, -----BEGIN CERTIFICATE-----", c.CAFile)
-		}
+func (c *TLSConfig) files() *credential.TLS {
+	return &credential.TLS{
+		Section: "kafka.tls", CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ServerName: c.ServerName, InsecureSkipVerify: c.InsecureSkipVerify,
 	}
-	if c.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka.tls.cert_file: %s with key_file %s: %w: want PEM, a certificate and its own key without a passphrase", c.CertFile, c.KeyFile, err)
-		}
-		t.Certificates = []tls.Certificate{pair}
-	}
-	return t, nil
 }
 
 // mechanism signs in with the credentials as they are at that moment.
@@ -194,13 +147,13 @@ func (m *mechanism) Start(ctx context.Context) (sasl.StateMachine, []byte, error
 
 func (m *mechanism) current() (sasl.Mechanism, error) {
 	if m.cfg.Mechanism == "OAUTHBEARER" {
-		token, err := readSecret("kafka.sasl.token_file", m.cfg.TokenFile, "token")
+		token, err := credential.Secret("kafka.sasl.token_file", m.cfg.TokenFile, "token")
 		return bearer{token: token, file: m.cfg.TokenFile}, err
 	}
 	password := m.cfg.Password
 	if m.cfg.PasswordFile != "" {
 		var err error
-		if password, err = readSecret("kafka.sasl.password_file", m.cfg.PasswordFile, "password"); err != nil {
+		if password, err = credential.Secret("kafka.sasl.password_file", m.cfg.PasswordFile, "password"); err != nil {
 			return nil, err
 		}
 	}
@@ -213,19 +166,6 @@ func (m *mechanism) current() (sasl.Mechanism, error) {
 		return scram.Mechanism(scram.SHA512, m.cfg.Username, password)
 	}
 	return nil, errors.New("kafka.sasl.mechanism: use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")
-}
-
-// readSecret is the text of a mounted secret: editors and `echo` end it with a new line.
-func readSecret(key, file, what string) (string, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w: name a file that fanout may read", key, err)
-	}
-	text := strings.TrimRight(string(b), "\r\n")
-	if text == "" {
-		return "", fmt.Errorf("%s: %s is empty: write the %s into it", key, file, what)
-	}
-	return text, nil
 }
 
 // bearer signs in with a token (RFC 7628, KIP-255).

@@ -4,11 +4,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
+
+	"fanout/credential"
 )
 
 // Files are the PEM files of TLS; empty paths mean none. They are read at the start, and again when they have changed:
@@ -42,16 +43,12 @@ func (f Files) roots() (*x509.CertPool, error) {
 		}
 		return nil, nil //nolint:nilnil // crypto/tls takes the system's then
 	}
-	text, err := os.ReadFile(f.CA)
-	if err != nil {
-		return nil, fmt.Errorf("egress.ca_file: %w", err)
-	}
 	pool := x509.NewCertPool()
 	if system != nil {
 		pool = system
 	}
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("egress.ca_file: %s holds no certificate in PEM form", f.CA)
+	if err := credential.AddRoots(pool, "egress.ca_file", f.CA); err != nil {
+		return nil, err
 	}
 	return pool, nil
 }
@@ -60,9 +57,9 @@ func (f Files) certificate() (*tls.Certificate, error) {
 	if f.Cert == "" {
 		return nil, nil //nolint:nilnil // none is a valid configuration
 	}
-	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	pair, err := credential.Certificate("egress.client_cert_file", f.Cert, f.Key)
 	if err != nil {
-		return nil, fmt.Errorf("egress.client_cert_file: %w", err)
+		return nil, err
 	}
 	return &pair, nil
 }

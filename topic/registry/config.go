@@ -10,11 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/sr"
+
+	"fanout/credential"
 )
 
 // Config is the section `schema_registry` of the configuration.
@@ -71,31 +72,12 @@ func (c *Config) password() (string, error) {
 	if c.PasswordFile == "" {
 		return c.Password, nil
 	}
-	b, err := os.ReadFile(c.PasswordFile)
-	if err != nil {
-		return "", fmt.Errorf("schema_registry.password_file: %w: name a file that fanout may read", err)
-	}
-	password := strings.TrimRight(string(b), "\r\n")
-	if password == "" {
-		return "", fmt.Errorf("schema_registry.password_file: %s is empty: write the password into it", c.PasswordFile)
-	}
-	return password, nil
+	return credential.Secret("schema_registry.password_file", c.PasswordFile, "password")
 }
 
 func (c *Config) tls() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.CAFile == "" {
-		return t, nil
-	}
-	pem, err := os.ReadFile(c.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("schema_registry.ca_file: %w: name a PEM file that fanout may read", err)
-	}
-	t.RootCAs = x509.NewCertPool()
-	if !t.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("schema_registry.ca_file: %s holds no certificate: want PEM, -----BEGIN CERTIFICATE-----", c.CAFile)
-	}
-	return t, nil
+	files := credential.TLS{Section: "schema_registry", CAFile: c.CAFile}
+	return files.Config()
 }
 
 // maxAnswer bounds what is read of an answer of the registry, and so the text of one schema.
