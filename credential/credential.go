@@ -53,11 +53,12 @@ func AddRoots(pool *x509.CertPool, key, file string) error {
 	return nil
 }
 
-// Certificate is that of a client, with its key.
+// Certificate is that of a client, with its private key. The keys of the configuration end in cert_file and key_file.
 func Certificate(key, certFile, keyFile string) (tls.Certificate, error) {
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
-		err = fmt.Errorf("%s with the key %s: %w", certFile, keyFile, err)
+		private := strings.Replace(key[strings.LastIndexByte(key, '.')+1:], "cert_file", "key_file", 1)
+		err = fmt.Errorf("%s with %s %s: %w", certFile, private, keyFile, err)
 		return pair, &Error{key, err, "want PEM, a certificate and its own key without a passphrase"}
 	}
 	return pair, nil

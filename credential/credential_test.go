@@ -2,12 +2,16 @@ package credential_test
 
 import (
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"net"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"fanout/credential"
 )
@@ -51,7 +55,7 @@ func TestErrorsNameKeyFileAndRemedy(t *testing.T) {
 		{emptySecret, []string{"kafka.sasl.token_file: " + empty + " is empty: write the token into it"}},
 		{noRoots, []string{"kafka.tls.ca_file: " + junk + " holds no certificate: want PEM, "}},
 		{unreadable, []string{"kafka.tls.ca_file: ", none, ": name a PEM file that fanout may read"}},
-		{noPair, []string{"kafka.tls.cert_file: " + junk + " with the key " + empty, ": want PEM, a certificate and its own key"}},
+		{noPair, []string{"kafka.tls.cert_file: " + junk + " with key_file " + empty, ": want PEM, a certificate and its own key"}},
 	} {
 		for _, want := range c.want {
 			if c.err == nil || !strings.Contains(c.err.Error(), want) || strings.Contains(c.err.Error(), "hunter2") {
@@ -83,5 +87,46 @@ func TestUntrusted(t *testing.T) {
 		if err := own.Untrusted("r:6379", other); err != nil {
 			t.Errorf("%v: %v", other, err)
 		}
+	}
+}
+
+// A connection is made with the files as they are then: an authority that is mounted later is trusted without a restart.
+func TestOverFollowsTheFiles(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	address := server.Listener.Addr().String()
+	file := write(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
+	system, own, other := credential.TLS{Section: "kafka.tls"}, credential.TLS{Section: "kafka.tls", CAFile: file}, credential.TLS{Section: "kafka.tls", CAFile: file, ServerName: "else.test"}
+	dial := func(c *credential.TLS) error {
+		conn, err := c.Over((&net.Dialer{}).DialContext, 5*time.Second, func(address string, err error) error {
+			if untrusted := c.Untrusted(address, err); untrusted != nil {
+				return untrusted
+			}
+			return fmt.Errorf("unexplained: %w", err)
+		})(t.Context(), "tcp", address)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err
+	}
+	wants := func(c *credential.TLS, want string) {
+		t.Helper()
+		if err := dial(c); err == nil && want != "" || err != nil && (want == "" || !strings.HasPrefix(err.Error(), want)) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	wants(&system, "kafka.tls.ca_file: "+address+": ")
+	wants(&own, "")
+	wants(&other, "kafka.tls.server_name: "+address+": ")
+	trusted, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ text, want string }{{"", "kafka.tls.ca_file: " + file + " holds no certificate"}, {string(trusted), ""}} {
+		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		wants(&own, c.want)
 	}
 }
