@@ -12,6 +12,8 @@ import (
 
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
+
+	"fanout/subscriptions"
 )
 
 // tour shows every page of a scope to look. Names of pictures begin with name.
@@ -255,6 +257,19 @@ func TestDeliveriesInTheBrowser(t *testing.T) {
 	b.submit(link("Open"))
 	b.sees("Timeline")
 	b.inspect("delivery-odd")
+	b.submit(`//dt[.="record"]/following-sibling::dd/a`)
+	b.sees("matches")
+	b.click(`.explained summary`)
+	b.pictures("explain")
+
+	// Another instance answers, and one with a long name does not: it is said.
+	w.others.Store(&[]subscriptions.Instance{{Name: "other", URL: w.base}, {Name: strings.Repeat("i", 256), URL: "http://127.0.0.1:1"}})
+	for _, path := range []string{"/", "/endpoints", "/endpoints/show?account=acme&id=orders"} {
+		b.goTo(path)
+		b.within(15*time.Second, "has not answered since")
+		b.inspect("silent" + strings.ReplaceAll(strings.Split(path, "?")[0], "/", "-"))
+	}
+	w.others.Store(nil)
 
 	b.goTo("/endpoints")
 	b.do(chromedp.SendKeys(`input[type=search]`, "abc123"))

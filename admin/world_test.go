@@ -97,6 +97,7 @@ type world struct {
 
 	brokers []string
 	broken  atomic.Pointer[string] // why it is not ready, if a test says so
+	others  atomic.Pointer[[]subscriptions.Instance]
 
 	mu     sync.Mutex              // guards opened
 	opened map[string]*http.Cookie // of portal links, by what their paths begin with
@@ -161,6 +162,12 @@ func newWorldOf(t *testing.T, token string, change func(*admin.Config)) *world {
 	must(t, err)
 	must(t, server.Attach(admin.Parts{
 		Store: store, Directory: w.dir, Dispatcher: d, Kafka: w.kafka, ReplayTopic: cfg.Owned(), Version: "test", Webhooks: 100,
+		Instances: func() []subscriptions.Instance {
+			if all := w.others.Load(); all != nil {
+				return *all
+			}
+			return nil
+		},
 		CheckURL: func(url string) error { _, err := egressRules.ParseURL(url); return err },
 	}))
 	w.admin, w.base, w.portalBase = server, "http://"+server.Addr().String(), "http://"+server.PortalAddr().String()
