@@ -729,3 +729,45 @@ func last(p netip.Prefix) netip.Addr {
 	a, _ := netip.AddrFromSlice(b)
 	return a
 }
+
+// What goes over the wire has the headers of the contract, in whatever order, and no other.
+func TestContractRequestHeaders(t *testing.T) {
+	t.Parallel()
+	renderer, err := dispatcher.NewRenderer(egress.Config{}, "fanout/test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, invalid := subscriptions.Parse("acme", "crm", []byte(`{"url":"https://example.com/hook","events":["*"],"secrets":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}`))
+	if invalid != nil {
+		t.Fatal(invalid)
+	}
+	text, blocked := renderer.Request(sub, &dispatcher.Delivery{
+		ID: "msg_2kd7tuelszbk5xh6gq3p4wyrmc", Body: []byte("{}"), TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", TraceState: "a=b",
+	}, time.Unix(1_800_000_000, 0))
+	if blocked != "" {
+		t.Fatal(blocked)
+	}
+	head, _, _ := strings.Cut(text, "\r\n\r\n")
+	var sent []string
+	for _, field := range strings.Split(head, "\r\n")[1:] {
+		name, _, _ := strings.Cut(field, ": ")
+		if name != "Host" && name != "Content-Length" { // HTTP/1.1 asks for these
+			sent = append(sent, name)
+		}
+	}
+	var promised []string
+	for _, row := range contractTable(t, "Request headers") {
+		promised = append(promised, row.names(0)...)
+	}
+	slices.Sort(sent)
+	slices.Sort(promised)
+	if diff := cmp.Diff(sent, promised); diff != "" {
+		t.Errorf("headers on the wire (-), of contract.md (+):\n%s", diff)
+	}
+	for _, name := range sent {
+		own := fmt.Appendf(nil, `{"url":"https://example.com/hook","events":["*"],"headers":{%q:"x"}}`, name)
+		if _, invalid := subscriptions.Parse("acme", "crm", own); (invalid == nil) != (name == "Accept") {
+			t.Errorf("a subscription that sets %s: %v", name, invalid)
+		}
+	}
+}

@@ -214,6 +214,13 @@ func TestRecordSchemasNameTheReasons(t *testing.T) {
 			t.Errorf("attempt-record.json does not have the reason %s", r)
 		}
 	}
+	// A record of a tier says why its delivery waits, or why the one that is replayed had died.
+	waiting := reasons(t, "retry-record.json", "fanout-reason")
+	for r := dispatcher.AttemptsExhausted; r <= dispatcher.Deselected; r++ {
+		if r.Of() != dispatcher.Discarded && !slices.Contains(waiting, r.String()) {
+			t.Errorf("retry-record.json does not have the reason %s", r)
+		}
+	}
 }
 
 func reasons(t *testing.T, file, property string) (list []string) {
