@@ -127,29 +127,43 @@ func (r *reader) mayRead(ctx context.Context) bool {
 // by the partition's next owner.
 func (r *reader) hand(ctx context.Context, page *topic.Page) error {
 	from := page.Next()
-	away := false
-	err := page.Each(func(record *topic.Record) bool {
+	away, cut := false, false
+	var later time.Time // when the next record is due, where the page is not kept until then
+	err := page.EachInTurn(ctx, func(turn context.Context, record *topic.Record) (taken bool) {
+		if cut {
+			r.partition.on(goesOn) // it waited when its turn ended
+		}
+		defer func() { cut = !taken }()
 		if record.Time.UnixMilli() < 0 {
 			record.Time = time.Now() // its producer gave none: it counts from when it is read
 		}
-		if r.partition.stage == dispatcher.StageRetry && !r.awaitDue(ctx, record, page) {
-			return false
+		if r.partition.stage == dispatcher.StageRetry {
+			if due := r.dueAt(record, page); time.Until(due) > heldPage {
+				later = due
+				return false
+			} else if !r.awaitDue(turn, due, record.Offset) {
+				return false
+			}
 		}
 		d, ok := r.intake.decode(ctx, record)
 		if !ok {
 			away = true
 			return false
 		}
-		if !r.mayRead(ctx) || r.partition.is(topicDeleted) {
+		if !r.mayRead(turn) || r.partition.is(topicDeleted) {
 			return false
 		}
 		r.take(ctx, record, &d)
 		return true
 	})
 	r.partition.pass(page.Next())
-	if away {
+	switch {
+	case away:
 		page.Close()
 		r.awaitRegistry(ctx)
+	case !later.IsZero():
+		page.Close()
+		r.awaitDue(ctx, later, page.Next())
 	}
 	if page.Next() > from {
 		return nil // what came before the damage is good; the next fetch meets the damage alone
@@ -190,36 +204,36 @@ func (r *reader) latest(record *topic.Record, page *topic.Page, now time.Time) t
 	return r.seen.at.Add(r.partition.delay + topic.TierSlack)
 }
 
-// awaitDue waits until the record is due: the tier's delay after it was appended. A timestamp that lies ahead, of another clock or a
-// foreign writer, cannot hold it for longer. It is false where the page was let go of, or ctx is done.
-func (r *reader) awaitDue(ctx context.Context, record *topic.Record, page *topic.Page) bool {
+// dueAt is when the record is due: the tier's delay after it was appended. A timestamp that lies ahead, of another clock or a foreign writer,
+// cannot hold it for longer; and what was taken ahead is waited for no more.
+func (r *reader) dueAt(record *topic.Record, page *topic.Page) time.Time {
 	due := dueTime(record, r.partition.delay)
-	if now := time.Now(); due.After(now) {
+	now := time.Now()
+	if due.After(now) {
 		if latest := r.latest(record, page, now); latest.Before(due) {
 			due = latest
 		}
+		if r.partition.isAhead(record.Offset) {
+			return now
+		}
 	}
-	if time.Until(due) <= 0 || r.partition.isAhead(record.Offset) {
+	return due
+}
+
+// awaitDue waits until the record at the offset is due, or has been taken ahead. It is false where ctx is done before, or the topic is another.
+func (r *reader) awaitDue(ctx context.Context, due time.Time, offset int64) bool {
+	if time.Until(due) <= 0 {
 		return ctx.Err() == nil
 	}
 	r.partition.on(notDue)
-	hold := time.Until(due) <= heldPage
-	if !hold {
-		page.Close()
-	}
-	for wait := time.Until(due); wait > 0; wait = time.Until(due) {
-		// Not all at once: the clock may be set, a machine that sleeps stops the timer, and the record may have been taken ahead.
+	for wait := time.Until(due); wait > 0 && !r.partition.isAhead(offset); wait = time.Until(due) {
+		// Not all at once: the clock may be set, a machine that sleeps stops the timer, and the record may be taken ahead.
 		if !sleep(ctx, min(wait, clockInterval)) {
 			return false
 		}
-		if r.partition.isAhead(record.Offset) {
-			break
-		}
 	}
-	if hold {
-		r.partition.on(goesOn)
-	}
-	return hold && !r.partition.is(topicDeleted)
+	r.partition.on(goesOn)
+	return !r.partition.is(topicDeleted)
 }
 
 // dueTime is when a record of a tier is due. Kafka has cut its time to milliseconds; and a fanout-not-before that lies just behind is

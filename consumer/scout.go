@@ -225,7 +225,7 @@ func (s *search) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		ended, err := s.page(page)
+		ended, err := s.page(ctx, page)
 		page.Close()
 		if err != nil || ended {
 			return err
@@ -235,10 +235,10 @@ func (s *search) run(ctx context.Context) error {
 }
 
 // page looks at one page. ended says that there is nothing more to look at now.
-func (s *search) page(page *topic.Page) (ended bool, err error) {
+func (s *search) page(ctx context.Context, page *topic.Page) (ended bool, err error) {
 	s.begin(page.End)
 	ended = false
-	err = page.EachWanted(func(key []byte) bool { return s.lanes[string(key)] != nil }, func(r *topic.Record) bool {
+	err = page.EachWanted(ctx, func(key []byte) bool { return s.lanes[string(key)] != nil }, func(r *topic.Record) bool {
 		if c := s.lanes[string(r.Key)]; c != nil {
 			s.consider(c, r)
 		}

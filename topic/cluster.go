@@ -25,6 +25,7 @@ type Cluster struct {
 	wire      *wire.Client
 	leaders   *wire.Leaders
 	buffers   sync.Pool // of *[]byte: memory for answers to fetches
+	turns     *turns    // for unpacking them
 }
 
 // Option changes how a Cluster is made.
@@ -60,7 +61,7 @@ func NewCluster(cfg Config, opts ...Option) (*Cluster, error) {
 		SASL:           mechanism,
 	}
 	client := wire.NewClient(transport, kafka.TCP(cfg.Kafka.Brokers...), clientName)
-	return &Cluster{cfg: cfg, transport: transport, wire: client, leaders: wire.NewLeaders(client)}, nil
+	return &Cluster{cfg: cfg, transport: transport, wire: client, leaders: wire.NewLeaders(client), turns: newTurns(unpackedAtOnce)}, nil
 }
 
 // Config is what the Cluster was made for.

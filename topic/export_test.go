@@ -1,9 +1,11 @@
 package topic
 
+import "context"
+
 // ReadPage reads a broker's answer to a fetch from the offset, with the aborted transactions that it lists: by producer, where each begins.
-func ReadPage(from int64, aborted map[int64][]int64, packed []byte) (offsets []int64, next int64, err error) {
-	p := &Page{next: from, packed: packed, aborted: aborted, aborting: make(map[int64]bool)}
-	err = p.Each(func(r *Record) bool {
+func ReadPage(ctx context.Context, from int64, aborted map[int64][]int64, packed []byte) (offsets []int64, next int64, err error) {
+	p := &Page{next: from, packed: packed, aborted: aborted, aborting: make(map[int64]bool), unpacking: new(unpacking).begin()}
+	err = p.Each(ctx, func(r *Record) bool {
 		offsets = append(offsets, r.Offset)
 		return true
 	})
@@ -16,4 +18,37 @@ func Survey(first, end, young, future, start int64) (records, ahead int64, histo
 	var s SourceStart
 	s.survey(bounds{first, end, young, future, start})
 	return s.Records, s.Ahead, s.History
+}
+
+// UnpackedAtOnce is what a process unpacks at once, in bytes.
+const UnpackedAtOnce = unpackedAtOnce
+
+// Turns is the turns to unpack.
+type Turns struct{ t *turns }
+
+// NewTurns makes turns for so many bytes.
+func NewTurns(all int64) *Turns { return &Turns{newTurns(all)} }
+
+// Turn is one of them.
+type Turn struct {
+	*turn
+
+	context.Context //nolint:containedctx // of a test
+}
+
+// Take waits for a turn.
+func (t *Turns) Take(ctx context.Context, size int64) (Turn, error) {
+	one, turning, err := t.t.take(ctx, size)
+	return Turn{one, turning}, err
+}
+
+// GoesOn begins its time.
+func (t Turn) GoesOn() { t.goesOn() }
+
+// End gives it back.
+func (t Turn) End() { t.end() }
+
+// NewPage is a page with batches from offset 0 on.
+func NewPage(t *Turns, packed []byte) *Page {
+	return &Page{packed: packed, unpacking: (&unpacking{turns: t.t}).begin()}
 }

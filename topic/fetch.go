@@ -33,6 +33,7 @@ type Fetcher struct {
 	maxBytes  int   // of an answer
 	wait      time.Duration
 	buffers   *sync.Pool
+	unpacking unpacking
 	resume    time.Time // a quota asks not to fetch before then
 }
 
@@ -41,7 +42,7 @@ const maxThrottle = time.Minute
 
 // Fetcher makes one for a partition.
 func (c *Cluster) Fetcher(p Partition) *Fetcher {
-	return &Fetcher{cluster: c, partition: p, replica: noReplica, maxBytes: fetchBytes, wait: fetchWait, buffers: &c.buffers}
+	return &Fetcher{cluster: c, partition: p, replica: noReplica, maxBytes: fetchBytes, wait: fetchWait, buffers: &c.buffers, unpacking: unpacking{turns: c.turns}}
 }
 
 // aheadBytes bounds one answer to whoever reads ahead: it takes a few records of many.
@@ -67,6 +68,7 @@ type Page struct {
 	packed    []byte
 	aborted   map[int64][]int64 // of aborted transactions: by producer, where each begins, in order
 	aborting  map[int64]bool    // producers whose records are left out until the end of their transaction
+	unpacking *unpacking
 	free      func()
 }
 
@@ -125,7 +127,7 @@ func (f *Fetcher) fetch(ctx context.Context, offset int64) (*Page, error) {
 	f.resume = time.Now().Add(min(answer.Throttled, maxThrottle))
 	page := &Page{
 		partition: f.partition, Start: answer.LogStart, End: answer.LastStable, High: answer.HighWatermark, next: offset, packed: answer.Records,
-		free: func() { f.buffers.Put(buffer) },
+		unpacking: f.unpacking.begin(), free: func() { f.buffers.Put(buffer) },
 	}
 	if page.End < 0 { // a broker without transactions
 		page.End = page.High
@@ -142,6 +144,9 @@ func (f *Fetcher) fetch(ctx context.Context, offset int64) (*Page, error) {
 	return page, nil
 }
 
+// largeBuffer is from where on buffers are made in steps of an eighth of it: an answer is as large as was asked for, and a head.
+const largeBuffer = fetchBytes
+
 // takeBuffer is memory for an answer of n bytes. What idle partitions get is small, and is not kept from the collector for them.
 func takeBuffer(buffers *sync.Pool, n int) *[]byte {
 	if buffer, ok := buffers.Get().(*[]byte); ok {
@@ -151,8 +156,11 @@ func takeBuffer(buffers *sync.Pool, n int) *[]byte {
 		buffers.Put(buffer)
 	}
 	size := 4 << 10
-	for size < n {
+	for size < n && size < largeBuffer {
 		size *= 2
+	}
+	for size < n {
+		size += largeBuffer / 8
 	}
 	buffer := make([]byte, size)
 	return &buffer
@@ -163,11 +171,29 @@ func takeBuffer(buffers *sync.Pool, n int) *[]byte {
 // memory is the page's: f clones what it keeps. Where f returns false, Next is at its record.
 //
 // After an error the records before it are good, and the next fetch, from Next on, meets the error at once.
-func (p *Page) Each(f func(*Record) bool) error { return p.EachWanted(nil, f) }
+func (p *Page) Each(ctx context.Context, f func(*Record) bool) error {
+	return p.EachWanted(ctx, nil, f)
+}
 
 // EachWanted is Each for whoever wants few of the records, which wanted tells by their keys: the others have neither value nor headers.
-func (p *Page) EachWanted(wanted func(key []byte) bool, f func(*Record) bool) error {
-	var record Record
+func (p *Page) EachWanted(ctx context.Context, wanted func(key []byte) bool, f func(*Record) bool) error {
+	return p.walk(ctx, &walk{wanted: wanted, f: func(_ context.Context, r *Record) bool { return f(r) }})
+}
+
+// EachInTurn is Each for whoever waits before it takes a record. The context that f gets is done, too, when others wait to unpack their batches:
+// then f should return false, and is called again with the same record in its next turn.
+func (p *Page) EachInTurn(ctx context.Context, f func(context.Context, *Record) bool) error {
+	return p.walk(ctx, &walk{f: f, again: true})
+}
+
+// walk is how a page's records are gone through.
+type walk struct {
+	wanted func(key []byte) bool // nil: all
+	f      func(context.Context, *Record) bool
+	again  bool // where f returns false at the end of a turn
+}
+
+func (p *Page) walk(ctx context.Context, w *walk) error {
 	for {
 		batch, rest, ok, err := wire.NextBatch(p.packed)
 		if err != nil {
@@ -180,22 +206,12 @@ func (p *Page) EachWanted(wanted func(key []byte) bool, f func(*Record) bool) er
 			p.packed, p.next = rest, max(p.next, batch.Last+1)
 			continue
 		}
-		batch.Wanted = wanted
-		stopped := false
-		err = batch.Each(func(r *wire.Record) bool {
-			if r.Offset < p.next {
-				return true
-			}
-			record = Record{Partition: p.partition, Offset: r.Offset, Epoch: batch.Epoch, Time: r.Time, Key: r.Key, Value: r.Value, Headers: r.Headers}
-			if stopped = !f(&record); !stopped {
-				p.next = r.Offset + 1
-			}
-			return !stopped
-		})
+		batch.Wanted = w.wanted
+		how, err := p.unpack(ctx, &batch, w)
 		switch {
 		case err != nil:
 			return fmt.Errorf("read %s@%d: %w", p.partition, p.next, err)
-		case stopped:
+		case how != toItsEnd:
 			return nil
 		}
 		p.packed, p.next = rest, max(p.next, batch.Last+1)

@@ -104,7 +104,7 @@ func TestPage(t *testing.T) {
 		},
 		"nothing": {from: 7, next: 7},
 	} {
-		got, next, err := topic.ReadPage(c.from, c.aborted, slices.Concat(c.batches...))
+		got, next, err := topic.ReadPage(t.Context(), c.from, c.aborted, slices.Concat(c.batches...))
 		if err != nil || !slices.Equal(got, c.want) || next != c.next {
 			t.Errorf("%s: %v, next %d, %v; want %v, next %d", name, got, next, err, c.want, c.next)
 		}

@@ -96,7 +96,7 @@ func (s *scan) run(ctx context.Context) error {
 			continue
 		}
 		failing = time.Time{}
-		next, err := s.page(page, at)
+		next, err := s.page(ctx, page, at)
 		page.Close()
 		if err != nil {
 			return err
@@ -110,10 +110,10 @@ func (s *scan) run(ctx context.Context) error {
 }
 
 // page hands out a page's records and says where to read on.
-func (s *scan) page(page *Page, at int64) (next int64, err error) {
+func (s *scan) page(ctx context.Context, page *Page, at int64) (next int64, err error) {
 	var failed error
 	seen := 0
-	err = page.Each(func(r *Record) bool {
+	err = page.Each(ctx, func(r *Record) bool {
 		if r.Offset >= s.r.To {
 			return false
 		}

@@ -235,7 +235,7 @@ func (c *Cluster) firstTime(ctx context.Context, p Partition, offset int64) (at 
 		if err != nil {
 			return at, false
 		}
-		err = page.Each(func(r *Record) bool {
+		err = page.Each(ctx, func(r *Record) bool {
 			at, ok = r.Time, true
 			return false
 		})

@@ -28,6 +28,9 @@ type Batch struct {
 	// Wanted, where it is set, says by its key which record is read whole. Of the others the value and the headers are left out.
 	Wanted func(key []byte) bool
 
+	// Buffer bounds the memory for one record of a compressed batch, in bytes; 0 is MaxRecord. A larger record is a *BufferError.
+	Buffer int
+
 	compression compress.Compression
 	packed      []byte
 }
@@ -119,6 +122,9 @@ func (b *Batch) Each(f func(*Record) bool) error {
 	if codec == nil {
 		return fmt.Errorf("the batch at offset %d is compressed by an unknown codec (%d)", b.Base, b.compression)
 	}
+	if size := b.Unpacking(); size > MaxUnpacking {
+		return &UnpackingError{b.Base, size}
+	}
 	unpacking := codec.NewReader(&sliceReader{b.packed})
 	defer unpacking.Close()
 	return b.unpacked(bufio.NewReaderSize(unpacking, 16<<10), f)
@@ -170,8 +176,11 @@ func (b *Batch) unpacked(from *bufio.Reader, f func(*Record) bool) error {
 			return fmt.Errorf("a record of the batch at offset %d: %w", b.Base, unexpectedEOF(err))
 		}
 		kept := min(size, MaxRecord)
+		if b.Buffer > 0 && kept > int64(b.Buffer) {
+			return &BufferError{b.Base, int(kept)}
+		}
 		if int64(cap(buffer)) < kept {
-			buffer = make([]byte, kept, kept+kept/4)
+			buffer = make([]byte, kept, max(kept, min(kept+kept/4, int64(b.Buffer))))
 		}
 		buffer = buffer[:kept]
 		if _, err := io.ReadFull(from, buffer); err != nil {

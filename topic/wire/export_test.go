@@ -3,6 +3,8 @@ package wire
 import (
 	"encoding/binary"
 	"hash/crc32"
+
+	"github.com/segmentio/kafka-go/compress"
 )
 
 // ParseFetch reads an answer to Fetch of that version; the second error is the broker's.
@@ -38,4 +40,10 @@ func Seal(b []byte) bool {
 	}
 	binary.BigEndian.PutUint32(b[batchChecksum:], crc32.Checksum(b[batchChecked:size], castagnoli))
 	return true
+}
+
+// Unpacking is what a batch with those packed bytes takes to unpack.
+func Unpacking(codec compress.Compression, packed []byte) int64 {
+	b := Batch{compression: codec, packed: packed}
+	return b.Unpacking()
 }
