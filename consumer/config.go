@@ -13,12 +13,20 @@ type Config struct {
 	Instance        string        // how attempts records name this process
 	ShutdownTimeout time.Duration // default 25s
 	StalledAfter    time.Duration // records wait and none is settled for so long: the group is joined again; default 1m, longer than any attempt
+	HeldAfter       time.Duration // an open transaction is named that holds records back for so long; default 1m
 	LookInterval    time.Duration // how often topics are looked at: sizes, and retry topics of other schedules; default 5s
 }
 
 func (c *Config) stalledAfter() time.Duration {
 	if c.StalledAfter > 0 {
 		return c.StalledAfter
+	}
+	return time.Minute
+}
+
+func (c *Config) heldAfter() time.Duration {
+	if c.HeldAfter > 0 {
+		return c.HeldAfter
 	}
 	return time.Minute
 }

@@ -27,6 +27,7 @@ type Consumer struct {
 	names      topic.Names
 	owned      *ownedTopics
 	strangers  *strangers
+	open       *openTransactions
 
 	background context.Context //nolint:containedctx // outlives Run's ctx until everything has drained; set by Run before anything reads
 	end        context.CancelFunc
@@ -66,6 +67,10 @@ func New(cfg Config, d *dispatcher.Dispatcher, log *zap.Logger, reg prometheus.R
 	c.metrics = newMetrics(reg, c)
 	c.owned = newOwnedTopics(c.cluster, log, reg)
 	c.strangers = newStrangers(c.cluster, log, reg, cfg.lookInterval())
+	c.open = newOpenTransactions(c.cluster, c.assigned, log, cfg.heldAfter())
+	if reg != nil {
+		reg.MustRegister(c.open)
+	}
 	return c, nil
 }
 
@@ -119,6 +124,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	running.Go(func() { c.lookAtTopics(stopping) })
 	running.Go(func() { c.lookAhead(stopping) })
 	running.Go(func() { c.owned.watch(stopping, c.cfg.lookInterval()) })
+	running.Go(func() { c.open.watch(stopping, c.cfg.lookInterval()) })
 	running.Go(func() { c.watchIgnored(stopping, ignoredFor) })
 	running.Go(func() { c.boundStop(stopping) })
 	running.Wait()

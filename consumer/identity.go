@@ -208,6 +208,6 @@ func (i *topicIdentity) logRange(ctx context.Context, p *partition) (topic.Range
 // look asks where the log ends, so that the lag is true while nothing is read.
 func (i *topicIdentity) look(ctx context.Context, p *partition) {
 	if log, err := i.logRange(ctx, p); err == nil {
-		p.sawEnd(log.To, time.Now())
+		p.sawEnd(log.To, log.To, time.Now())
 	}
 }

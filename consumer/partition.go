@@ -26,6 +26,10 @@ type partition struct {
 	verified  int32        // epoch of the leader whose log was seen to hold what was read; wire.NoEpoch: none yet
 	state     readState
 	end       int64     // nothing to read at or beyond it, when last asked; -1: never
+	high      int64     // where the log ended then: beyond end while a transaction is open
+	heldAt    int64     // where an open transaction holds records back from the reader; -1: nowhere
+	heldSince time.Time // when the reader came there
+	heldFirst time.Time // the time of the record that lies there; zero: not known
 	asked     time.Time // when the end was last asked for, by a fetch or else
 	lastRead  time.Time // timestamp of the last record that was read
 	began     int64     // where this member began to read
@@ -37,7 +41,7 @@ type partition struct {
 
 // newPartition begins at what was committed; a partition without a commit begins at start.
 func newPartition(name topic.Partition, stage dispatcher.Stage, delay time.Duration, committed wire.Offset, start int64, now time.Time) *partition {
-	p := &partition{Partition: name, stage: stage, delay: delay, committed: committed, verified: wire.NoEpoch, end: -1, progress: now, asked: now, began: start}
+	p := &partition{Partition: name, stage: stage, delay: delay, committed: committed, verified: wire.NoEpoch, end: -1, high: -1, heldAt: -1, progress: now, asked: now, began: start}
 	said := topic.ReadMetadata(committed.At, committed.Metadata)
 	if committed.At >= 0 {
 		p.began = committed.At
@@ -70,8 +74,8 @@ func (p *partition) position(now time.Time) (next int64, state readState, quiet 
 	return p.tracker.next, p.state, now.Sub(p.asked)
 }
 
-// sawEnd notes where the log ends.
-func (p *partition) sawEnd(end int64, now time.Time) {
+// sawEnd notes where what may be read ends, and where the log does.
+func (p *partition) sawEnd(end, high int64, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == topicDeleted {
@@ -79,8 +83,42 @@ func (p *partition) sawEnd(end int64, now time.Time) {
 	}
 	p.asked = now
 	if end >= 0 {
-		p.end = end
+		p.end, p.high = end, max(end, high)
 	}
+}
+
+// holdBack notes whether an open transaction holds back what lies at its reader's position.
+func (p *partition) holdBack(yes bool, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case !yes:
+		p.heldAt = -1
+	case p.heldAt != p.end:
+		p.heldAt, p.heldSince, p.heldFirst = p.end, now, time.Time{}
+	}
+	if yes {
+		p.state = p.state.after(transactionOpen)
+	}
+}
+
+// heldFrom notes how old the first record is that an open transaction holds back there, where that is known.
+func (p *partition) heldFrom(at int64, began time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.heldAt == at {
+		p.heldFirst = began
+	}
+}
+
+// heldBack is the open transaction that holds records back; nil where none does.
+func (p *partition) heldBack() *held {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.heldAt < 0 {
+		return nil
+	}
+	return &held{at: p.heldAt, since: p.heldSince, records: p.high - p.heldAt}
 }
 
 // sawLater notes where the log ends, as asked for while nothing is read.
@@ -88,7 +126,7 @@ func (p *partition) sawLater(end int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state != topicDeleted {
-		p.end = max(p.end, end)
+		p.high = max(p.high, end)
 	}
 }
 
@@ -96,7 +134,7 @@ func (p *partition) sawLater(end int64) {
 func (p *partition) knownEnd() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.end
+	return max(p.end, p.high)
 }
 
 // replacedBy says whether the topic with that id is another one than was read. An id that is seen first is remembered.
@@ -286,7 +324,7 @@ func (p *partition) replace(id wire.TopicID, at int64, now time.Time) {
 	defer p.mu.Unlock()
 	p.tracker = newTracker(at, &topic.Metadata{Epoch: wire.NoEpoch})
 	p.topicID, p.committed, p.verified = id, wire.Offset{At: -1, Epoch: wire.NoEpoch}, wire.NoEpoch
-	p.end, p.began, p.asked = -1, at, now
+	p.end, p.high, p.heldAt, p.began, p.asked = -1, -1, -1, at, now
 	p.state = p.state.after(topicSettled)
 }
 
@@ -363,11 +401,18 @@ func (p *partition) lagLocked(now time.Time) (records int64, age time.Duration) 
 			age = max(0, now.Sub(r.time.Add(p.delay)))
 		}
 	}
-	unread := max(0, p.end-p.tracker.next)
+	unread := max(0, max(p.end, p.high)-p.tracker.next)
 	if p.stage == dispatcher.StageRetry && p.state == awaitingDue {
 		return records, age // what is next is not due, so neither is what lies behind it
 	}
-	if unread > 0 && age == 0 && !p.lastRead.IsZero() {
+	switch {
+	case unread == 0 || age > 0:
+	case p.heldAt >= 0:
+		age = max(0, now.Sub(p.heldSince))
+		if !p.heldFirst.IsZero() {
+			age = max(age, now.Sub(p.heldFirst))
+		}
+	case !p.lastRead.IsZero():
 		age = max(0, now.Sub(p.lastRead.Add(p.delay)))
 	}
 	return records + unread, age

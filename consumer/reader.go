@@ -97,9 +97,11 @@ func (r *reader) step(ctx context.Context) error {
 		return err
 	}
 	defer page.Close()
-	r.partition.sawEnd(page.End, time.Now())
+	r.partition.sawEnd(page.End, page.High, time.Now())
 	r.partition.on(goesOn)
-	return r.hand(ctx, page)
+	err = r.hand(ctx, page)
+	r.partition.holdBack(err == nil && page.HeldBack(), time.Now())
+	return err
 }
 
 // mayRead waits until another record may be read; false when ctx is done before.

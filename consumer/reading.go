@@ -10,6 +10,7 @@ const (
 	awaitingDue                       // the next record of the tier is not due
 	awaitingRegistry                  // the schema registry cannot be asked
 	awaitingOwner                     // the records are another group's, and nobody has said whether they are to be delivered
+	awaitingProducer                  // an open transaction holds back what comes next
 	brokerFailing                     // the broker does not answer, or not with records
 	topicDeleted                      // the group's offset is gone, as with a topic that was deleted: nothing is read or committed
 	readStates
@@ -17,7 +18,7 @@ const (
 
 // String is the state's name, for logs and tests.
 func (s readState) String() string {
-	return [readStates]string{"reading", "awaiting the group", "awaiting capacity", "awaiting due", "awaiting the registry", "awaiting its owner", "broker failing", "topic deleted"}[s]
+	return [readStates]string{"reading", "awaiting the group", "awaiting capacity", "awaiting due", "awaiting the registry", "awaiting its owner", "awaiting a producer", "broker failing", "topic deleted"}[s]
 }
 
 // readEvent is what happens to a reader.
@@ -30,6 +31,7 @@ const (
 	notDue                           // see awaitingDue
 	registryAway                     // see awaitingRegistry
 	ownerUnknown                     // see awaitingOwner
+	transactionOpen                  // see awaitingProducer
 	brokerFailed                     // see brokerFailing
 	offsetForgotten                  // the group has no offset any more where it had one
 	topicSettled                     // it is known again which topic is read, and from where
@@ -54,6 +56,8 @@ func (s readState) after(e readEvent) readState {
 		return awaitingRegistry
 	case ownerUnknown:
 		return awaitingOwner
+	case transactionOpen:
+		return awaitingProducer
 	case brokerFailed:
 		return brokerFailing
 	case offsetForgotten:
@@ -67,7 +71,7 @@ func (s readState) after(e readEvent) readState {
 // not settled are another matter, except where their own records cannot be written.
 func (s readState) idle() bool {
 	switch s {
-	case awaitingDue, awaitingRegistry, awaitingOwner, brokerFailing, awaitingGroup:
+	case awaitingDue, awaitingRegistry, awaitingOwner, awaitingProducer, brokerFailing, awaitingGroup:
 		return true
 	case reading, awaitingCapacity, topicDeleted, readStates:
 	}

@@ -106,7 +106,7 @@ func (c *Consumer) Detail() string {
 	for _, s := range c.unreadSources() {
 		lines = append(lines, fmt.Sprintf("source %s stays unread: it holds %s, and neither kafka.start nor its own start says whether they are to be sent", s.Topic, s.Holds()))
 	}
-	for _, detail := range []string{c.owned.detail(), c.strangers.detail()} {
+	for _, detail := range []string{c.owned.detail(), c.strangers.detail(), c.open.detail()} {
 		if detail != "" {
 			lines = append(lines, detail)
 		}

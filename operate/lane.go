@@ -57,5 +57,6 @@ func (l *Lane) Reason(now time.Time) string {
 type InstanceLanes struct {
 	Instance string // its URL
 	Lanes    []Lane
-	Err      error // it did not answer
+	Notes    string // what it says is amiss, where that was asked
+	Err      error  // it did not answer
 }

@@ -46,6 +46,7 @@ type Top struct {
 	Time          time.Time         `json:"time"`
 	Answered      []string          `json:"answered"`
 	Silent        map[string]string `json:"silent,omitempty"` // instances that did not answer, with the reason
+	Notes         map[string]string `json:"notes,omitempty"`  // what instances say in /readyz that is amiss
 	InFlight      *int              `json:"inFlight"`
 	Queued        *int              `json:"queued"`
 	Waiting       *int              `json:"waiting"`                 // in the retry topics and the replay topic
@@ -61,7 +62,7 @@ type Top struct {
 
 // NewTop brings together what was answered. Rows that no instance has a lane for have no state yet.
 func NewTop(now time.Time, answers []InstanceLanes, waiting BacklogState, tiers bool) Top {
-	view := Top{Time: now, Answered: []string{}, Rows: []TopRow{}, Silent: map[string]string{}, Tiers: tiers}
+	view := Top{Time: now, Answered: []string{}, Rows: []TopRow{}, Silent: map[string]string{}, Notes: map[string]string{}, Tiers: tiers}
 	rows := map[[2]string]*TopRow{}
 	row := func(account, subscription string) *TopRow {
 		key := [2]string{account, subscription}
@@ -77,6 +78,9 @@ func NewTop(now time.Time, answers []InstanceLanes, waiting BacklogState, tiers 
 			continue
 		}
 		view.Answered = append(view.Answered, one.Instance)
+		if one.Notes != "" {
+			view.Notes[one.Instance] = one.Notes
+		}
 		for i := range one.Lanes {
 			l := &one.Lanes[i]
 			row(l.Account, l.Subscription).add(l, now)

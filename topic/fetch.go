@@ -78,6 +78,9 @@ func (p *Page) Next() int64 { return p.next }
 // Empty says whether the page has no batch.
 func (p *Page) Empty() bool { return len(p.packed) == 0 }
 
+// HeldBack says whether an open transaction keeps what lies behind the page from being read.
+func (p *Page) HeldBack() bool { return p.next >= p.End && p.End < p.High }
+
 // Close gives the page's memory back. Records that were not cloned are no longer good.
 func (p *Page) Close() {
 	if p.free != nil {

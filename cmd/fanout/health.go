@@ -84,6 +84,17 @@ func askHealth(ctx context.Context, r remote, ready bool) healthResult {
 	return out
 }
 
+// notes is what the checks say is amiss.
+func (r *healthResult) notes() string {
+	var details []string
+	for _, c := range r.Checks {
+		if c.Detail != "" {
+			details = append(details, c.Name+": "+c.Detail)
+		}
+	}
+	return strings.Join(details, "; ")
+}
+
 func (a *app) showHealth(results []healthResult, ready bool) error {
 	var failed error
 	well := true
@@ -121,14 +132,8 @@ func healthTable(results []healthResult, ready bool) *terminal.Table {
 		if r.err != nil {
 			row[1] = "unknown"
 		}
-		var details []string
-		for _, c := range r.Checks {
-			if c.Detail != "" {
-				details = append(details, c.Name+": "+c.Detail)
-			}
-		}
 		if row[2] == "" {
-			row[2] = strings.Join(details, "; ")
+			row[2] = r.notes()
 		}
 		t.Rows = append(t.Rows, row)
 	}

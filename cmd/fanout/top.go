@@ -189,9 +189,20 @@ func (t *topper) show(ctx context.Context, screen *terminal.Screen, view operate
 	}
 }
 
+// askNotes asks the instances that answered what is amiss.
+func (t *topper) askNotes(ctx context.Context, answers []operate.InstanceLanes) {
+	askAll(t.a.remotes(ctx, t.cfg), func(i int, r remote) {
+		if i < len(answers) && answers[i].Err == nil {
+			health := askHealth(ctx, r, true)
+			answers[i].Notes = health.notes()
+		}
+	})
+}
+
 // look asks the instances, and takes what is known of the retry topics.
 func (t *topper) look(ctx context.Context) operate.Top {
 	answers := t.a.lanes(ctx, t.cfg)
+	t.askNotes(ctx, answers)
 	var waiting operate.BacklogState
 	if t.backlog != nil {
 		waiting = t.backlog.State()

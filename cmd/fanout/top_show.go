@@ -75,6 +75,9 @@ func topHead(v *operate.Top, width int) (lines []string) {
 	for _, base := range slices.Sorted(maps.Keys(v.Silent)) {
 		say("no answer: " + v.Silent[base])
 	}
+	for _, base := range slices.Sorted(maps.Keys(v.Notes)) {
+		say(base + " says: " + v.Notes[base])
+	}
 	sums := "in flight " + orUnknown(v.InFlight) + "  queued " + orUnknown(v.Queued)
 	if v.Tiers {
 		sums += "  waiting in retry topics " + orUnknown(v.Waiting)

@@ -75,6 +75,26 @@ func TestTopWhileKafkaHangs(t *testing.T) {
 	}
 }
 
+// What an instance says is amiss stands above the load: an open transaction holds back what no lane knows of.
+func TestTopShowsWhatIsAmiss(t *testing.T) {
+	t.Parallel()
+	cfg, _, err := config.Load("", false, newWorld(t).env, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := answering(t, `{"lanes":[],"ready":true,"checks":[{"name":"redis","ready":true},{"name":"kafka","ready":true,"detail":"email/0: an open transaction"}]}`)
+	for format, want := range map[string]string{
+		"table": one + " says: kafka: email/0: an open transaction\n",
+		"json":  `"notes": {` + "\n    \"" + one + `": "kafka: email/0: an open transaction"`,
+	} {
+		var out writer
+		top := &topper{a: &app{stdout: &out, stderr: &out, format: format, admins: []string{one}}, cfg: &cfg, rows: 30, sort: "load"}
+		if err := top.once(t.Context()); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %v, want %q\n%s", format, err, want, out.String())
+		}
+	}
+}
+
 // What was read of the retry topics stays, with its time, when they cannot be read any more.
 func TestTopKeepsWhatWasRead(t *testing.T) {
 	t.Parallel()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 	"golang.org/x/sync/errgroup"
 
 	"fanout/cmd/internal/lab"
@@ -60,9 +61,10 @@ func (b *backlog) write(t *testing.T, s *site, topic string, codec kafka.Compres
 }
 
 // writeBatch writes values as one batch. A broker may not yet know that it leads a partition just made.
-func writeBatch(t *testing.T, client *kafka.Client, topic string, partition int, codec kafka.Compression, values [][]byte) (err error) {
+func writeBatch(t *testing.T, client *kafka.Client, topic string, partition int, codec kafka.Compression, values [][]byte) error {
 	t.Helper()
-	return errors.Join(lab.Await(within(t, time.Minute), "the write to "+topic, func() bool {
+	var err error
+	done := lab.Await(within(t, time.Minute), "the write to "+topic, func() bool {
 		records := make([]kafka.Record, len(values))
 		for i, value := range values {
 			records[i] = kafka.Record{Value: kafka.NewBytes(value)}
@@ -74,8 +76,9 @@ func writeBatch(t *testing.T, client *kafka.Client, topic string, partition int,
 		if err == nil {
 			err = res.Error
 		}
-		return !errors.Is(err, kafka.NotLeaderForPartition) && !errors.Is(err, kafka.UnknownTopicOrPartition)
-	}), err)
+		return !errors.Is(err, kafka.NotLeaderForPartition) && !errors.Is(err, kafka.UnknownTopicOrPartition) && !errors.Is(err, protocol.ErrNoTopic)
+	})
+	return errors.Join(done, err)
 }
 
 // A backlog of 48 partitions costs no more memory when its producers compressed it (docs/contract.md#fetch-bound).

@@ -20,6 +20,9 @@ type FetchRequest struct {
 	MaxWait   time.Duration      // how long the broker may hold an answer without records
 	MaxBytes  int                // a first batch that is larger comes whole (KIP-74)
 	Buffer    func(n int) []byte // memory of n bytes for the answer, in which Fetched.Records then lies; nil: new memory
+
+	// Uncommitted asks for the records of open transactions too, and lists no aborted ones.
+	Uncommitted bool
 }
 
 // Fetched is a broker's answer. Records lies in the memory that Buffer gave.
@@ -98,7 +101,11 @@ func (r *FetchRequest) append(b []byte, version int16) []byte {
 	put32(int32(r.MaxWait.Milliseconds()))
 	put32(1) // any record is worth an answer
 	put32(int32(r.MaxBytes))
-	b = append(b, 1) // read committed: aborted transactions are listed
+	isolation := byte(1) // read committed: aborted transactions are listed
+	if r.Uncommitted {
+		isolation = 0
+	}
+	b = append(b, isolation)
 	if version >= 7 {
 		put32(0)
 		put32(-1) // no session (KIP-227): a partition is asked for by itself
