@@ -73,17 +73,17 @@ func (s *strangers) passesOver(r *topic.Record) bool {
 // clear waits until nothing keeps a partition that the group has no offset of from being read; false where ctx is done before.
 func (s *strangers) clear(ctx context.Context, p *partition) bool {
 	defer s.release(p.Partition)
-	failures := 0
+	var failures failures
 	for ctx.Err() == nil {
 		group, err := s.cluster.Orphans(ctx, p.Partition)
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
 			p.on(brokerFailed)
-			if failures++; failures == 1 || failures%20 == 0 {
-				s.log.Warn("reading fails; it is tried again", zap.String("topic", p.Topic), zap.Int("partition", p.ID), zap.Error(err), zap.Int("failures", failures))
+			if failures.add(err, 20) {
+				s.log.Warn("reading fails; it is tried again", zap.String("topic", p.Topic), zap.Int("partition", p.ID), zap.Error(err), zap.Int("failures", failures.count))
 			}
-			sleep(ctx, min(time.Duration(failures)*failPause, failPauseMax))
+			sleep(ctx, min(time.Duration(failures.count)*failPause, failPauseMax))
 		case group != "":
 			p.on(ownerUnknown)
 			s.hold(p.Partition, group)

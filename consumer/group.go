@@ -314,7 +314,7 @@ func (g *group) partitions() (all []*partition) {
 func (g *group) commitUntil(ctx context.Context) {
 	tick := time.NewTicker(commitInterval)
 	defer tick.Stop()
-	failures := 0
+	var failures failures
 	for {
 		select {
 		case <-ctx.Done():
@@ -325,12 +325,12 @@ func (g *group) commitUntil(ctx context.Context) {
 		err := g.committer.by(ctx, partitions, time.Now().Add(commitTimeout))
 		switch {
 		case err == nil:
-			failures = 0
+			failures.over()
 			g.committedNow()
 		case errors.Is(err, errFenced), errors.Is(err, errLater), ctx.Err() != nil:
 		default:
-			if failures++; failures == 1 || failures%20 == 0 {
-				g.log.Warn("commit fails; it is tried again", zap.Error(err), zap.Int("failures", failures))
+			if failures.add(err, 20) {
+				g.log.Warn("commit fails; it is tried again", zap.Error(err), zap.Int("failures", failures.count))
 			}
 		}
 		g.look(partitions, time.Now())

@@ -95,7 +95,7 @@ type membership struct {
 	gaveUp   <-chan struct{}   // closed when what is to be given up is let go of; nil: nothing is
 	shared   map[string][]byte // everybody's assignment, of the leader, until the coordinator has it
 	outside  time.Time         // until then it does not join: another process has its instance id
-	failures int
+	failures failures
 	staying  int // members that do not leave, says the leader
 
 	mu      sync.Mutex // guards all below
@@ -269,7 +269,7 @@ func (m *membership) join(ctx context.Context) {
 	m.do(m.member.joined(r, joined.MemberID, joined.Generation))
 	switch r {
 	case replyDone:
-		m.failures = 0
+		m.failures.over()
 		m.heard(time.Now())
 		m.publish()
 		m.shared = nil
@@ -423,7 +423,7 @@ func (m *membership) sync(ctx context.Context) {
 		m.failed(ctx, err, "no assignment; it is asked for again")
 		return
 	}
-	m.failures, m.staying = 0, stayingOf(assigned.UserData)
+	m.failures, m.staying = failures{}, stayingOf(assigned.UserData)
 	m.heard(sent)
 	m.publish()
 	m.tell(e, held)
@@ -517,10 +517,10 @@ func (m *membership) sendHeartbeat(ctx context.Context) {
 	r := m.sort(err)
 	if r == replyDone || r == replyRebalance {
 		m.heard(sent)
-		m.failures = 0
+		m.failures.over()
 	}
 	if r == replyRefused || r == replyLater {
-		if m.failures++; m.failures == 1 || m.failures%60 == 0 {
+		if m.failures.add(err, 60) {
 			m.log.Warn("the group's coordinator does not answer; reading stops if it does not within the session time-out", zap.Error(err))
 		}
 	}
@@ -530,15 +530,15 @@ func (m *membership) sendHeartbeat(ctx context.Context) {
 // failed logs why joining does not go on, now and then, and waits before it is tried again; a stop ends that.
 func (m *membership) failed(ctx context.Context, err error, text string) {
 	err = m.explain(err)
-	if m.failures++; m.failures == 1 || m.failures%60 == 0 {
-		m.log.Warn(text, zap.Error(err), zap.Int("failures", m.failures))
+	if m.failures.add(err, 60) {
+		m.log.Warn(text, zap.Error(err), zap.Int("failures", m.failures.count))
 	}
 	m.mu.Lock()
 	if err != nil {
 		m.problem = err.Error()
 	}
 	m.mu.Unlock()
-	pause := min(joinPause<<min(m.failures-1, 10), joinPauseMax)
+	pause := min(joinPause<<min(m.failures.count-1, 10), joinPauseMax)
 	pause += rand.N(pause / 2) // members that were turned away together do not come back together
 	t := time.NewTimer(pause)
 	defer t.Stop()

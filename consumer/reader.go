@@ -54,22 +54,22 @@ func (r *reader) run(ctx context.Context) {
 		scouting.Go(func() { r.ahead.run(ctx) })
 		defer scouting.Wait()
 	}
-	failures := 0
+	var failures failures
 	for ctx.Err() == nil {
 		err := r.step(ctx)
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:
-			failures = 0
+			failures.over()
 		default:
 			r.partition.on(brokerFailed)
 			if topic.NoTopic(err) {
 				r.partition.verifyTopic()
 			}
-			if failures++; failures == 1 || failures%20 == 0 {
-				r.log.Warn("reading fails; it is tried again", zap.Error(err), zap.Int("failures", failures))
+			if failures.add(err, 20) {
+				r.log.Warn("reading fails; it is tried again", zap.Error(err), zap.Int("failures", failures.count))
 			}
-			sleep(ctx, min(time.Duration(failures)*failPause, failPauseMax))
+			sleep(ctx, min(time.Duration(failures.count)*failPause, failPauseMax))
 		}
 	}
 }

@@ -160,6 +160,7 @@ func (o *outgoingRecord) size() int {
 // write writes the batch however long it takes; false means that the writer ended before.
 func (t *topicWriter) write(batch []outgoingRecord) bool {
 	backoff := 50 * time.Millisecond
+	var failures failures
 	for {
 		err := t.produce(batch)
 		switch {
@@ -180,7 +181,9 @@ func (t *topicWriter) write(batch []outgoingRecord) bool {
 				continue
 			}
 		}
-		t.failed(err)
+		if failures.add(err, 1) {
+			t.failed(err)
+		}
 		if topic.NoTopic(err) {
 			t.w.repair(t.w.ctx, t.name)
 		}

@@ -91,6 +91,24 @@ func (d *Directory) writeSnapshot() bool {
 	return err == nil
 }
 
+// TrySnapshot says why the snapshot file could not be written: it makes a file beside it, and removes that again. Without a
+// snapshot file there is nothing to say.
+func (c *Config) TrySnapshot() (path string, err error) {
+	path, err = c.snapshotPath()
+	if err != nil || path == "" {
+		return path, err
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return path, err
+	}
+	file, err := os.CreateTemp(dir, filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return path, err
+	}
+	return path, errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
 func (d *Directory) saveSnapshot() error {
 	dir := filepath.Dir(d.snapshot)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

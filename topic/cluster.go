@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol/createtopics"
 	"github.com/segmentio/kafka-go/protocol/describeconfigs"
 	"github.com/segmentio/kafka-go/protocol/incrementalalterconfigs"
 
@@ -168,21 +167,9 @@ func (c *Cluster) Create(ctx context.Context, specs []Spec) ([]string, error) {
 	if len(specs) == 0 {
 		return nil, nil
 	}
-	request := &createtopics.Request{TimeoutMs: createTimeout}
-	for _, s := range specs {
-		t := createtopics.RequestTopic{Name: s.Name, NumPartitions: int32(s.Partitions), ReplicationFactor: int16(c.cfg.Kafka.Replication)}
-		for _, key := range slices.Sorted(maps.Keys(s.Config)) {
-			t.Configs = append(t.Configs, createtopics.RequestConfig{Name: key, Value: s.Config[key]})
-		}
-		request.Topics = append(request.Topics, t)
-	}
-	answer, err := c.wire.Ask(ctx, wire.Controller, request)
+	response, err := c.create(ctx, c.creation(specs))
 	if err != nil {
-		return nil, fmt.Errorf("create topics: %w", err)
-	}
-	response, ok := answer.(*createtopics.Response)
-	if !ok {
-		return nil, fmt.Errorf("create topics: the broker answered %T", answer)
+		return nil, err
 	}
 	var created []string
 	var failed []error

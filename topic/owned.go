@@ -3,9 +3,13 @@ package topic
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/segmentio/kafka-go/protocol/createtopics"
 )
 
 // Retentions of the owned topics (docs/contract.md#owned-topics).
@@ -23,6 +27,15 @@ type Spec struct {
 	Config     map[string]string
 	Delay      time.Duration // of a retry tier
 	Vital      bool          // what it loses is a delivery
+}
+
+// creation asks for the topic; replication is -1 where that is left to the brokers.
+func (s *Spec) creation(replication int) createtopics.RequestTopic {
+	t := createtopics.RequestTopic{Name: s.Name, NumPartitions: int32(s.Partitions), ReplicationFactor: int16(replication)}
+	for _, key := range slices.Sorted(maps.Keys(s.Config)) {
+		t.Configs = append(t.Configs, createtopics.RequestConfig{Name: key, Value: s.Config[key]})
+	}
+	return t
 }
 
 // Owned lists the topics that fanout owns under this configuration.

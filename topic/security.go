@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -30,6 +31,7 @@ func security(cfg *KafkaConfig, dial DialFunc) (DialFunc, sasl.Mechanism, error)
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 3 * time.Second}).DialContext
 	}
+	dial = cfg.advertised(dial)
 	if cfg.TLS.Enabled {
 		t := cfg.TLS.files()
 		if _, err := t.Config(); err != nil {
@@ -97,11 +99,58 @@ func (l *listening) Read(b []byte) (int, error) {
 		err = l.cfg.TLS.explain(l.address, err) // with TLS 1.3 the broker judges the client's certificate now
 	// Of an io.EOF that is wrapped kafka-go keeps nothing but an io.ErrUnexpectedEOF.
 	case !l.answered && hungUp:
-		err = fmt.Errorf("kafka.tls.enabled: %s hung up on the first request: set it to true if that listener speaks TLS", l.address)
+		err = &hungUpError{fmt.Sprintf("kafka.tls.enabled: %s hung up on the first request: set it to true if that listener speaks TLS", l.address)}
 	case l.cfg.SASL.Mechanism == "" && hungUp && l.requests.Load() <= 2:
-		err = fmt.Errorf("kafka.sasl.mechanism: %s hung up on the second request: set it if that listener asks for SASL", l.address)
+		err = &hungUpError{fmt.Sprintf("kafka.sasl.mechanism: %s hung up on the second request: set it if that listener asks for SASL", l.address)}
 	}
 	return n, err
+}
+
+// hungUpError is an io.EOF with what it may mean.
+type hungUpError struct{ text string }
+
+func (e *hungUpError) Error() string { return e.text }
+
+// HungUp says whether the error means that the broker has closed the connection.
+func HungUp(err error) bool {
+	if _, ok := errors.AsType[*hungUpError](err); ok {
+		return true
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// AdvertisedError says that a broker cannot be reached at the name that it gives itself. Clients use the configured brokers only to ask
+// for those names.
+type AdvertisedError struct {
+	Address string
+	Err     error
+}
+
+// Error implements error.
+func (e *AdvertisedError) Error() string { return e.Found() + ": " + e.Remedy() }
+
+// Found is what is wrong.
+func (e *AdvertisedError) Found() string {
+	return fmt.Sprintf("a broker advertises itself as %s, which cannot be looked up: %v", e.Address, e.Err)
+}
+
+// Remedy is what to do.
+func (e *AdvertisedError) Remedy() string {
+	return "set its advertised.listeners (KAFKA_ADVERTISED_LISTENERS) to a name that resolves here, or make that name resolve"
+}
+
+// Unwrap returns the resolver's error.
+func (e *AdvertisedError) Unwrap() error { return e.Err }
+
+// advertised explains why a name that only a broker has given is not found.
+func (c *KafkaConfig) advertised(dial DialFunc) DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if dns, ok := errors.AsType[*net.DNSError](err); ok && !slices.Contains(c.Brokers, address) {
+			return nil, &AdvertisedError{address, dns}
+		}
+		return conn, err
+	}
 }
 
 // explain says of a failed handshake which key to look at.

@@ -50,7 +50,9 @@ func (a *app) checkCommand() *cobra.Command {
 		Long: `check looks at the configuration, the brokers, the topics that fanout reads and
 owns, the schema registry, Redis with its subscriptions, the egress rules, and
 what receivers are reached by: each name server, CA roots, the egress proxy, the
-clock. It says of each problem what to do, and changes nothing.
+clock. It tries what fanout run needs: each broker at its advertised address,
+the creation of topics (validated only), the Kafka user's rights, a file beside
+the snapshot. It says of each problem what to do, and changes nothing.
 
 Exit status: 0 there is no problem (there may be warnings), else 1.`,
 		Example: `  fanout check
@@ -71,6 +73,7 @@ Exit status: 0 there is no problem (there may be warnings), else 1.`,
 			f.configuration(problems)
 			f.kafka(cmd.Context(), &cfg)
 			f.registry(cmd.Context(), &cfg)
+			f.snapshot(&cfg)
 			names := f.redis(cmd.Context(), &cfg)
 			f.egress(&cfg)
 			f.receivers(cmd.Context(), &cfg, a.network, names)
@@ -138,6 +141,12 @@ func (f *findings) kafka(ctx context.Context, cfg *config.Config) {
 	if m := cfg.Kafka.SASL.Mechanism; !cfg.Kafka.TLS.Enabled && (m == "PLAIN" || m == "OAUTHBEARER") {
 		f.warning("kafka", "kafka.sasl.mechanism "+m+" without TLS: whoever sees the network sees the secret", "set kafka.tls.enabled and use a SASL_SSL listener, or SCRAM")
 	}
+	if !f.brokers(ctx, admin) {
+		return
+	}
+	f.settings(ctx, cfg, admin)
+	refused := f.creation(ctx, cfg, admin, partitions)
+	f.rights(ctx, admin, partitions)
 	f.sources(admin, partitions)
 	f.mappings(cfg)
 	f.starts(ctx, cfg, admin, partitions)
@@ -148,7 +157,7 @@ func (f *findings) kafka(ctx context.Context, cfg *config.Config) {
 		return
 	}
 	for _, t := range topics {
-		if t.spec != nil {
+		if t.spec != nil && refused[t.Name] == nil {
 			f.own(cfg, &t)
 		}
 	}
