@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -449,21 +450,63 @@ func TestOperatorsURLs(t *testing.T) {
 	}
 }
 
-// A malformed record is mended in the editor, and goes to its source topic as a new event.
-func TestOperatorsMend(t *testing.T) {
+// A malformed record is repaired in the editor, and goes to its source topic as a new event that names its dead letter: once, however often
+// the command is run.
+func TestOperatorsRepair(t *testing.T) {
 	t.Parallel()
 	b := newBuried(t)
 	b.status.Store(204)
 	editor := filepath.Join(t.TempDir(), "editor")
-	mended := `{"accountId":"acme","channel":"EMAIL","type":"OPEN","trackingId":"t","notificationId":"n","userId":"u","id":"mended"}`
-	if err := os.WriteFile(editor, []byte("#!/bin/sh\nprintf %s '"+mended+"' > \"$1\"\n"), 0o700); err != nil {
+	repaired := `{"accountId":"acme","channel":"EMAIL","type":"OPEN","trackingId":"t","notificationId":"n","userId":"u","id":"repaired"}`
+	if err := os.WriteFile(editor, []byte("#!/bin/sh\nprintf %s '"+repaired+"' > \"$1\"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	b.env = append(b.env, "EDITOR="+editor)
-	if out := b.ok(t, "", "deadletter", "replay", "--edit", "--yes"); !strings.Contains(out, "1 repaired and sent, 0 left as they are") || !strings.Contains(out, "sent as channel.email/") {
-		t.Errorf("replay --edit:\n%s", out)
+	letters := b.ok(t, "", "deadletter", "list", "--reason", "malformed_event", "-o", "ndjson")
+	place := regexp.MustCompile(`"partition":(\d+),"offset":(\d+)`).FindStringSubmatch(letters)
+	which := place[1] + "/" + place[2]
+	admin := b.client(t)
+	// Before it died, another dead letter lay in its place.
+	ignored := `{"accountId":"acme","channel":"EMAIL","type":"DELIVERED","trackingId":"t","notificationId":"n","userId":"u"}`
+	if _, err := admin.Produce(t.Context(), topic.Partition{Topic: "channel.email"}, []kafka.Record{{
+		Time: time.Now().Add(-time.Hour), Value: kafka.NewBytes([]byte(ignored)), Headers: []kafka.Header{{Key: "fanout-dead-letter", Value: []byte(which)}},
+	}}); err != nil {
+		t.Fatal(err)
 	}
-	b.await(t, "/metrics", 200, `fanout_outcomes_total{outcome="delivered",reason="",stage="first"} 2`)
+	named := func() (values []string) {
+		t.Helper()
+		ranges, err := admin.Ranges(t.Context(), "channel.email", time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex // guards values
+		if err := admin.Scan(t.Context(), "channel.email", ranges, nil, func(r *topic.Record) error {
+			if r.Header("fanout-dead-letter") == which && time.Since(r.Time) < time.Minute {
+				mu.Lock()
+				defer mu.Unlock()
+				values = append(values, string(r.Value))
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return values
+	}
+	for _, step := range []struct {
+		args, want string
+		sent       int
+	}{
+		{"--dry-run", "1 repaired and sent, 0 left as they are\n", 0},
+		{"--yes", "1 repaired and sent, 0 left as they are\n", 1},
+		{"--yes", "0 repaired and sent, 0 left as they are, 1 sent before (--again sends them again)\n", 1},
+		{"--yes --again", "1 repaired and sent, 0 left as they are\n", 2},
+	} {
+		out := b.ok(t, "", append([]string{"deadletter", "replay", "--edit"}, strings.Fields(step.args)...)...)
+		if got := named(); !strings.Contains(out, step.want) || len(got) != step.sent || slices.ContainsFunc(got, func(v string) bool { return v != repaired }) {
+			t.Errorf("replay --edit %s: %s want %q\nthe source has %q, want %d", step.args, out, step.want, got, step.sent)
+		}
+	}
+	b.await(t, "/metrics", 200, `fanout_outcomes_total{outcome="delivered",reason="",stage="first"} 3`)
 }
 
 // Kafka cannot be reached: that is said, with the address, and soon.

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/segmentio/kafka-go"
 
@@ -16,14 +18,32 @@ import (
 	"fanout/config"
 	"fanout/dispatcher"
 	"fanout/event"
+	"fanout/operate"
 	"fanout/topic"
 )
 
+// repairer sends malformed records to their source topics, each once.
+type repairer struct {
+	a       *app
+	admin   *topic.Cluster
+	sources *topic.Sources
+	repairs *operate.Repairs
+	f       *replayFlags
+
+	sent, left, before int
+}
+
 // repair opens each malformed record in an editor, as kubectl edit does, and sends what was repaired to its source topic
-// as a new event, with its own key and headers. Nothing is sent that is still malformed.
+// as a new event, with its own key and headers. Nothing is sent that is still malformed, or was sent before.
 func (a *app) repair(ctx context.Context, cfg *config.Config, admin *topic.Cluster, filter *topic.Filter, f *replayFlags) error {
 	filter.Reasons = []string{dispatcher.MalformedEvent.String()}
-	found, err := a.selectedLetters(ctx, admin, filter)
+	sources, err := newSources(cfg)
+	if err != nil {
+		return err
+	}
+	defer sources.Close()
+	r := &repairer{a: a, admin: admin, sources: sources, repairs: operate.NewRepairs(admin), f: f}
+	found, err := r.find(ctx, filter)
 	if err != nil {
 		return err
 	}
@@ -31,28 +51,79 @@ func (a *app) repair(ctx context.Context, cfg *config.Config, admin *topic.Clust
 		fmt.Fprintln(a.stdout, "the flags select no malformed record")
 		return nil
 	}
-	sources, err := newSources(cfg)
-	if err != nil {
-		return err
-	}
-	defer sources.Close()
-	sent, left := 0, 0
-	for _, d := range found {
-		ok, err := a.repairOne(ctx, admin, sources, d, f)
-		if err != nil {
-			return fmt.Errorf("dead letter %s: %w (%d sent before)", d.Position(), err, sent)
-		}
-		if ok {
-			sent++
-		} else {
-			left++
+	for i := range found {
+		if err := r.next(ctx, &found[i]); err != nil {
+			return fmt.Errorf("dead letter %s: %w (%d sent before)", found[i].Position(), err, r.sent)
 		}
 	}
-	fmt.Fprintf(a.stdout, "%d repaired and sent, %d left as they are\n", sent, left)
+	again := ""
+	if r.before > 0 {
+		again = fmt.Sprintf(", %d sent before (--again sends them again)", r.before)
+	}
+	fmt.Fprintf(a.stdout, "%d repaired and sent, %d left as they are%s\n", r.sent, r.left, again)
 	return nil
 }
 
-func (a *app) repairOne(ctx context.Context, admin *topic.Cluster, sources *topic.Sources, d *topic.DeadLetter, f *replayFlags) (bool, error) {
+// find finds the malformed records that the filter selects, in the order of their death and without their bytes, and what was sent of them.
+func (r *repairer) find(ctx context.Context, filter *topic.Filter) (found []topic.DeadLetter, err error) {
+	letters := r.admin.DeadLetters()
+	ranges, err := letters.Ranges(ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	done, total, end := r.a.progress("looking for malformed records")
+	defer end()
+	total(topic.Total(ranges))
+	var mu sync.Mutex // guards found
+	err = letters.Each(ctx, filter, ranges, done, func(d *topic.DeadLetter) error {
+		mu.Lock()
+		defer mu.Unlock()
+		found = append(found, topic.DeadLetter{Partition: d.Partition, Offset: d.Offset, DeadAt: d.DeadAt, Origin: d.Origin})
+		r.repairs.Ask(d)
+		return nil
+	})
+	slices.SortFunc(found, func(x, y topic.DeadLetter) int { return x.DeadAt.Compare(y.DeadAt) })
+	if err != nil || r.f.again {
+		return found, err
+	}
+	return found, r.repairs.Look(ctx, done, total)
+}
+
+// next repairs one of the records that were found. Another operator may have done so while the one before was edited.
+func (r *repairer) next(ctx context.Context, found *topic.DeadLetter) error {
+	if !r.f.again {
+		if err := r.repairs.Look(ctx, nil, nil); err != nil {
+			return err
+		}
+		if r.repairs.Sent(found) {
+			r.before++
+			return nil
+		}
+	}
+	d, err := r.admin.DeadLetters().Get(ctx, found.Partition, found.Offset)
+	if err != nil {
+		return err
+	}
+	if d == nil || d.Identity() != found.Identity() {
+		fmt.Fprintf(r.a.stdout, "%s: deleted meanwhile\n", found.Position())
+		r.left++
+		return nil
+	}
+	ok, err := r.repair(ctx, d)
+	switch {
+	case err != nil:
+		return err
+	case ok:
+		r.sent++
+	default:
+		r.left++
+	}
+	return nil
+}
+
+// repair sends a record to its source topic, repaired where it has to be; false where it is left as it is.
+func (r *repairer) repair(ctx context.Context, d *topic.DeadLetter) (bool, error) {
+	a, sources := r.a, r.sources
 	origin, err := topic.ParseOrigin(d.Origin)
 	if known := err == nil && sources.Has(origin.Topic); !known {
 		fmt.Fprintf(a.stdout, "%s: its origin %s is not a source topic of the configuration; left\n", d.Position(), orDash(terminal.Visible(d.Origin)))
@@ -92,23 +163,31 @@ func (a *app) repairOne(ctx context.Context, admin *topic.Cluster, sources *topi
 		}
 		value, problem = edited, err.Error()
 	}
-	if f.dryRun {
+	if r.f.dryRun {
 		fmt.Fprintf(a.stdout, "%s: would be sent to %s\n", d.Position(), origin.Topic)
 		return true, nil
 	}
-	if err := a.confirm(ctx, f.yes, fmt.Sprintf("send %s to %s?", d.Position(), origin.Topic)); err != nil {
+	if err := a.confirm(ctx, r.f.yes, fmt.Sprintf("send %s to %s?", d.Position(), origin.Topic)); err != nil {
 		return false, err
 	}
-	var headers []kafka.Header
-	for name, v := range d.Headers {
-		headers = append(headers, kafka.Header{Key: name, Value: v})
-	}
-	at, err := admin.Send(ctx, origin.Topic, d.Key, value, headers)
+	at, err := r.admin.Send(ctx, origin.Topic, d.Key, value, repairedHeaders(d))
 	if err != nil {
 		return false, err
 	}
 	fmt.Fprintf(a.stdout, "%s: sent as %s\n", d.Position(), at)
 	return true, nil
+}
+
+// repairedHeaders are those of the record as its producer wrote it, and the name of the dead letter, by which it is known to have been sent
+// (docs/contract.md#replay-edit).
+func repairedHeaders(d *topic.DeadLetter) []kafka.Header {
+	headers := []kafka.Header{{Key: topic.HeaderDeadLetter, Value: []byte(d.Position())}}
+	for name, value := range d.Headers {
+		if name != topic.HeaderDeadLetter { // it was repaired before, and became malformed again
+			headers = append(headers, kafka.Header{Key: name, Value: value})
+		}
+	}
+	return headers
 }
 
 // edit opens value in the editor, and returns what is left of it.

@@ -50,7 +50,7 @@ With --name it can be interrupted and run again: it goes on where it ended. What
 an earlier replay sent is skipped, unless --again is given. It stops by itself
 when more than --max-failures of what it sent have failed again. Malformed
 records are skipped; --edit opens each in $EDITOR, and sends what was repaired
-to its source topic.
+to its source topic, each once.
 
 Exit status: 0 everything is sent, 1 a problem or it stopped by itself, 2 a
 command line that is not understood, or nobody to ask and no --yes.`,
@@ -66,7 +66,7 @@ command line that is not understood, or nobody to ask and no --yes.`,
 	flags.StringVar(&f.name, "name", "", "`NAME` under which it can be resumed (default replay-<date>-<time>)")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "only say what would be sent")
 	flags.BoolVar(&f.yes, "yes", false, "do not ask")
-	flags.BoolVar(&f.again, "again", false, "send also what an earlier replay sent, or what was delivered since")
+	flags.BoolVar(&f.again, "again", false, "send also what an earlier replay or --edit sent, or what was delivered since")
 	flags.BoolVar(&f.edit, "edit", false, "repair malformed records in $EDITOR and send them to their source topic")
 	flags.Float64Var(&f.rate, "rate", 1000, "records a second; 0 means as fast as possible")
 	flags.IntVar(&f.maxFailures, "max-failures", 100, "stop when more than that have failed again; 0 means never")
