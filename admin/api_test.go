@@ -383,6 +383,29 @@ func TestDeadLettersAreReplayed(t *testing.T) {
 	w.want(404, "DELETE", "/api/v1/replays/none", "")
 }
 
+// Again sends one dead letter of each delivery, by the API and on the page, whatever replays sent the others.
+func TestReplayAgainSendsTheNewest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	w.put("acme", "a")
+	w.recv.answers(410, "")
+	w.open("t-1", "acme")
+	matched := func(n float64) bool { return w.want(200, "GET", "/api/v1/dead-letters", "").json(t)["matched"] == n }
+	w.until("a dead letter", func() bool { return matched(1) })
+	for i, name := range []string{"r1", "r2"} {
+		w.want(202, "POST", "/api/v1/replays", `{"name":"`+name+`","maxFailures":0}`)
+		w.until("it dies again", func() bool { return matched(float64(i + 2)) })
+		w.until("the end", func() bool { return w.want(200, "GET", "/api/v1/replays/"+name, "").json(t)["state"] == "done" })
+	}
+	w.until("nothing is on its way", func() bool {
+		plan := w.want(200, "POST", "/api/v1/replays", `{"again":true,"dryRun":true}`).json(t)
+		return plan["send"] == 1.0 && plan["older"] == 2.0
+	})
+	if page := w.page(200, "/dead-letters/replay?which=all&again=1"); !strings.Contains(page, "<b>1</b> would be sent") || !strings.Contains(page, "2 left out: of the same deliveries") {
+		t.Error(page)
+	}
+}
+
 func TestSlowReplayIsCanceled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "")

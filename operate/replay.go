@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,34 +24,12 @@ import (
 type ReplayConfig struct {
 	Name        string // on each record it sends; the same name again goes on where it ended
 	Filter      topic.Filter
-	Again       bool    // also what an earlier replay, of another name, has sent
+	Again       bool    // also what an earlier replay, of another name, has sent, or was delivered since; of each webhook-id the newest
 	Rate        float64 // records a second; 0 means no bound
 	MaxFailures int     // it stops when more deliveries than that have failed again; 0 means no bound
 	// Gone says that the delivery's subscription does not exist; nil: nobody knows. It may be called from several
 	// goroutines.
 	Gone func(account, subscription string) bool
-}
-
-// ReplayPlan is what a replay would send, and what it would not and why.
-type ReplayPlan struct {
-	Name      string            `json:"name"`
-	Send      int               `json:"send"`
-	Groups    []DeadLetterCount `json:"groups"`    // of what it would send, by reason and subscription
-	Sent      int               `json:"sent"`      // by this name before
-	Replayed  int               `json:"replayed"`  // by other replays before; left out unless told otherwise
-	Own       int               `json:"own"`       // dead letters of this replay's own deliveries
-	Later     int               `json:"later"`     // died after this name began
-	Delivered int               `json:"delivered"` // delivered meanwhile, the attempts topic says; left out unless told otherwise
-	Malformed int               `json:"malformed"` // they are mended and sent to their source topic instead
-	Unusable  int               `json:"unusable"`  // their headers do not make a delivery
-	Gone      int               `json:"gone"`      // of Send: their subscription does not exist, so they will be discarded
-	NotFound  int               `json:"notFound"`  // of the filter's IDs: no dead letter that the filter selects is one of these
-	Began     time.Time         `json:"began,omitzero"`
-
-	ranges map[int]topic.Range
-	skip   map[position]bool
-	again  map[uint64]time.Time // when a webhook-id was resent or backfilled last
-	seen   map[int]topic.Range  // how far the replay topic was read
 }
 
 // position is where a dead letter lies, and what tells it from one that lay there before the topic was made again.
@@ -106,120 +83,6 @@ func (r *Replay) Failures() int64 { return r.failures.Load() }
 // Sending is how long Run has been writing, or waiting for its rate; looking at outcomes is not in it.
 func (r *Replay) Sending() time.Duration { return time.Duration(r.sending.Load()) }
 
-// Plan finds out exactly what Run would send. The end offsets are those of now: what dies later, be it of this replay's
-// own making, is not sent by it.
-func (r *Replay) Plan(ctx context.Context, done *atomic.Int64, total func(int64)) (*ReplayPlan, error) {
-	p := &ReplayPlan{Name: r.cfg.Name, Groups: []DeadLetterCount{}, skip: make(map[position]bool), again: make(map[uint64]time.Time)}
-	var err error
-	if p.ranges, err = r.letters.Ranges(ctx, &r.cfg.Filter); err != nil {
-		return nil, err
-	}
-	if total == nil {
-		total = func(int64) {}
-	}
-	total(topic.Total(p.ranges))
-	others, err := r.readSent(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	delivered, err := r.readDelivered(ctx, p.ranges, done, total)
-	if err != nil {
-		return nil, err
-	}
-	type key struct{ account, subscription, reason string }
-	groups := make(map[key]*DeadLetterCount)
-	found := make(map[string]bool)
-	var mu sync.Mutex // guards p's counts, p.skip, groups and found
-	err = r.letters.Each(ctx, &r.cfg.Filter, p.ranges, done, func(d *topic.DeadLetter) error {
-		usable := d.Usable()
-		gone := usable && r.cfg.Gone != nil && r.cfg.Gone(d.Account, d.Subscription)
-		at := positionOf(d)
-		mu.Lock()
-		defer mu.Unlock()
-		if len(r.cfg.Filter.IDs) > 0 {
-			found[d.ID], found[d.Position()] = true, true
-		}
-		switch {
-		case p.skip[at]:
-			p.Sent++
-			return nil
-		case d.Malformed():
-			p.Malformed++
-		case d.Replay == r.cfg.Name && d.Replay != "":
-			p.Own++
-		case !p.Began.IsZero() && d.DeadAt.After(p.Began):
-			p.Later++
-		case (others[at] || p.again[at.id].After(d.DeadAt)) && !r.cfg.Again:
-			p.Replayed++
-		case !usable:
-			p.Unusable++
-		case delivered[d.ID].After(d.DeadAt):
-			p.Delivered++
-		default:
-			p.Send++
-			if gone {
-				p.Gone++
-			}
-			k := key{d.Account, d.Subscription, d.Reason}
-			g := groups[k]
-			if g == nil {
-				g = &DeadLetterCount{Account: k.account, Subscription: k.subscription, Reason: k.reason, First: d.DeadAt, Last: d.DeadAt}
-				groups[k] = g
-			}
-			g.Count++
-			g.First, g.Last = earlier(g.First, d.DeadAt), later(g.Last, d.DeadAt)
-			return nil
-		}
-		p.skip[at] = true
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range r.cfg.Filter.IDs {
-		if !found[id] {
-			p.NotFound++
-		}
-	}
-	for _, g := range groups {
-		p.Groups = append(p.Groups, *g)
-	}
-	slices.SortFunc(p.Groups, largestFirst)
-	return p, nil
-}
-
-// readSent reads the replay topic: what this name has sent goes to p.skip, what others have to the result. Nothing else
-// keeps account, so a replay can be killed at any point.
-func (r *Replay) readSent(ctx context.Context, p *ReplayPlan) (map[position]bool, error) {
-	others := make(map[position]bool)
-	var mu sync.Mutex // guards others and p
-	seen, err := r.news(ctx, r.names.Replay, nil, func(m *topic.Record) error {
-		at, err := sentPosition(m)
-		if err != nil {
-			return nil // somebody else's record
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if m.Header(topic.HeaderReplay) == r.cfg.Name {
-			p.skip[at] = true
-			if p.Began.IsZero() || m.Time.Before(p.Began) {
-				p.Began = m.Time
-			}
-		} else {
-			others[at] = true
-			if at.partition < 0 {
-				p.again[at.id] = later(p.again[at.id], m.Time)
-			}
-		}
-		return nil
-	})
-	if topic.NoTopic(err) {
-		err = nil
-	}
-	p.seen = seen
-	return others, err
-}
-
 // news reads what lies in a topic behind what was seen of it, and returns what is seen then.
 func (r *Replay) news(ctx context.Context, name string, seen map[int]topic.Range, each func(*topic.Record) error) (map[int]topic.Range, error) {
 	now, err := r.cluster.Ranges(ctx, name, time.Time{})
@@ -236,48 +99,6 @@ func (r *Replay) news(ctx context.Context, name string, seen map[int]topic.Range
 		return seen, err
 	}
 	return now, nil
-}
-
-// readDelivered reads from the attempts topic, where there is one, when those of the selected deliveries that succeeded
-// last did so. The topic may hold far more than fits in memory, the dead letters are read first for that.
-func (r *Replay) readDelivered(ctx context.Context, letters map[int]topic.Range, done *atomic.Int64, total func(int64)) (map[string]time.Time, error) {
-	if r.cfg.Again {
-		return nil, nil //nolint:nilnil // nothing is left out for it
-	}
-	if _, err := r.cluster.PartitionCount(ctx, r.names.Attempts); topic.NoTopic(err) {
-		return nil, nil //nolint:nilnil // nothing is known
-	}
-	delivered := make(map[string]time.Time)
-	first := time.Now()
-	var mu sync.Mutex // guards delivered and first
-	total(topic.Total(letters))
-	if err := r.letters.Each(ctx, &r.cfg.Filter, letters, done, func(d *topic.DeadLetter) error {
-		mu.Lock()
-		defer mu.Unlock()
-		delivered[d.ID], first = time.Time{}, earlier(first, d.DeadAt)
-		return nil
-	}); err != nil || len(delivered) == 0 {
-		return nil, err
-	}
-	ranges, err := r.cluster.Ranges(ctx, r.names.Attempts, first.Add(-topic.ClockSlack))
-	if err != nil {
-		return nil, err
-	}
-	total(topic.Total(ranges))
-	err = r.cluster.Scan(ctx, r.names.Attempts, ranges, done, func(m *topic.Record) error {
-		if m.Header(topic.HeaderOutcome) != dispatcher.Delivered.String() {
-			return nil
-		}
-		if a, ok := topic.ParseAttempt(m.Value); ok {
-			mu.Lock()
-			defer mu.Unlock()
-			if last, asked := delivered[a.ID]; asked {
-				delivered[a.ID] = later(last, time.UnixMilli(a.Time))
-			}
-		}
-		return nil
-	})
-	return delivered, err
 }
 
 // sentPosition is which dead letter a record of the replay topic was made of. One that was resent or backfilled has none, and is

@@ -220,6 +220,86 @@ func place(m *topic.Record, due time.Time) *Waiting {
 	}
 }
 
+// commitWait is how long it takes until what was settled is committed: instances do that twice a second.
+const commitWait = 1200 * time.Millisecond
+
+// queued is a record that a delivery waits in.
+type queued struct {
+	topic     string
+	partition int
+	offset    int64
+	id        digest
+}
+
+// findWaiting finds out which of the webhook-ids that are asked for lie in the retry tiers or on the replay topic, and are not settled. Where there
+// are any it looks once more: what was settled a moment ago is not committed yet.
+func findWaiting(ctx context.Context, c *topic.Cluster, asked func(digest) bool) (map[digest]bool, error) {
+	sizes, err := c.Sizes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	queues, err := findQueues(ctx, c, sizes)
+	if err != nil {
+		return nil, err
+	}
+	all, err := findQueued(ctx, c, queues, asked)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	if !sleep(ctx, commitWait) {
+		return nil, context.Cause(ctx)
+	}
+	if queues, err = findQueues(ctx, c, sizes); err != nil {
+		return nil, err
+	}
+	waiting := make(map[digest]bool)
+	for _, q := range all {
+		if p, ok := queues[q.topic].progress[q.partition]; !ok || !p.Settled(q.offset) {
+			waiting[q.id] = true
+		}
+	}
+	return waiting, nil
+}
+
+// findQueued reads what the groups have not settled of the queues, for the webhook-ids that are asked for.
+func findQueued(ctx context.Context, c *topic.Cluster, queues map[string]queue, asked func(digest) bool) (all []queued, err error) {
+	var mu sync.Mutex // guards all
+	for name, q := range queues {
+		ranges, err := q.unsettled(ctx, c, name)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.Scan(ctx, name, ranges, nil, func(m *topic.Record) error {
+			if p, ok := q.progress[m.ID]; ok && p.Settled(m.Offset) {
+				return nil
+			}
+			if id := digestOf(m.Header(topic.HeaderWebhookID)); asked(id) {
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, queued{name, m.ID, m.Offset, id})
+			}
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// unsettled is the part of the queue's topic behind what its group has committed.
+func (q *queue) unsettled(ctx context.Context, c *topic.Cluster, name string) (map[int]topic.Range, error) {
+	ranges, err := c.Ranges(ctx, name, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	for id, p := range q.progress {
+		r := ranges[id]
+		r.From = min(max(r.From, p.Offset), r.To)
+		ranges[id] = r
+	}
+	return ranges, nil
+}
+
 // Backlog is what waits in the retry tiers and on the replay topic for one subscription: records by topic.
 type Backlog struct {
 	Account      string         `json:"account"`
@@ -241,14 +321,9 @@ func Backlogs(ctx context.Context, c *topic.Cluster, done *atomic.Int64, total f
 	var mu sync.Mutex // guards all
 	all := make(map[string]*Backlog)
 	for name, q := range queues {
-		ranges, err := c.Ranges(ctx, name, time.Time{})
+		ranges, err := q.unsettled(ctx, c, name)
 		if err != nil {
 			return nil, err
-		}
-		for id, p := range q.progress {
-			r := ranges[id]
-			r.From = min(max(r.From, p.Offset), r.To)
-			ranges[id] = r
 		}
 		if total != nil {
 			total(topic.Total(ranges))

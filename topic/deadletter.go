@@ -40,7 +40,8 @@ type DeadLetter struct {
 	Headers      map[string][]byte `json:"headers,omitempty"`   // of a malformed record, its own
 	Truncated    bool              `json:"truncated,omitempty"` // the broker refused the whole value as too large
 
-	TraceState string `json:"-"`
+	TraceState string    `json:"-"`
+	AppendedAt time.Time `json:"-"` // by the broker's clock, as far as the topic tells; DeadAt is by the instance's
 }
 
 // Malformed says that it is an undecodable record rather than a delivery.
@@ -62,7 +63,7 @@ func (d *DeadLetter) Position() string { return position(d.Partition, d.Offset) 
 // ReadDeadLetter reads the headers, in one pass, into d. It takes what it can: anybody may write to the topic. Key, value and
 // headers lie in the record's memory.
 func ReadDeadLetter(r *Record, d *DeadLetter) {
-	*d = DeadLetter{Partition: r.ID, Offset: r.Offset, DeadAt: r.Time, Key: r.Key, Value: r.Value}
+	*d = DeadLetter{Partition: r.ID, Offset: r.Offset, DeadAt: r.Time, AppendedAt: r.Time, Key: r.Key, Value: r.Value}
 	for i := range r.Headers {
 		h := &r.Headers[i]
 		switch v := h.Value; h.Key {

@@ -47,7 +47,8 @@ subscription and with its original webhook-id. It sends nothing that dies after
 it began, so what fails again is not picked up again.
 
 With --name it can be interrupted and run again: it goes on where it ended. What
-an earlier replay sent is skipped, unless --again is given. It stops by itself
+an earlier replay sent is skipped, unless --again is given: that sends the newest
+dead letter of each delivery, and nothing that is on its way. It stops by itself
 when more than --max-failures of what it sent have failed again. Malformed
 records are skipped; --edit opens each in $EDITOR, and sends what was repaired
 to its source topic, each once.
@@ -213,6 +214,8 @@ func (a *app) showPlan(p *operate.ReplayPlan, does string) error {
 		{p.Sent, "not sent: this replay sent them before"},
 		{p.Replayed, "not sent: an earlier replay sent them (--again sends them)"},
 		{p.Delivered, "not sent: delivered since, says the attempts topic (--again sends them)"},
+		{p.Waiting, "not sent: the delivery waits in a retry topic or the replay topic"},
+		{p.Older, "not sent: the delivery has a newer dead letter, which is sent"},
 		{p.Own, "not sent: this replay sent them, and they failed again"},
 		{p.Later, "not sent: they died after this replay began"},
 		{p.Malformed, "not sent: malformed records (--edit repairs them)"},
