@@ -21,19 +21,46 @@ type DeadLetterCount struct {
 	Replayed     int       `json:"replayed"` // of these, how many had been replayed before they died again
 	First        time.Time `json:"first"`
 	Last         time.Time `json:"last"`
+	// States are how many of them are in each state, where that was looked for.
+	States map[LetterState]int `json:"states,omitempty"`
 }
 
 // By says what dead letters are counted by.
 type By struct{ Subscription, Event, Reason bool }
 
-// CountDeadLetters counts what the filter selects in the ranges; the largest counts come first.
-func CountDeadLetters(ctx context.Context, l *topic.DeadLetters, filter *topic.Filter, by By, ranges map[int]topic.Range, done *atomic.Int64) ([]DeadLetterCount, error) {
+// StatsConfig says which dead letters are counted, and by what.
+type StatsConfig struct {
+	Filter topic.Filter
+	Ranges map[int]topic.Range
+	By     By
+	Open   bool // only those that are open
+	Done   *atomic.Int64
+	Total  func(int64) // told how many more offsets there are; may be nil
+}
+
+// CountDeadLetters counts dead letters, each in its state; the largest counts come first. They are read twice: to judge one, what became of it is
+// read in between. since is since when what was delivered is known; zero: nothing is.
+func CountDeadLetters(ctx context.Context, c *topic.Cluster, cfg *StatsConfig) (list []DeadLetterCount, since time.Time, err error) {
+	l, states := c.DeadLetters(), NewLetters(c)
+	if cfg.Total != nil {
+		cfg.Total(2 * topic.Total(cfg.Ranges))
+	}
+	if err := states.Look(ctx, func(ask func(*topic.DeadLetter) error) error {
+		return l.Each(ctx, &cfg.Filter, cfg.Ranges, cfg.Done, ask)
+	}, cfg.Done, cfg.Total); err != nil {
+		return nil, since, err
+	}
+	by := cfg.By
 	type key struct{ account, subscription, event, reason string }
 	perPartition := make(map[int]map[key]*DeadLetterCount) // filled before the scan, and then only read: a partition has one goroutine
-	for id := range ranges {
+	for id := range cfg.Ranges {
 		perPartition[id] = make(map[key]*DeadLetterCount)
 	}
-	err := l.Each(ctx, filter, ranges, done, func(d *topic.DeadLetter) error {
+	err = l.Each(ctx, &cfg.Filter, cfg.Ranges, cfg.Done, func(d *topic.DeadLetter) error {
+		state := states.State(d)
+		if cfg.Open && state != LetterOpen {
+			return nil
+		}
 		var k key
 		if by.Subscription {
 			k.account, k.subscription = d.Account, d.Subscription
@@ -47,10 +74,14 @@ func CountDeadLetters(ctx context.Context, l *topic.DeadLetters, filter *topic.F
 		counts := perPartition[d.Partition]
 		g := counts[k]
 		if g == nil {
-			g = &DeadLetterCount{k.account, k.subscription, k.event, k.reason, 0, 0, d.DeadAt, d.DeadAt}
+			g = &DeadLetterCount{k.account, k.subscription, k.event, k.reason, 0, 0, d.DeadAt, d.DeadAt, make(map[LetterState]int)}
+			for _, s := range LetterStates() {
+				g.States[s] = 0 // a program finds each of them
+			}
 			counts[k] = g
 		}
 		g.Count++
+		g.States[state]++
 		if d.Replays > 0 {
 			g.Replayed++
 		}
@@ -58,7 +89,7 @@ func CountDeadLetters(ctx context.Context, l *topic.DeadLetters, filter *topic.F
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, since, err
 	}
 	all := make(map[key]*DeadLetterCount)
 	for _, counts := range perPartition {
@@ -70,15 +101,18 @@ func CountDeadLetters(ctx context.Context, l *topic.DeadLetters, filter *topic.F
 			}
 			sum.Count += g.Count
 			sum.Replayed += g.Replayed
+			for state, n := range g.States {
+				sum.States[state] += n
+			}
 			sum.First, sum.Last = earlier(sum.First, g.First), later(sum.Last, g.Last)
 		}
 	}
-	list := make([]DeadLetterCount, 0, len(all))
+	list = make([]DeadLetterCount, 0, len(all))
 	for g := range maps.Values(all) {
 		list = append(list, *g)
 	}
 	slices.SortFunc(list, largestFirst)
-	return list, nil
+	return list, states.Since(), nil
 }
 
 func largestFirst(a, b DeadLetterCount) int {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"sync"
@@ -59,13 +60,18 @@ func byKeys() []string { return []string{"subscription", "event", "reason"} }
 func (a *app) deadletterStatsCommand() *cobra.Command {
 	var s selection
 	var by []string
+	var open bool
 	cmd := &cobra.Command{
 		Use:   "stats",
 		Short: "Count dead letters, by subscription and reason",
 		Long: `stats counts the selected dead letters and shows since when and until when they
-died; the largest groups come first.`,
+died; the largest groups come first. OPEN are those that were neither replayed
+nor delivered since, SETTLED the others. A malformed one counts as replayed once
+--edit has sent it. NOT KNOWN are those that died before the attempts topic
+begins.`,
 		Example: `  fanout deadletter stats --since 2h
-  fanout deadletter stats --by reason,event`,
+  fanout deadletter stats --by reason,event
+  fanout deadletter stats --open --since 1d`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			filter, err := s.filter(a.catalogue(cmd), time.Now())
@@ -81,44 +87,74 @@ died; the largest groups come first.`,
 				Subscription: slices.Contains(by, "subscription"), Event: slices.Contains(by, "event"), Reason: slices.Contains(by, "reason"),
 			}
 			return a.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *topic.Cluster) error {
-				return a.deadletterStats(ctx, admin, &filter, groups)
+				return a.deadletterStats(ctx, admin, &filter, groups, open)
 			})
 		},
 	}
 	s.flags(cmd.Flags())
+	cmd.Flags().BoolVar(&open, "open", false, "only those that were neither replayed nor delivered since")
 	cmd.Flags().StringSliceVar(&by, "by", []string{"subscription", "reason"}, "what to count by: subscription, event, reason")
 	return configured(cmd)
 }
 
-func (a *app) deadletterStats(ctx context.Context, admin *topic.Cluster, filter *topic.Filter, by operate.By) error {
-	letters := admin.DeadLetters()
-	ranges, err := letters.Ranges(ctx, filter)
+func (a *app) deadletterStats(ctx context.Context, admin *topic.Cluster, filter *topic.Filter, by operate.By, open bool) error {
+	ranges, err := admin.DeadLetters().Ranges(ctx, filter)
 	if err != nil {
 		return err
 	}
 	done, total, end := a.progress("reading dead letters")
-	total(topic.Total(ranges))
-	groups, err := operate.CountDeadLetters(ctx, letters, filter, by, ranges, done)
+	groups, since, err := operate.CountDeadLetters(ctx, admin, &operate.StatsConfig{Filter: *filter, Ranges: ranges, By: by, Open: open, Done: done, Total: total})
 	end()
 	if err != nil {
 		return err
 	}
-	sum := 0
+	sum, states := 0, make(map[operate.LetterState]int)
+	for _, state := range operate.LetterStates() {
+		states[state] = 0 // a program finds each of them
+	}
 	for _, g := range groups {
 		sum += g.Count
+		for state, n := range g.States {
+			states[state] += n
+		}
 	}
 	if a.asJSON() {
-		return a.json(map[string]any{"total": sum, "read": topic.Total(ranges), "groups": append([]operate.DeadLetterCount{}, groups...)})
+		out := map[string]any{"total": sum, "read": topic.Total(ranges), "states": states, "groups": append([]operate.DeadLetterCount{}, groups...)}
+		if !since.IsZero() {
+			out["since"] = since.UTC()
+		}
+		return a.json(out)
 	}
 	if sum == 0 {
-		fmt.Fprintf(a.stdout, "no dead letters%s (%s read)\n", selected(filter), count(int(topic.Total(ranges)), "record"))
+		fmt.Fprintf(a.stdout, "no %s%s (%s read)\n", lettersIn(open), selected(filter), count(int(topic.Total(ranges)), "record"))
 		return nil
 	}
 	if err := a.table(groupTable(groups, by)); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "\n%s in %s\n", count(sum, "dead letter"), count(len(groups), "group"))
+	fmt.Fprintf(a.stdout, "\n%s in %s: %d open, %d settled (%d replayed, %d delivered since)\n", count(sum, "dead letter"), count(len(groups), "group"),
+		states[operate.LetterOpen], states[operate.LetterReplayed]+states[operate.LetterDelivered], states[operate.LetterReplayed], states[operate.LetterDelivered])
+	a.sayUnknown(a.stdout, states[operate.LetterUnknown], since)
 	return nil
+}
+
+// lettersIn is what is counted or listed.
+func lettersIn(open bool) string {
+	if open {
+		return "open dead letters"
+	}
+	return "dead letters"
+}
+
+// sayUnknown says of how many dead letters nobody knows whether they were delivered since, and why.
+func (a *app) sayUnknown(w io.Writer, n int, since time.Time) {
+	switch {
+	case n == 0:
+	case since.IsZero():
+		fmt.Fprintf(w, "%d not known: there is no attempts topic (attempts.topic) to tell whether they were delivered since\n", n)
+	default:
+		fmt.Fprintf(w, "%d not known: the topics do not reach back so far; the attempts topic has all from %s on\n", n, clock(since))
+	}
 }
 
 func groupTable(groups []operate.DeadLetterCount, by operate.By) *terminal.Table {
@@ -142,6 +178,23 @@ func groupTable(groups []operate.DeadLetterCount, by operate.By) *terminal.Table
 	if by.Reason {
 		column("REASON", 0, func(g *operate.DeadLetterCount) string { return orDash(g.Reason) })
 	}
+	if len(groups) > 0 && groups[0].States != nil {
+		number := func(name string, states ...operate.LetterState) {
+			t.Columns = append(t.Columns, terminal.Column{Name: name, Right: true})
+			for i := range groups {
+				n := 0
+				for _, state := range states {
+					n += groups[i].States[state]
+				}
+				t.Rows[i] = append(t.Rows[i], strconv.Itoa(n))
+			}
+		}
+		number("OPEN", operate.LetterOpen)
+		number("SETTLED", operate.LetterReplayed, operate.LetterDelivered)
+		if slices.ContainsFunc(groups, func(g operate.DeadLetterCount) bool { return g.States[operate.LetterUnknown] > 0 }) {
+			number("NOT KNOWN", operate.LetterUnknown)
+		}
+	}
 	column("FIRST", 2, func(g *operate.DeadLetterCount) string { return shortClock(g.First) })
 	column("LAST", 1, func(g *operate.DeadLetterCount) string { return shortClock(g.Last) })
 	return t
@@ -149,15 +202,18 @@ func groupTable(groups []operate.DeadLetterCount, by operate.By) *terminal.Table
 
 func (a *app) deadletterListCommand() *cobra.Command {
 	var s selection
-	limit := 100
+	limit, open := 100, false
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List dead letters, the newest first",
 		Long: `list shows the selected dead letters, the newest first, from their headers only.
 POSITION is where a dead letter lies, as PARTITION/OFFSET: fanout deadletter
 show takes it. ORIGIN is the source record that it was planned from: fanout
-explain takes that. A table ends at --limit; -o json and -o ndjson list all.`,
+explain takes that. STATE is open, replayed, delivered (since it died), or not
+known, where it died before the attempts topic begins. A table ends at --limit;
+-o json and -o ndjson list all.`,
 		Example: `  fanout deadletter list --account acme --reason expired
+  fanout deadletter list --since 1d --open
   fanout deadletter list --since 1d -o ndjson | jq .detail`,
 		Args:        cobra.NoArgs,
 		Annotations: map[string]string{streams: ""},
@@ -173,14 +229,16 @@ explain takes that. A table ends at --limit; -o json and -o ndjson list all.`,
 				limit = 0
 			}
 			return a.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *topic.Cluster) error {
+				q := operate.LetterList{Filter: filter, Open: open, Limit: limit}
 				if a.format == "table" {
-					return a.deadletterTable(ctx, admin, &filter, limit)
+					return a.deadletterTable(ctx, admin, &q)
 				}
-				return a.deadletterList(ctx, admin, &filter, limit)
+				return a.deadletterList(ctx, admin, &q)
 			})
 		},
 	}
 	s.flags(cmd.Flags())
+	cmd.Flags().BoolVar(&open, "open", false, "only those that were neither replayed nor delivered since")
 	cmd.Flags().IntVar(&limit, "limit", limit, "how many to show at most; 0 means all")
 	return configured(cmd)
 }
@@ -188,68 +246,57 @@ explain takes that. A table ends at --limit; -o json and -o ndjson list all.`,
 // errNegativeLimit is a --limit of less than nothing.
 var errNegativeLimit = errors.New("--limit is not negative; 0 means no limit")
 
-// errEnough ends a scan that has shown what was asked for.
-var errEnough = errors.New("enough")
-
-// newestLetters calls f with each selected dead letter, the newest first, and with no more than limit of them; 0 is no
-// limit. It says how many records the selection spans, and whether there are more.
-func (a *app) newestLetters(ctx context.Context, admin *topic.Cluster, filter *topic.Filter, limit int, f func(*topic.DeadLetter) error) (span int64, more bool, err error) {
-	letters := admin.DeadLetters()
-	ranges, err := letters.Ranges(ctx, filter)
-	if err != nil {
-		return 0, false, err
+// listLetters calls f with each dead letter that is asked for, the newest first. It says how many records the selection spans, and what is left out.
+func (a *app) listLetters(ctx context.Context, admin *topic.Cluster, q *operate.LetterList, f func(operate.ListedLetter) error) (span int64, out *operate.ListedLetters, err error) {
+	if q.Ranges, err = admin.DeadLetters().Ranges(ctx, &q.Filter); err != nil {
+		return 0, nil, err
 	}
-	span = topic.Total(ranges)
+	span = topic.Total(q.Ranges)
 	done, total, end := a.progress("reading dead letters")
 	defer end()
 	total(span)
-	shown := 0
-	err = letters.Newest(ctx, filter, ranges, done, func(d *topic.DeadLetter) error {
-		if limit > 0 && shown >= limit {
-			return errEnough
-		}
-		shown++
-		return f(d)
-	})
-	if errors.Is(err, errEnough) {
-		return span, true, nil
-	}
-	return span, false, err
+	q.Done, q.Total = done, total
+	out, err = operate.List(ctx, admin, q, f)
+	return span, out, err
 }
 
 // deadletterList is the list for a program.
-func (a *app) deadletterList(ctx context.Context, admin *topic.Cluster, filter *topic.Filter, limit int) error {
+func (a *app) deadletterList(ctx context.Context, admin *topic.Cluster, q *operate.LetterList) error {
 	list := a.lister()
-	_, _, err := a.newestLetters(ctx, admin, filter, limit, func(d *topic.DeadLetter) error { return list.add(d) })
+	_, out, err := a.listLetters(ctx, admin, q, func(d operate.ListedLetter) error { return list.add(d) })
 	if err == nil || list.some {
 		err = errors.Join(err, list.end()) // a part is well-formed too: the exit status says that it is one
+	}
+	if err == nil {
+		a.sayUnknown(a.stderr, out.Unknown, out.Since)
 	}
 	return err
 }
 
 // deadletterTable is the list for a person.
-func (a *app) deadletterTable(ctx context.Context, admin *topic.Cluster, filter *topic.Filter, limit int) error {
+func (a *app) deadletterTable(ctx context.Context, admin *topic.Cluster, q *operate.LetterList) error {
 	t := &terminal.Table{Columns: []terminal.Column{
 		{Name: "POSITION"},
 		{Name: "DIED"},
 		{Name: "REASON", Least: 10},
-		{Name: "STATUS", Leave: 3},
+		{Name: "STATUS", Leave: 4},
+		{Name: "STATE", Leave: 1},
 		{Name: "ACCOUNT", Least: 8},
 		{Name: "SUBSCRIPTION", Least: 8},
-		{Name: "EVENT", Leave: 2},
-		{Name: "ORIGIN", Least: 12},
-		{Name: "ATTEMPTS", Right: true, Leave: 5},
-		{Name: "REPLAYS", Right: true, Leave: 6},
-		{Name: "WEBHOOK-ID", Leave: 4},
-		{Name: "DETAIL", Least: 30, Leave: 1},
+		{Name: "EVENT", Leave: 3},
+		{Name: "ORIGIN", Least: 11},
+		{Name: "ATTEMPTS", Right: true, Leave: 6},
+		{Name: "REPLAYS", Right: true, Leave: 7},
+		{Name: "WEBHOOK-ID", Leave: 5},
+		{Name: "DETAIL", Least: 30, Leave: 2},
 	}}
-	span, more, err := a.newestLetters(ctx, admin, filter, limit, func(d *topic.DeadLetter) error {
+	span, out, err := a.listLetters(ctx, admin, q, func(d operate.ListedLetter) error {
 		status := ""
 		if d.Status != 0 {
 			status = strconv.Itoa(d.Status)
 		}
 		t.Rows = append(t.Rows, []string{
-			d.Position(), shortClock(d.DeadAt), d.Reason, orDash(status), orDash(d.Account), orDash(d.Subscription), orDash(d.Event),
+			d.Position(), shortClock(d.DeadAt), d.Reason, orDash(status), string(d.State), orDash(d.Account), orDash(d.Subscription), orDash(d.Event),
 			orDash(d.Origin), strconv.Itoa(d.Attempts), strconv.Itoa(d.Replays), orDash(d.ID), d.Detail,
 		})
 		return nil
@@ -258,14 +305,16 @@ func (a *app) deadletterTable(ctx context.Context, admin *topic.Cluster, filter 
 		return err
 	}
 	if len(t.Rows) == 0 {
-		fmt.Fprintf(a.stdout, "no dead letters%s (%s read)\n", selected(filter), count(int(span), "record"))
+		fmt.Fprintf(a.stdout, "no %s%s (%s read)\n", lettersIn(q.Open), selected(&q.Filter), count(int(span), "record"))
+		a.sayUnknown(a.stdout, out.Unknown, out.Since)
 		return nil
 	}
 	if err := a.table(t); err != nil {
 		return err
 	}
-	if more {
-		fmt.Fprintf(a.stdout, "\nthere are more than --limit %d; `fanout deadletter stats` counts them\n", limit)
+	if out.More {
+		fmt.Fprintf(a.stdout, "\nthere are more than --limit %d; `fanout deadletter stats` counts them\n", q.Limit)
 	}
+	a.sayUnknown(a.stdout, out.Unknown, out.Since)
 	return nil
 }

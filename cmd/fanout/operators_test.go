@@ -198,6 +198,19 @@ func TestOperatorsReplay(t *testing.T) {
 		t.Errorf("replay of two lines:\n%s", out)
 	}
 	b.await(t, "/metrics", 200, `fanout_outcomes_total{outcome="delivered",reason="",stage="replay"} 2`)
+	for args, want := range map[string]string{
+		"stats":                          `COUNT .* OPEN +SETTLED +FIRST(.*\n)+.*3 +acme +crm +permanent_status +1 +2 `,
+		"stats --reason malformed_event": `1 dead letter in 1 group: 1 open, 0 settled \(0 replayed, 0 delivered since\)`,
+		"stats --open --account acme":    `1 dead letter in 1 group: 1 open`,
+		"stats --account acme -o json":   `"states": \{\s+"delivered": 0,\s+"not known": 0,\s+"open": 1,\s+"replayed": 2`,
+		"list --open --account acme":     `^POSITION .*\n\d/\d+ .* open +acme .*\n$`,
+		"list --account acme -o ndjson":  `"state":"replayed"`,
+		"list --open --until 1d":         `no open dead letters that the flags select`,
+	} {
+		if out := b.ok(t, "", strings.Fields("deadletter "+args)...); !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("deadletter %s: want %s\n%s", args, want, out)
+		}
+	}
 	rest := b.ok(t, "", "deadletter", "replay", "--account", "acme", "--name", "second", "--yes")
 	if !strings.Contains(rest, "sent 1 of 1") || !strings.Contains(rest, "2 not sent: an earlier replay sent them (--again sends them)") {
 		t.Errorf("replay of the rest:\n%s", rest)

@@ -129,6 +129,9 @@ type tailer struct {
 	shown int
 }
 
+// errEnough ends following when what was asked for has been shown.
+var errEnough = errors.New("enough")
+
 // errSilent ends following an instance that hangs.
 var errSilent = errors.New("the instance has stopped answering")
 
