@@ -23,7 +23,7 @@ type ReplayPlan struct {
 	Delivered int               `json:"delivered"` // delivered meanwhile, the attempts topic says; left out unless told otherwise
 	Waiting   int               `json:"waiting"`   // in a retry tier or on the replay topic; left out where Again would send them
 	Older     int               `json:"older"`     // another dead letter of the same delivery is sent
-	Malformed int               `json:"malformed"` // they are mended and sent to their source topic instead
+	Malformed int               `json:"malformed"` // they are repaired and sent to their source topic instead
 	Unusable  int               `json:"unusable"`  // their headers do not make a delivery
 	Gone      int               `json:"gone"`      // of Send: their subscription does not exist, so they will be discarded
 	NotFound  int               `json:"notFound"`  // of the filter's IDs: no dead letter that the filter selects is one of these
