@@ -78,7 +78,7 @@ func (r *Repairs) Look(ctx context.Context, done *atomic.Int64, total func(int64
 func (r *Repairs) take(m *topic.Record) error {
 	at, err := parsePosition(m.Header(topic.HeaderDeadLetter))
 	if err != nil {
-		return nil //nolint:nilerr // hardly any record has one
+		return nil // hardly any record has one
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
