@@ -39,8 +39,8 @@ type Parts struct {
 	ReplayTopic []topic.Spec // created before a replay where it is missing; may be empty
 	// Tell has an endpoint event written; it must not block. Nil: nobody listens.
 	Tell func(topic.EndpointEvent)
-	// CheckURL says whether the egress rules let a subscription's URL through, as far as can be known without DNS.
-	CheckURL func(url string) error
+	// CheckURL says whether the egress rules let the URL of an account's subscription through, as far as can be known without DNS.
+	CheckURL func(account, url string) error
 	Version  string
 	// Instances are the others that have announced themselves; nil: there are none.
 	Instances func() []subscriptions.Instance

@@ -83,7 +83,7 @@ func (p *panel) review(stored *subscriptions.Stored) (subscriptions.Review, []ba
 	review := p.reader().ReviewStored(stored.Account, stored.ID, stored.JSON, time.Now())
 	warnings := badFields(review.Warnings)
 	if review.Invalid == nil {
-		if err := p.CheckURL(review.Subscription.URL()); err != nil {
+		if err := p.CheckURL(stored.Account, review.Subscription.URL()); err != nil {
 			warnings = append(warnings, badField{"url", err.Error()})
 		}
 	}

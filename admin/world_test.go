@@ -168,7 +168,7 @@ func newWorldOf(t *testing.T, token string, change func(*admin.Config)) *world {
 			}
 			return nil
 		},
-		CheckURL: func(url string) error { _, err := egressRules.ParseURL(url); return err },
+		CheckURL: func(account, url string) error { _, err := egressRules.ParseURL(account, url); return err },
 	}))
 	w.admin, w.base, w.portalBase = server, "http://"+server.Addr().String(), "http://"+server.PortalAddr().String()
 	// What sends stops before what it needs.

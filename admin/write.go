@@ -77,7 +77,7 @@ func (p *panel) judge(account, id string, stored, next []byte, now time.Time) (w
 	}
 	// The URL of a subscription that is wrong elsewhere can be wrong too: all is reported together.
 	if url := urlOf(next); url != "" && !slices.ContainsFunc(problems, func(f badField) bool { return f.Field == "url" }) {
-		if err := p.CheckURL(url); err != nil {
+		if err := p.CheckURL(account, url); err != nil {
 			problems = append(problems, badField{"url", err.Error()})
 		}
 	}

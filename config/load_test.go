@@ -214,6 +214,7 @@ func TestEachProblem(t *testing.T) {
 		"shutdown_timeout: 0s":                                     "want a duration above 0",
 		"lanes: {queue: 0}":                                        "want 1 or more",
 		"egress: {allow_cidrs: [10.0.0.0]}":                        "egress.allow_cidrs[0]",
+		"egress: {allow_accounts: ['']}":                           "egress.allow_accounts[0]",
 		"egress: {ports: [70000]}":                                 "egress.ports[0]",
 		"Kafka: {}":                                                "Kafka: unknown key; did you mean kafka?",
 		"kafka: [1]":                                               "want keys with values here, not a list",

@@ -99,7 +99,7 @@ func (s *sender) isOurs(t *egress.Target, del *Delivery, begun time.Time, err er
 	if s.network == nil || err == nil && !resp.Resolved && !resp.Proxied {
 		return false
 	}
-	place := reach.Place{Account: strings.Clone(del.Account), Host: t.Host, Rooted: t.Rooted, Port: t.Port, TLS: t.TLS}
+	place := reach.Place{Account: strings.Clone(del.Account), Host: t.Host, Rooted: t.Rooted, Port: t.Port, TLS: t.TLS, Opened: t.Opened}
 	if resp.Resolved {
 		s.network.Worked(reach.DNS, place, begun)
 	}

@@ -99,7 +99,7 @@ type request struct {
 // request makes what the subscription's POSTs have in common.
 func (r *Renderer) request(sub *subscriptions.Subscription) *request {
 	req := &request{batch: sub.Batch()}
-	target, err := r.rules.ParseStoredURL(sub.URL())
+	target, err := r.rules.ParseStoredURL(sub.Account(), sub.URL())
 	if err != nil {
 		req.blocked = err.Error()
 		return req

@@ -6,35 +6,36 @@ import (
 )
 
 // CheckAddr says whether a connection to that address may be opened; nil means yes, else a [*Denied] that does not name
-// the address, since a customer must not learn from it what an internal name resolves to.
+// the address, since a customer must not learn from it what an internal name resolves to. opened says whether the ranges
+// of allow_cidrs are open to whom the connection is for: [Target.Opened].
 //
 // An address that leads to an IPv4 one by way of a translator or tunnel (IPv4-mapped or -compatible, NAT64, 6to4, Teredo)
 // must pass for both. NAT64's well-known prefix is judged by the IPv4 address alone: in an IPv6-only network it
 // is the way to every receiver that has only IPv4.
-func (r *Rules) CheckAddr(a netip.Addr) error {
+func (r *Rules) CheckAddr(a netip.Addr, opened bool) error {
 	if !a.IsValid() || a.Zone() != "" {
 		return &Denied{"the address cannot be used"}
 	}
 	a = a.Unmap()
 	if a.Is6() {
 		for _, v4 := range embedded(a) {
-			if err := r.check(v4.addr, v4.exact); err != nil {
+			if err := r.check(v4.addr, v4.exact, opened); err != nil {
 				return err
 			}
 		}
 	}
-	return r.check(a, !nat64.Contains(a))
+	return r.check(a, !nat64.Contains(a), opened)
 }
 
 // check judges one address. Whether it is public matters only where special is set; metadata and the operator's own
 // denials always do.
-func (r *Rules) check(a netip.Addr, special bool) error {
+func (r *Rules) check(a netip.Addr, special, opened bool) error {
 	switch {
 	case within(metadata, a):
 		return &Denied{"the address belongs to a cloud metadata service"}
 	case within(r.deny, a):
 		return &Denied{"the address is denied by the operator"}
-	case special && within(specialPurpose, a) && !within(r.allow, a):
+	case special && within(specialPurpose, a) && (!opened || !within(r.allow, a)):
 		return &Denied{"the address is not public"}
 	}
 	return nil

@@ -1,8 +1,8 @@
 // Package egress says where fanout may send a customer's webhook (docs/contract.md#egress-rules).
 //
 // It promises that no URL and no address passes which the operator has not opened: special-purpose ranges are denied
-// unless allow_cidrs names them, and cloud metadata stays denied whatever is opened. It judges, and connects to
-// nothing: whoever dials must ask [Rules.CheckAddr] about the very address it dials, or DNS rebinding wins.
+// unless allow_cidrs names them, for whom allow_accounts names, and cloud metadata stays denied whatever is opened. It
+// judges, and connects to nothing: whoever dials must ask [Rules.CheckAddr] about the very address it dials, or DNS rebinding wins.
 package egress
 
 import (
@@ -10,17 +10,20 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
+	"unicode"
 )
 
 // Config is the section `egress` of the configuration. Its zero value is the default: https only, to public addresses.
 type Config struct {
-	AllowHTTP  bool     `mapstructure:"allow_http"`  // take http:// URLs too
-	AllowCIDRs []string `mapstructure:"allow_cidrs"` // special-purpose ranges that are open all the same
-	DenyCIDRs  []string `mapstructure:"deny_cidrs"`  // denied on top; wins over allow_cidrs
-	Ports      []int    `mapstructure:"ports"`       // instead of 80, 443 and 1024 to 65535
-	Search     bool     `mapstructure:"search"`      // apply the resolver's search list to names; else all names are absolute
-	Proxy      string   `mapstructure:"proxy"`       // http[s]://[user:password@]host:port that connections go through
-	ProxyNames bool     `mapstructure:"proxy_names"` // give the proxy names to resolve, instead of addresses that were checked
+	AllowHTTP  bool     `mapstructure:"allow_http"`     // take http:// URLs too
+	AllowCIDRs []string `mapstructure:"allow_cidrs"`    // special-purpose ranges that are open all the same
+	Accounts   []string `mapstructure:"allow_accounts"` // whose subscriptions allow_cidrs are for; none: everybody's
+	DenyCIDRs  []string `mapstructure:"deny_cidrs"`     // denied on top; wins over allow_cidrs
+	Ports      []int    `mapstructure:"ports"`          // instead of 80, 443 and 1024 to 65535
+	Search     bool     `mapstructure:"search"`         // apply the resolver's search list to names; else all names are absolute
+	Proxy      string   `mapstructure:"proxy"`          // http[s]://[user:password@]host:port that connections go through
+	ProxyNames bool     `mapstructure:"proxy_names"`    // give the proxy names to resolve, instead of addresses that were checked
 
 	CAFile         string `mapstructure:"ca_file"`          // PEM file of roots to trust beside the system's
 	ClientCertFile string `mapstructure:"client_cert_file"` // PEM files of the certificate that this process shows to
@@ -40,6 +43,7 @@ type Rules struct {
 	search      bool
 	allow, deny []netip.Prefix
 	ports       []uint16
+	accounts    map[string]bool // whom allow is for; empty: everybody
 	proxy       *Proxy
 }
 
@@ -56,6 +60,11 @@ func New(c Config) (*Rules, error) {
 	for i, s := range c.AllowCIDRs {
 		r.allow, err = appendCIDR(r.allow, fmt.Sprintf("egress.allow_cidrs[%d]", i), s)
 		note(err)
+	}
+	r.accounts = make(map[string]bool, len(c.Accounts))
+	for i, account := range c.Accounts {
+		note(checkAccount(fmt.Sprintf("egress.allow_accounts[%d]", i), account))
+		r.accounts[account] = true
 	}
 	for i, s := range c.DenyCIDRs {
 		r.deny, err = appendCIDR(r.deny, fmt.Sprintf("egress.deny_cidrs[%d]", i), s)
@@ -81,6 +90,18 @@ func New(c Config) (*Rules, error) {
 
 // Search reports whether the resolver's search list applies to names.
 func (r *Rules) Search() bool { return r.search }
+
+// opensFor reports whether what allow_cidrs opens is open to the account's subscriptions too (docs/contract.md#allow-accounts).
+func (r *Rules) opensFor(account string) bool { return len(r.accounts) == 0 || r.accounts[account] }
+
+// checkAccount says what is wrong with something that is to be an account's id (docs/contract.md#account-id). The list would
+// hold it and never match.
+func checkAccount(key, account string) error {
+	if account == "" || len(account) > 256 || strings.ContainsFunc(account, unicode.IsControl) {
+		return fmt.Errorf("%s: %.40q is no account id; write 1 to 256 bytes without control characters", key, account)
+	}
+	return nil
+}
 
 func (r *Rules) portOpen(port uint16) bool {
 	if len(r.ports) > 0 {

@@ -47,11 +47,11 @@ func readCorpus(t testing.TB) (c corpus) {
 func TestParseURL(t *testing.T) {
 	r, c := rules(t, egress.Config{}), readCorpus(t)
 	accept := func(url, host, path string) {
-		got, err := r.ParseURL(url)
+		got, err := r.ParseURL("acme", url)
 		if err != nil || got.HostHeader != host || got.Path != path || !got.TLS {
 			t.Errorf("%q: got %+v, %v; want %s %s", url, got, err, host, path)
 		}
-		if stored, err := r.ParseStoredURL(url); err != nil || stored != got {
+		if stored, err := r.ParseStoredURL("acme", url); err != nil || stored != got {
 			t.Errorf("%q, stored: got %+v, %v; want %+v", url, stored, err, got)
 		}
 	}
@@ -62,7 +62,7 @@ func TestParseURL(t *testing.T) {
 		accept(a.URL, a.Host, a.Target)
 	}
 	refuse := func(url, reason string) {
-		got, err := r.ParseURL(url)
+		got, err := r.ParseURL("acme", url)
 		d, ok := errors.AsType[*egress.Denied](err)
 		if !ok || !strings.Contains(d.Reason, reason) {
 			t.Errorf("%.80q: got %+v, %v; want a refusal: …%s…", url, got, err, reason)
@@ -84,7 +84,7 @@ func TestDeniedURLs(t *testing.T) {
 	r := rules(t, egress.Config{AllowHTTP: true, AllowCIDRs: []string{"127.0.0.2/32"}})
 	for _, url := range readCorpus(t).Denied {
 		url = strings.ReplaceAll(url, "PORT", "8080")
-		got, err := r.ParseStoredURL(url)
+		got, err := r.ParseStoredURL("acme", url)
 		isName := !got.Addr.IsValid() && (strings.HasSuffix(got.Host, ".test") || got.Host == "localhost")
 		if err == nil && !isName {
 			t.Errorf("%q passes: %+v", url, got)
@@ -100,16 +100,16 @@ func TestParseStoredURL(t *testing.T) {
 		"https://example.com/x\u200b?\u00a0": "/x%E2%80%8B?%C2%A0",
 		"https://exam\u00adple.com/x":        "/x",
 	} {
-		got, err := r.ParseStoredURL(url)
+		got, err := r.ParseStoredURL("acme", url)
 		if err != nil || got.Path != target || got.Host != "example.com" {
 			t.Errorf("%q, stored: got %+v, %v", url, got, err)
 		}
-		if _, err := r.ParseURL(url); err == nil {
+		if _, err := r.ParseURL("acme", url); err == nil {
 			t.Errorf("%q passes when it is written", url)
 		}
 	}
 	for _, url := range []string{"https://example.com/%zz", "https://example.com/a b", "https://example.com/\x00", "https://10.0.0.1/"} {
-		if got, err := r.ParseStoredURL(url); err == nil {
+		if got, err := r.ParseStoredURL("acme", url); err == nil {
 			t.Errorf("%q, stored: got %+v", url, got)
 		}
 	}
@@ -119,15 +119,15 @@ func TestParseStoredURL(t *testing.T) {
 func TestParseURLParts(t *testing.T) {
 	r := rules(t, egress.Config{AllowHTTP: true, Ports: []int{80, 8080}, AllowCIDRs: []string{"127.0.0.0/8", "::1/128"}})
 	tests := map[string]egress.Target{
-		"http://example.com/":      {Host: "example.com", Port: 80, Path: "/", HostHeader: "example.com"},
-		"http://127.0.0.1:8080/x":  {Host: "127.0.0.1", Addr: netip.MustParseAddr("127.0.0.1"), Port: 8080, Path: "/x", HostHeader: "127.0.0.1:8080"},
-		"http://hooks.:8080/":      {Host: "hooks", Rooted: true, Port: 8080, Path: "/", HostHeader: "hooks:8080"},
-		"https://[::1]:8080/":      {TLS: true, Host: "::1", Addr: netip.MustParseAddr("::1"), Port: 8080, Path: "/", HostHeader: "[::1]:8080"},
+		"http://example.com/":      {Host: "example.com", Port: 80, Path: "/", HostHeader: "example.com", Opened: true},
+		"http://127.0.0.1:8080/x":  {Host: "127.0.0.1", Addr: netip.MustParseAddr("127.0.0.1"), Port: 8080, Path: "/x", HostHeader: "127.0.0.1:8080", Opened: true},
+		"http://hooks.:8080/":      {Host: "hooks", Rooted: true, Port: 8080, Path: "/", HostHeader: "hooks:8080", Opened: true},
+		"https://[::1]:8080/":      {TLS: true, Host: "::1", Addr: netip.MustParseAddr("::1"), Port: 8080, Path: "/", HostHeader: "[::1]:8080", Opened: true},
 		"https://example.com:443/": {}, // Ports replaces the usual ones
 		"https://example.com:9090": {},
 	}
 	for url, want := range tests {
-		if got, err := r.ParseURL(url); got != want || (err == nil) != (want != egress.Target{}) {
+		if got, err := r.ParseURL("acme", url); got != want || (err == nil) != (want != egress.Target{}) {
 			t.Errorf("%s: got %+v, %v", url, got, err)
 		}
 	}
@@ -148,7 +148,7 @@ func TestCheckAddr(t *testing.T) {
 		64:ff9b::8.8.8.8 64:ff9b::101:101 2606:4700::5efe:8.8.8.8 2606:4700::5efe:10.0.0.1`)
 	r := rules(t, egress.Config{})
 	for _, s := range denied {
-		err := r.CheckAddr(netip.MustParseAddr(s))
+		err := r.CheckAddr(netip.MustParseAddr(s), true)
 		if _, ok := errors.AsType[*egress.Denied](err); !ok {
 			t.Errorf("%s: %v", s, err)
 		} else if strings.ContainsAny(err.Error(), "0123456789:") {
@@ -156,12 +156,12 @@ func TestCheckAddr(t *testing.T) {
 		}
 	}
 	for _, s := range public {
-		if err := r.CheckAddr(netip.MustParseAddr(s)); err != nil {
+		if err := r.CheckAddr(netip.MustParseAddr(s), true); err != nil {
 			t.Errorf("%s: %v", s, err)
 		}
 	}
 	for _, a := range []netip.Addr{{}, netip.MustParseAddr("2606:4700::1111%eth0")} {
-		if r.CheckAddr(a) == nil {
+		if r.CheckAddr(a, true) == nil {
 			t.Errorf("%v passes", a)
 		}
 	}
@@ -239,9 +239,46 @@ func TestOpened(t *testing.T) {
 	}
 	for _, tt := range tests {
 		r := rules(t, egress.Config{AllowCIDRs: strings.Fields(tt.allow), DenyCIDRs: strings.Fields(tt.deny)})
-		if err := r.CheckAddr(netip.MustParseAddr(tt.addr)); (err == nil) != tt.ok {
+		if err := r.CheckAddr(netip.MustParseAddr(tt.addr), true); (err == nil) != tt.ok {
 			t.Errorf("allow %q, deny %q: %s: %v", tt.allow, tt.deny, tt.addr, err)
 		}
+	}
+}
+
+// TestAllowAccounts says that what is opened is open to the named accounts only, where any are named, and that nothing else
+// changes for them (docs/contract.md#allow-accounts).
+func TestAllowAccounts(t *testing.T) {
+	r := rules(t, egress.Config{AllowCIDRs: []string{"10.0.0.0/8", "169.254.0.0/16"}, DenyCIDRs: []string{"10.9.0.0/16"}, Accounts: []string{"acme", "ours"}})
+	tests := map[string]struct{ named, others bool }{
+		"https://10.1.2.3/":                {true, false},
+		"https://[::ffff:10.1.2.3]/":       {true, false},
+		"https://[64:ff9b::a01:203]/":      {true, false},
+		"https://8.8.8.8/":                 {true, true},
+		"https://hooks.example.com/":       {true, true},
+		"https://10.9.0.1/":                {false, false},
+		"https://169.254.169.254/latest":   {false, false},
+		"https://192.168.0.1/never-opened": {false, false},
+	}
+	for url, want := range tests {
+		for account, open := range map[string]bool{"acme": want.named, "ours": want.named, "globex": want.others, "Acme": want.others, "": want.others} {
+			for what, parse := range map[string]func(account, raw string) (egress.Target, error){"written": r.ParseURL, "stored": r.ParseStoredURL} {
+				target, err := parse(account, url)
+				if (err == nil) != open {
+					t.Errorf("%s, %s, for %q: %v", url, what, account, err)
+				}
+				if named := account == "acme" || account == "ours"; err == nil && target.Opened != named {
+					t.Errorf("%s, %s, for %q: opened %t", url, what, account, target.Opened)
+				}
+			}
+		}
+	}
+	for _, opened := range []bool{true, false} {
+		if err := r.CheckAddr(netip.MustParseAddr("10.1.2.3"), opened); (err == nil) != opened {
+			t.Errorf("opened %t: %v", opened, err)
+		}
+	}
+	if target, err := rules(t, egress.Config{AllowCIDRs: []string{"10.0.0.0/8"}}).ParseURL("globex", "https://10.1.2.3/"); err != nil || !target.Opened {
+		t.Errorf("with no account named: %v", err)
 	}
 }
 
@@ -249,6 +286,7 @@ func TestOpened(t *testing.T) {
 func TestNewProblems(t *testing.T) {
 	_, err := egress.New(egress.Config{
 		AllowCIDRs: []string{"10.0.0.0/8", "10.0.0.0/33", "127.0.0.1"},
+		Accounts:   []string{"acme", "", "a\nb", strings.Repeat("x", 257)},
 		DenyCIDRs:  []string{"nonsense", "::ffff:0:0/90"},
 		Ports:      []int{443, 0, 65536},
 		Proxy:      "https://user:secret@proxy",
@@ -260,6 +298,9 @@ func TestNewProblems(t *testing.T) {
 	for _, want := range []string{
 		`egress.allow_cidrs[1]: "10.0.0.0/33" is not a CIDR; write it as 10.0.0.0/8`,
 		`egress.allow_cidrs[2]: "127.0.0.1" is not a CIDR; write it as 127.0.0.1/32`,
+		`egress.allow_accounts[1]: "" is no account id; write 1 to 256 bytes without control characters`,
+		`egress.allow_accounts[2]: "a\nb" is no account id`,
+		`egress.allow_accounts[3]: "xxx`,
 		`egress.deny_cidrs[0]: "nonsense" is not a CIDR`,
 		`egress.deny_cidrs[1]: "::ffff:0:0/90" spans more`,
 		`egress.ports[1]: 0 is not a port`,
@@ -313,7 +354,7 @@ func FuzzParseURL(f *testing.F) {
 	}
 	r := rules(f, egress.Config{})
 	f.Fuzz(func(t *testing.T, s string) {
-		target, err := r.ParseURL(s)
+		target, err := r.ParseURL("acme", s)
 		if err != nil {
 			return
 		}
@@ -322,7 +363,7 @@ func FuzzParseURL(f *testing.F) {
 				t.Fatalf("%q: %+v", s, target)
 			}
 		}
-		if a, err := netip.ParseAddr(target.Host); (err == nil) != target.Addr.IsValid() || err == nil && r.CheckAddr(a) != nil {
+		if a, err := netip.ParseAddr(target.Host); (err == nil) != target.Addr.IsValid() || err == nil && r.CheckAddr(a, true) != nil {
 			t.Fatalf("%q: %+v", s, target)
 		}
 		if !strings.HasPrefix(target.Path, "/") || target.Port == 0 {
@@ -341,7 +382,7 @@ func FuzzParseURL(f *testing.F) {
 			t.Fatalf("%q: %q became %q", s, written, sent)
 		}
 		// What goes out is a URL again, and the same one: nothing that it was made from is left to be read otherwise.
-		again, err := r.ParseURL("https://" + target.HostHeader + target.Path)
+		again, err := r.ParseURL("acme", "https://"+target.HostHeader+target.Path)
 		target.Rooted = false // the Host header has no dot at its end
 		if len(target.HostHeader+target.Path) < egress.MaxURL-8 && (err != nil || again != target) {
 			t.Fatalf("%q: %+v, and again %+v, %v", s, target, again, err)

@@ -23,27 +23,33 @@ type Target struct {
 	Port       uint16
 	Path       string // path and query, escaped, for the request line
 	HostHeader string // with the port where that is not the scheme's own
+	Opened     bool   // what allow_cidrs opens is open to whom the URL belongs
 }
 
-// ParseURL takes a subscription's URL apart and says whether the rules let it through, as far as that can be known
+// ParseURL takes the URL of a subscription of the account apart and says whether the rules let it through, as far as that can be known
 // without asking DNS. Its error is a [*Denied].
 //
 // It is stricter than browsers: a host that some parser might read as an address in disguise ("127.1", "0x7f000001",
 // "0177.0.0.1", "%31.0.0.1") is refused, not interpreted. Path and query are sent as they are written: only bytes that
 // RFC 3986 does not allow there are escaped.
-func (r *Rules) ParseURL(raw string) (Target, error) { return r.parseURL(raw, true) }
+func (r *Rules) ParseURL(account, raw string) (Target, error) {
+	return r.parseURL(account, raw, true)
+}
 
 // ParseStoredURL is ParseURL for a URL that has been stored already: it lets pass what was taken before the rules were
 // as strict as now, and sends it as before (a "%" in the query that begins no escape, invisible characters).
-func (r *Rules) ParseStoredURL(raw string) (Target, error) { return r.parseURL(raw, false) }
+func (r *Rules) ParseStoredURL(account, raw string) (Target, error) {
+	return r.parseURL(account, raw, false)
+}
 
-func (r *Rules) parseURL(raw string, strict bool) (Target, error) {
+func (r *Rules) parseURL(account, raw string, strict bool) (Target, error) {
 	t, reason := r.parse(raw, strict)
 	if reason != "" {
 		return Target{}, &Denied{reason}
 	}
+	t.Opened = r.opensFor(account)
 	if t.Addr.IsValid() {
-		if err := r.CheckAddr(t.Addr); err != nil {
+		if err := r.CheckAddr(t.Addr, t.Opened); err != nil {
 			return Target{}, err
 		}
 	}

@@ -131,7 +131,7 @@ func postLoop(ctx context.Context, at receiverAt, ld load) (figure, error) {
 		return figure{}, err
 	}
 	defer poster.Close()
-	target := &egress.Target{Host: to.Addr().String(), Addr: to.Addr(), Port: to.Port(), Path: samplePath, TLS: at.roots != nil}
+	target := &egress.Target{Opened: true, Host: to.Addr().String(), Addr: to.Addr(), Port: to.Port(), Path: samplePath, TLS: at.roots != nil}
 	body := []byte(sampleBody)
 	head := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nUser-Agent: %s\r\n"+
 		"webhook-id: %s\r\nwebhook-timestamp: %s\r\nwebhook-signature: %s\r\nAccept-Encoding: identity\r\nContent-Length: %d\r\n\r\n",

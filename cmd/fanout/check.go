@@ -299,13 +299,24 @@ func (f *findings) registry(ctx context.Context, cfg *config.Config) {
 	}
 }
 
+// ofAccounts says whom opened ranges are for.
+func ofAccounts(accounts []string) string {
+	if len(accounts) == 0 {
+		return ""
+	}
+	return " of " + count(len(accounts), "account")
+}
+
 // egress warns of rules that protect nobody.
 func (f *findings) egress(cfg *config.Config) {
 	before := len(*f)
 	for _, text := range cfg.Egress.AllowCIDRs {
 		if p, err := netip.ParsePrefix(text); err == nil && p.Bits() == 0 {
-			f.warning("egress", text+" opens every internal address to whoever can write a subscription", "name the ranges that receivers live in")
+			f.warning("egress", text+" opens every internal address to whoever can write a subscription"+ofAccounts(cfg.Egress.Accounts), "name the ranges that receivers live in")
 		}
+	}
+	if len(cfg.Egress.Accounts) > 0 && len(cfg.Egress.AllowCIDRs) == 0 {
+		f.warning("egress", "allow_accounts is set, and allow_cidrs opens nothing", "name the ranges that these accounts may reach, or remove allow_accounts")
 	}
 	if cfg.Egress.AllowHTTP {
 		f.warning("egress", "allow_http is set: those deliveries can be read and changed on their way", "keep it for receivers in your own network")

@@ -24,7 +24,7 @@ const mostNames = 500
 type hostNames map[string]bool
 
 func (n *hostNames) add(sub *subscriptions.Subscription, rules *egress.Rules) {
-	t, err := rules.ParseStoredURL(sub.URL())
+	t, err := rules.ParseStoredURL(sub.Account(), sub.URL())
 	if err != nil || t.Addr.IsValid() || len(*n) == mostNames {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -228,4 +229,87 @@ func TestRunConnectsToNothingDenied(t *testing.T) {
 		t.Errorf("requests %v", w.seen)
 	}
 	t.Logf("%d spellings denied, %d answers of DNS that change, 5 redirects", len(denied), 6)
+}
+
+// A range that is opened for one account is open to it and to nobody else, wherever an address is judged
+// (docs/contract.md#allow-accounts).
+func TestRangeIsOpenedForAccount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "channel.email")
+	w.network = newZone(t, map[string][][]string{"inside": {{"127.0.0.1"}}})
+	var seen atomic.Int32
+	receiver := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		seen.Add(1)
+		rw.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(receiver.Close)
+	_, port, _ := strings.Cut(strings.TrimPrefix(receiver.URL, "http://"), ":")
+	w.env = append(w.env, "FANOUT_EGRESS_ALLOW_ACCOUNTS=ours,theirs")
+	for _, account := range []string{"ours", "globex"} {
+		for id, url := range map[string]string{"literal": receiver.URL, "named": "http://inside.test:" + port} {
+			w.redis.HSet("fanout:account:"+account, id, fmt.Sprintf(`{"url":%q,"events":["EMAIL_OPEN"],"secrets":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}`, url))
+		}
+	}
+	r := w.start(t)
+	r.await(t, "/readyz", 200, `"ready":true`)
+	const notPublic = "the address is not public"
+
+	// Deliveries, the account that may first: what it has left open must not serve the other.
+	for _, account := range []string{"ours", "globex"} {
+		w.ok(t, "", "send", "--account", account, "--event", "EMAIL_OPEN", "--tracking-id", "t", "--notification-id", "n", "--user-id", "u")
+		r.await(t, "/metrics", 200, `fanout_outcomes_total{outcome="delivered",reason="",stage="first"} 2`)
+	}
+	r.await(t, "/metrics", 200, `fanout_outcomes_total{outcome="dead",reason="blocked_destination",stage="first"} 2`)
+	if n := seen.Load(); n != 2 {
+		t.Errorf("%d requests, want those of the account that may", n)
+	}
+
+	for _, id := range []string{"literal", "named"} {
+		for account, want := range map[string]int{"ours": 0, "globex": 1} {
+			if code, stdout, stderr := w.fanout(t, "", "subscriptions", "test", account, id); code != want || want == 1 && !strings.Contains(stdout+stderr, notPublic) {
+				t.Errorf("subscriptions test %s %s: exit %d\n%s%s", account, id, code, stdout, stderr)
+			}
+			request, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, r.admin+"/api/v1/accounts/"+account+"/subscriptions/"+id+"/test", strings.NewReader(`{"event":"EMAIL_OPEN"}`))
+			response, err := http.DefaultTransport.RoundTrip(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(response.Body)
+			response.Body.Close()
+			if strings.Contains(string(body), notPublic) != (want == 1) || strings.Contains(string(body), `"status":204`) != (want == 0) {
+				t.Errorf("the API's test of %s %s: %d %s", account, id, response.StatusCode, body)
+			}
+		}
+	}
+	for account, want := range map[string]int{"ours": 201, "globex": 422} {
+		request, _ := http.NewRequestWithContext(t.Context(), http.MethodPut, r.admin+"/api/v1/accounts/"+account+"/subscriptions/new", strings.NewReader(`{"url":"`+receiver.URL+`","events":["EMAIL_OPEN"],"enabled":false}`))
+		response, err := http.DefaultTransport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("PUT of %s: %d, want %d", account, response.StatusCode, want)
+		}
+		code, _, stderr := w.fanout(t, `{account: `+account+`, id: applied, url: "`+receiver.URL+`", events: ["*"], enabled: false}`, "subscriptions", "apply", "-f", "-")
+		if (code == 0) != (want == 201) || want == 422 && !strings.Contains(stderr, notPublic) {
+			t.Errorf("apply of %s: exit %d\n%s", account, code, stderr)
+		}
+	}
+	for _, command := range [][]string{{"subscriptions", "list", "-o", "json"}, {"check", "-o", "json"}} {
+		if _, stdout, _ := w.fanout(t, "", command...); strings.Count(stdout, notPublic) != 1 {
+			t.Errorf("%v: want %q for one webhook\n%s", command, notPublic, stdout)
+		}
+	}
+	w.env = append(w.env, "FANOUT_EGRESS_ALLOW_CIDRS=")
+	if _, stdout, _ := w.fanout(t, "", "check"); !strings.Contains(stdout, "allow_cidrs opens nothing") {
+		t.Errorf("check:\n%s", stdout)
+	}
+	for account, want := range map[string]string{"ours": "curl", "globex": notPublic} {
+		w.env = append(w.env, "FANOUT_EGRESS_ALLOW_CIDRS=127.0.0.0/8")
+		if _, stdout, stderr := w.fanout(t, "", "explain", "--account", account, "--subscription", "literal"); !strings.Contains(stdout, want) {
+			t.Errorf("explain of %s: want %q\n%s%s", account, want, stdout, stderr)
+		}
+	}
 }

@@ -195,7 +195,7 @@ func (m *manifest) complete(reader subscriptions.Reader, account, id string, sto
 	}
 	// What is no URL at all has been said.
 	if json.Unmarshal(text, &sub) == nil && sub.URL != "" {
-		if _, denied := parseURL(sub.URL); denied != nil {
+		if _, denied := parseURL(account, sub.URL); denied != nil {
 			m.wrongf(e.place, "%s url: %v", name, denied)
 		}
 	}

@@ -24,8 +24,8 @@ func (i *instance) attach() (release func(), err error) {
 	return release, i.admin.Attach(admin.Parts{
 		Store: store, Directory: i.directory, Dispatcher: i.dispatcher, Kafka: i.kafka, Tell: i.journal.Tell, Instances: i.peers.Instances,
 		ReplayTopic: missingReplayTopic(i.cfg), Version: thisBuild().Version, Webhooks: i.cfg.Limits.WebhooksPerAccount,
-		CheckURL: func(url string) error {
-			_, err := rules.ParseURL(url)
+		CheckURL: func(account, url string) error {
+			_, err := rules.ParseURL(account, url)
 			return err
 		},
 	})

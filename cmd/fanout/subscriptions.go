@@ -89,8 +89,8 @@ type judged struct {
 func judge(reader subscriptions.Reader, stored *subscriptions.Stored, rules *egress.Rules) judged {
 	review := reader.ReviewStored(stored.Account, stored.ID, stored.JSON, time.Now())
 	j := judged{sub: review.Subscription, unsigned: review.Unsigned, warnings: warningsOf(review.Warnings)}
-	_, blocked := rules.ParseStoredURL(j.sub.URL())
-	_, refused := rules.ParseURL(j.sub.URL())
+	_, blocked := rules.ParseStoredURL(stored.Account, j.sub.URL())
+	_, refused := rules.ParseURL(stored.Account, j.sub.URL())
 	switch {
 	case review.Invalid != nil:
 		j.problem = review.Invalid.Error()
@@ -183,7 +183,8 @@ func (a *app) noteSearchOnly(ctx context.Context, cfg *config.Config, rules *egr
 	defer resolver.Close()
 	found := searchOnly(ctx, resolver, names)
 	for i := range judgements {
-		t, err := rules.ParseStoredURL(judgements[i].sub.URL())
+		sub := judgements[i].sub
+		t, err := rules.ParseStoredURL(sub.Account(), sub.URL())
 		if name := found[t.Host]; err == nil && name != "" {
 			judgements[i].warnings = append(judgements[i].warnings, warning{"url", "the host exists only with the resolver's search list, as " + name + ": write it in full, or set egress.search"})
 		}

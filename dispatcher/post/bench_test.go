@@ -118,7 +118,7 @@ func BenchmarkKeepAlive(b *testing.B) {
 		}
 		c := client(b, post.Config{Egress: rules})
 		ap := netip.MustParseAddrPort(addr)
-		t := egress.Target{Host: ap.Addr().String(), Addr: ap.Addr(), Port: ap.Port(), Path: "/hook"}
+		t := egress.Target{Opened: true, Host: ap.Addr().String(), Addr: ap.Addr(), Port: ap.Port(), Path: "/hook"}
 		head := fmt.Appendf(nil, "POST /hook HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nUser-Agent: fanout/dev\r\n"+
 			"webhook-id: msg_2kd7tuelszbk5xh6gq3p4wyrmc\r\nAccept-Encoding: identity\r\nContent-Length: %d\r\n\r\n", addr, len(payload))
 		measure(b, func() func() error {

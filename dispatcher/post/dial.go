@@ -44,7 +44,7 @@ func (c *Client) dial(t *egress.Target, now, deadline time.Time, resp *Response)
 // a name that the proxy is to look up.
 func (c *Client) addresses(ctx context.Context, t *egress.Target, limit time.Duration) ([]netip.Addr, *resolve.Answer, error) {
 	if t.Addr.IsValid() {
-		if err := c.cfg.Egress.CheckAddr(t.Addr); err != nil {
+		if err := c.cfg.Egress.CheckAddr(t.Addr, t.Opened); err != nil {
 			return nil, nil, blocked(err)
 		}
 		return []netip.Addr{t.Addr.Unmap()}, nil, nil
@@ -58,7 +58,7 @@ func (c *Client) addresses(ctx context.Context, t *egress.Target, limit time.Dur
 	}
 	open := make([]netip.Addr, 0, len(listed.Addrs))
 	for _, a := range listed.Addrs {
-		if err = c.cfg.Egress.CheckAddr(a); err == nil {
+		if err = c.cfg.Egress.CheckAddr(a, t.Opened); err == nil {
 			open = append(open, a)
 		}
 	}

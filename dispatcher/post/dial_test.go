@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"fanout/dispatcher/post"
+	"fanout/dispatcher/reach"
 	"fanout/dispatcher/resolve"
 	"fanout/dispatcher/resolve/dnstest"
 	"fanout/egress"
@@ -45,7 +46,7 @@ func newNames(t testing.TB, zone map[string][]string) *names {
 }
 
 func named(host string, port uint16) *egress.Target {
-	return &egress.Target{Host: host, Port: port, Path: "/", HostHeader: host}
+	return &egress.Target{Opened: true, Host: host, Port: port, Path: "/", HostHeader: host}
 }
 
 // TestDial says which of a name's addresses are connected to, and what it leads to when there is none. No error names
@@ -117,6 +118,33 @@ func TestDialLiteral(t *testing.T) {
 	wantKind(t, err, post.Blocked, "not public")
 	if n := s.accepted.Load(); n != 0 {
 		t.Errorf("%d connections", n)
+	}
+}
+
+// TestOpenedForSome says that a connection to an address which is open to some accounts only is never used for the others,
+// kept or not, and that a probe for one of these is judged as they are (docs/contract.md#allow-accounts).
+func TestOpenedForSome(t *testing.T) {
+	s := serve(t, answers(ok2))
+	dns := newNames(t, map[string][]string{"inside.test.": {"127.0.0.1"}})
+	c := client(t, post.Config{Resolver: dns.resolver})
+	for _, opened := range []*egress.Target{named("inside.test", s.addr.Port()), s.target()} {
+		closed := *opened
+		closed.Opened = false
+		for range 2 {
+			if _, err := do(c, opened); err != nil {
+				t.Errorf("%s, opened: %v", opened.Host, err)
+			}
+			_, err := do(c, &closed)
+			wantKind(t, err, post.Blocked, "not public")
+		}
+		before := s.accepted.Load()
+		c.Connect(t.Context(), reach.Place{Account: "globex", Host: closed.Host, Port: closed.Port})
+		if n := s.accepted.Load(); n != before {
+			t.Errorf("%s: a probe for another account connected", closed.Host)
+		}
+	}
+	if n := s.accepted.Load(); n != 2 {
+		t.Errorf("%d connections, want one for each target", n)
 	}
 }
 

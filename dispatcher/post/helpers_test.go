@@ -70,7 +70,7 @@ func serve(t testing.TB, play script) *server {
 }
 
 func (s *server) target() *egress.Target {
-	return &egress.Target{Host: s.addr.Addr().String(), Addr: s.addr.Addr(), Port: s.addr.Port(), Path: "/", HostHeader: s.addr.String()}
+	return &egress.Target{Opened: true, Host: s.addr.Addr().String(), Addr: s.addr.Addr(), Port: s.addr.Port(), Path: "/", HostHeader: s.addr.String()}
 }
 
 // open lets everything on loopback through.

@@ -15,9 +15,10 @@ type key struct {
 	port   uint16
 	tls    bool
 	rooted bool
+	opened bool // one to an address that is not open to everybody must not serve the others
 }
 
-func keyOf(t *egress.Target) key { return key{t.Host, t.Port, t.TLS, t.Rooted} }
+func keyOf(t *egress.Target) key { return key{t.Host, t.Port, t.TLS, t.Rooted, t.Opened} }
 
 // recheckEvery is how often at most a host's addresses are looked up again because connections to it are kept.
 const recheckEvery = 30 * time.Second

@@ -182,7 +182,7 @@ func wantIn(t *testing.T, m *memory, c *post.Client, target *egress.Target, took
 const okClose = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 func hookTarget(tls bool) *egress.Target {
-	return &egress.Target{TLS: tls, Host: "hook.test", Port: anyPort, Path: "/", HostHeader: "hook.test"}
+	return &egress.Target{Opened: true, TLS: tls, Host: "hook.test", Port: anyPort, Path: "/", HostHeader: "hook.test"}
 }
 
 // TestDeadAddress says that a dead address costs 250 ms, and for a while no connection after it anything.

@@ -68,7 +68,7 @@ func (c *Client) reachProxy(ctx context.Context) (*conn, error) {
 
 // Connect implements reach.Prober. The connection is kept for the next exchange with the place.
 func (c *Client) Connect(ctx context.Context, p reach.Place) reach.Cause {
-	t := egress.Target{TLS: p.TLS, Host: p.Host, Rooted: p.Rooted, Port: p.Port}
+	t := egress.Target{TLS: p.TLS, Host: p.Host, Rooted: p.Rooted, Port: p.Port, Opened: p.Opened}
 	if a, err := netip.ParseAddr(p.Host); err == nil {
 		t.Addr = a
 	}

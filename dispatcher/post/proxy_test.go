@@ -100,7 +100,7 @@ func TestProxy(t *testing.T) {
 	forProxy := ca.issue(t, func(c *x509.Certificate) { c.DNSNames = []string{"proxy.test"} })
 	forHook := certFor(t, ca, "hook.test")
 	hook := func(tls bool) *egress.Target {
-		return &egress.Target{TLS: tls, Host: "hook.test", Port: 8080, Path: "/a%2Fb?c", HostHeader: "hook.test:8080"}
+		return &egress.Target{Opened: true, TLS: tls, Host: "hook.test", Port: 8080, Path: "/a%2Fb?c", HostHeader: "hook.test:8080"}
 	}
 	const auth = "Proxy-Authorization: Basic dXNlcjpwYXNz\r\n"
 	for _, tt := range []struct {
@@ -159,8 +159,8 @@ func TestProxy(t *testing.T) {
 // TestProxyRefuses says how each refusal is explained, and which of them tell of the proxy rather than the receiver.
 func TestProxyRefuses(t *testing.T) {
 	dns := newNames(t, map[string][]string{"hook.test.": {"192.0.2.7"}, "private.test.": {"10.1.2.3"}})
-	target := &egress.Target{TLS: true, Host: "hook.test", Port: 443, Path: "/", HostHeader: "hook.test"}
-	plain := &egress.Target{Host: "hook.test", Port: 80, Path: "/", HostHeader: "hook.test"}
+	target := &egress.Target{Opened: true, TLS: true, Host: "hook.test", Port: 443, Path: "/", HostHeader: "hook.test"}
+	plain := &egress.Target{Opened: true, Host: "hook.test", Port: 80, Path: "/", HostHeader: "hook.test"}
 	for _, tt := range []struct {
 		name   string
 		proxy  *forward
@@ -181,8 +181,8 @@ func TestProxyRefuses(t *testing.T) {
 		{"429", &forward{status: 429}, target, false, post.Connect, reach.Receiver, "the egress proxy answered 429", 1},
 		{"silent", &forward{silent: true}, target, false, post.Timeout, reach.Proxy, "no answer of the egress proxy within 400ms", 1},
 		{"says too much", &forward{garbage: true}, target, false, post.Connect, reach.Receiver, "not asked for", 1},
-		{"private name", &forward{}, &egress.Target{TLS: true, Host: "private.test", Port: 443}, false, post.Blocked, reach.Receiver, "not public", 0},
-		{"private address", &forward{}, &egress.Target{Host: "10.0.0.1", Addr: netip.MustParseAddr("10.0.0.1"), Port: 80}, true, post.Blocked, reach.Receiver, "not public", 0},
+		{"private name", &forward{}, &egress.Target{Opened: true, TLS: true, Host: "private.test", Port: 443}, false, post.Blocked, reach.Receiver, "not public", 0},
+		{"private address", &forward{}, &egress.Target{Opened: true, Host: "10.0.0.1", Addr: netip.MustParseAddr("10.0.0.1"), Port: 80}, true, post.Blocked, reach.Receiver, "not public", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.proxy.to = serve(t, answers(ok2))

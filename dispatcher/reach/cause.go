@@ -43,6 +43,7 @@ type Place struct {
 	Rooted  bool   // the search list of the resolver does not apply to it
 	Port    uint16
 	TLS     bool
+	Opened  bool // what egress.allow_cidrs opens is open to the account
 }
 
 // zone is the last two labels of the host: what is below fails together when its name servers do.
