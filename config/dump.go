@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/url"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -67,5 +68,17 @@ func mask(path, text string) string {
 			return u.Redacted()
 		}
 	}
-	return text
+	return WithoutPasswords(text)
+}
+
+// userinfo is user:password@ where it stands before a host, with or without a scheme.
+var userinfo = regexp.MustCompile(`([a-zA-Z][\w+.-]*://)?[^\s/@"',:\[\]]*:(?:[^\s@,]*@)+`)
+
+// WithoutPasswords is the text without what is written as user:password@host in it. Somebody who takes an address for a URL
+// writes such where no secret is looked for.
+func WithoutPasswords(text string) string {
+	if !strings.Contains(text, "@") {
+		return text
+	}
+	return userinfo.ReplaceAllString(text, "$1…@")
 }

@@ -378,3 +378,33 @@ func TestEveryFlagHasHelp(t *testing.T) {
 		}
 	})
 }
+
+// A password that is written where none belongs is shown nowhere.
+func TestPasswordsAreKnownByTheirShape(t *testing.T) {
+	for text, want := range map[string]string{
+		"u:PASSWORD@h:9092":                                "…@h:9092",
+		"SASL_SSL://me:PASSWORD@b2:9092":                   "SASL_SSL://…@b2:9092",
+		"u:PASSWORD@h:9092,:PASSWORD@i:9092,plain:9092":    "…@h:9092,…@i:9092,plain:9092",
+		"u:PASS@WORD@h":                                    "…@h",
+		"u:PASSWORD/PASSWORD@h":                            "…@h",
+		`metadata: dial tcp: lookup u:PASSWORD@h on [::1]`: `metadata: dial tcp: lookup …@h on [::1]`,
+		`brokers[0]: "u:PASSWORD@h:9092": want host:port`:  `brokers[0]: "…@h:9092": want host:port`,
+		"ops@example.com: at 10:30, write to h:9092":       "ops@example.com: at 10:30, write to h:9092",
+		"fanout.yaml:1: kafka.group: \"a@b\"":              "fanout.yaml:1: kafka.group: \"a@b\"",
+	} {
+		if got := config.WithoutPasswords(text); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+	cfg := config.Default()
+	cfg.Kafka.Brokers = []string{"u:PASSWORD@h:9092", "SASL_SSL://me:PASSWORD@b2:9092"}
+	var dumped strings.Builder
+	if err := cfg.Dump(&dumped); err != nil || strings.Contains(dumped.String(), "PASSWORD") {
+		t.Errorf("%v: %s", err, dumped.String())
+	}
+	text := "kafka: {brokers: ['u:PASSWORD@h:9092', 'SASL_SSL://me:PASSWORD@b2:9092']}\nadmin: {listen: 'u:PASSWORD@h:1'}\nsources: [{topic: 'u:PASSWORD@h'}]\n"
+	_, _, err := config.Load(write(t, text), true, nil, nil)
+	if err == nil || strings.Count(err.Error(), "…@") < 4 || strings.Contains(err.Error(), "PASSWORD") {
+		t.Errorf("%v", err)
+	}
+}

@@ -28,7 +28,7 @@ func (p Problem) String() string {
 		fmt.Fprintf(&line, "%.200s: ", p.Key)
 	}
 	if p.Value != "" {
-		fmt.Fprintf(&line, "%.100q: ", p.Value)
+		fmt.Fprintf(&line, "%.100q: ", WithoutPasswords(p.Value))
 	}
 	return readable(line.String() + p.Text)
 }

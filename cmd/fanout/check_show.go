@@ -6,12 +6,15 @@ import (
 	"strings"
 
 	"fanout/cmd/internal/terminal"
+	"fanout/config"
 )
 
 // showFindings shows what check has found, and ends it with status 1 where there is a problem.
 func (a *app) showFindings(f findings) error {
 	problems := 0
-	for _, one := range f {
+	for i, one := range f {
+		// Configuration that is wrong is looked at all the same, and what is looked at is quoted.
+		f[i].Found, f[i].Remedy = config.WithoutPasswords(one.Found), config.WithoutPasswords(one.Remedy)
 		if one.State == "problem" {
 			problems++
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
 	"fanout/admin"
@@ -61,21 +59,6 @@ missing, or a first run on old records with no start set.`,
 			return i.run(cmd.Context())
 		},
 	})
-}
-
-// newLogger writes to w. The configuration has been validated.
-func newLogger(cfg config.Log, w io.Writer) *zap.Logger {
-	level, err := zapcore.ParseLevel(cfg.Level)
-	if err != nil {
-		level = zapcore.InfoLevel
-	}
-	keys := zap.NewProductionEncoderConfig()
-	keys.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	encoder := zapcore.NewJSONEncoder(keys)
-	if cfg.Format == "console" {
-		encoder = zapcore.NewConsoleEncoder(keys)
-	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level))
 }
 
 // newRegistry has what every instance shows of itself.
