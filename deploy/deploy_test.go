@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -386,8 +387,50 @@ func TestKubernetesPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := load(t, "docs/kubernetes.md", string(text))
-	if len(cfg.Sources) == 0 || at(t, shown, "image", "repository") == "" || at(t, shown, "secret", "name") == "" {
+	policy := at(t, shown, "networkPolicy")
+	if len(cfg.Sources) == 0 || at(t, shown, "image", "repository") == "" || at(t, shown, "secret", "name") == "" ||
+		at(t, policy, "ingressFrom", 0) == nil || at(t, policy, "dependencies", 0) == nil {
 		t.Errorf("the page leaves out what has no default: %s", found[0][1])
+	}
+}
+
+// The network policy leaves out of the receivers what fanout denies by itself (docs/contract.md#denied-ranges), and NAT64, which
+// leads to the rest.
+func TestNetworkPolicyLeavesOutWhatIsDenied(t *testing.T) {
+	t.Parallel()
+	var values struct {
+		NetworkPolicy struct {
+			IngressFrom, Dependencies []any
+			Receivers                 struct{ Except []string }
+		} `yaml:"networkPolicy"`
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "helm/fanout/values.yaml")), &values); err != nil {
+		t.Fatal(err)
+	}
+	var except []netip.Prefix
+	for _, text := range values.NetworkPolicy.Receivers.Except {
+		p, err := netip.ParsePrefix(text)
+		if err != nil || p.Masked() != p {
+			t.Errorf("except %s: %v", text, err)
+		}
+		except = append(except, p)
+	}
+	_, page, _ := strings.Cut(read(t, "../docs/contract.md"), "\n#### Denied ranges\n")
+	page, _, _ = strings.Cut(page, "\n* ")
+	_, metadata, _ := strings.Cut(read(t, "../docs/contract.md"), "\n#### Metadata addresses\n")
+	metadata, _, _ = strings.Cut(metadata, "\nTheir ")
+	denied := regexp.MustCompile("`([0-9a-f:.]+/[0-9]+)`").FindAllStringSubmatch(page+metadata+"`64:ff9b::/96`", -1)
+	if len(denied) < 40 {
+		t.Fatalf("contract.md has %d denied ranges", len(denied))
+	}
+	for _, found := range denied {
+		p := netip.MustParsePrefix(found[1])
+		if !slices.ContainsFunc(except, func(e netip.Prefix) bool { return e.Bits() <= p.Bits() && e.Contains(p.Addr()) }) {
+			t.Errorf("receivers may be at %s", p)
+		}
+	}
+	if n := len(values.NetworkPolicy.IngressFrom) + len(values.NetworkPolicy.Dependencies); n != 0 {
+		t.Errorf("%d peers by default, which nobody has named", n)
 	}
 }
 

@@ -93,11 +93,17 @@ for version in $kubernetes; do
   "$GOBIN/kubeconform" -strict -summary -schema-location "$work/schemas-$version/{{.ResourceKind}}{{.KindSuffix}}.json" "$work/rendered-$version"
 done
 template=(helm template fanout "$chart" --kube-version "${kubernetes##* }")
-required=(--set image.repository=registry.example/fanout,secret.name=x)
-refused "${template[@]}" --set secret.name=x                        # no image
+peers=(--set 'networkPolicy.ingressFrom[0].ipBlock.cidr=10.0.0.0/8,networkPolicy.dependencies[0].ipBlock.cidr=10.0.0.0/8')
+required=(--set image.repository=registry.example/fanout,secret.name=x "${peers[@]}")
+refused "${template[@]}" --set secret.name=x "${peers[@]}"          # no image
 grep -q 'image.repository: no registry has an image of fanout' "$work/refused"
-refused "${template[@]}" --set image.repository=x                   # no token
+refused "${template[@]}" --set image.repository=x "${peers[@]}"     # no token
 grep -q 'kubectl create secret generic fanout' "$work/refused"
+for peers in ingressFrom dependencies; do                           # a rule for everybody
+  refused "${template[@]}" "${required[@]}" --set-json "networkPolicy.$peers=[]"
+  grep -q "networkPolicy.$peers: say" "$work/refused"
+done
+"${template[@]}" "${required[@]}" --set networkPolicy.enabled=false --set-json networkPolicy.dependencies=[] >/dev/null
 refused "${template[@]}" "${required[@]}" --set autoscaling.hpa.enabled=true,autoscaling.keda.enabled=true # two autoscalers
 refused "${template[@]}" "${required[@]}" --set config.shutdown_timeout=60s                                # behind the pod's back
 refused "${template[@]}" "${required[@]}" --set replica=3                                                  # no such value

@@ -162,6 +162,21 @@ func (f *findings) kafka(ctx context.Context, cfg *config.Config) {
 		}
 	}
 	f.thin(cfg, topics)
+	f.writers(ctx, cfg, admin)
+}
+
+// writers warns of topics of fanout's own that everybody may write to. Where Kafka does not tell, nothing is said.
+func (f *findings) writers(ctx context.Context, cfg *config.Config, admin *topic.Cluster) {
+	var names []string
+	for _, spec := range admin.Config().Owned() {
+		names = append(names, spec.Name)
+	}
+	open, err := admin.OpenToAll(ctx, names)
+	if err != nil || len(open) == 0 {
+		return
+	}
+	f.warning("rights", fmt.Sprintf("everybody (User:*) may write to %s, %s among them: whoever does has any body signed with a customer's secret and sent to that customer", count(len(open), "topic")+" of fanout's own", open[0]),
+		fmt.Sprintf("kafka-acls.sh --bootstrap-server %s --list --topic %s shows the rule; remove it, and give fanout's user the rights in docs/kafka.md", cfg.Kafka.Brokers[0], open[0]))
 }
 
 // thin warns of what the brokers have chosen, where replicas are left to them.

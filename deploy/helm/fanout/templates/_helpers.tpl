@@ -40,6 +40,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- required "secret.name: the pods listen for others, so they need a token: kubectl create secret generic fanout --from-literal=admin-token=$(openssl rand -hex 32), then --set secret.name=fanout" .Values.secret.name }}
 {{- end }}
 
+{{/* The peers of a rule of the network policy: name, what they are, list. A rule without peers would be open to everybody. */}}
+{{- define "fanout.named" -}}
+{{- if not (index . 2) }}
+{{- fail (printf "networkPolicy.%s: say %s, as in [{ipBlock: {cidr: 10.1.0.0/16}}] or [{namespaceSelector: {}}]; with networkPolicy.enabled=false there is no policy" (index . 0) (index . 1)) }}
+{{- end }}
+{{- toYaml (index . 2) }}
+{{- end }}
+
 {{/* fanout.yaml: what the values say, and what the chart says of the pod. */}}
 {{- define "fanout.config" -}}
 {{- $pod := dict
