@@ -77,8 +77,16 @@ func TestWalk(t *testing.T) {
 		t.Errorf("a reload has rotated again: %d secrets", got)
 	}
 	b.submit(`//button[starts-with(normalize-space(.), "Remove now")]`)
+	b.sees("A receiver that verifies with it alone refuses all of them")
+	b.submit(button("Yes, remove the secret"))
 	b.sees("no longer signed with that secret")
 	b.submit(button("Delete"))
+	b.sees("Nothing is sent to it any more")
+	if !strings.Contains(b.text(`document.activeElement.textContent`), "Yes, delete it") {
+		t.Error("the answer does not have the focus")
+	}
+	b.pictures("settings-question")
+	b.submit(button("Yes, delete it"))
 	b.sees("webhook-1 is deleted")
 	w.send("channel.sms", "acme", "SMS", "FAILED", "t-4")
 	b.submit(button("Undo"))

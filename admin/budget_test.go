@@ -123,7 +123,7 @@ func TestWhatAPortalLinkMayCost(t *testing.T) {
 		if refused {
 			break
 		}
-		refused = post(url.Values{"action": {"rotate"}, "id": {"a"}, "hours": {"0"}}).status == http.StatusTooManyRequests
+		refused = post(url.Values{"action": {"rotate"}, "id": {"a"}, "hours": {"0"}, "sure": {"1"}}).status == http.StatusTooManyRequests
 	}
 	if !refused {
 		t.Error("two hundred rotations at once, and none was refused")

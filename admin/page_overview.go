@@ -77,7 +77,7 @@ func (p *pages) overview(r *http.Request, _ scope) (view, error) {
 
 func severity(state string) int { return slices.Index([]string{"parked", "limited", "open"}, state) }
 
-func (p *pages) accept(r *http.Request, _ scope) (view, error) {
+func (p *pages) accept(r *http.Request, s scope) (view, error) {
 	shrink := p.Directory.Status().Shrink
 	if shrink == nil {
 		return view{}, moved("/") // somebody has accepted it, or Redis holds all again
@@ -85,10 +85,9 @@ func (p *pages) accept(r *http.Request, _ scope) (view, error) {
 	if lost := shrink.Known - shrink.Found; strings.TrimSpace(r.PostForm.Get("lost")) != strconv.Itoa(lost) {
 		return view{}, problemf(http.StatusUnprocessableEntity, "nothing was accepted: to accept that %s would be gone, type that number", plural(lost, "webhook"))
 	}
-	if err := p.Store.AcceptShrink(r.Context()); err != nil {
+	if err := p.acceptLoss(r, s); err != nil {
 		return view{}, err
 	}
-	p.Directory.AcceptShrink()
 	return view{}, moved("/")
 }
 

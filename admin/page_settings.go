@@ -31,6 +31,7 @@ type settingsBody struct {
 	Links        []listedLink
 	Code         []codeSample
 	notice       // told once
+	Question     *question
 
 	Unreadable string
 	Warnings   []badField // what is odd about the open webhook, and in force all the same

@@ -20,6 +20,9 @@ func (p *pages) changeSettings(r *http.Request, s scope) (view, error) {
 	if bad := subscriptions.CheckIdentity(account, "x"); bad != nil {
 		return view{}, bad
 	}
+	if asked, err := p.asks(r, s, id, action); asked != nil || err != nil {
+		return settingsView(asked), err
+	}
 	var n notice
 	err := p.afford(s, action)
 	if err != nil {

@@ -221,7 +221,7 @@ func TestSettingsFormsEndAtAnAddress(t *testing.T) {
 		if page := w.page(200, base+place, as...); !strings.Contains(page, webhook.Fingerprint(first)) || !strings.Contains(page, until) || !strings.Contains(page, "signs until you rotate it") {
 			t.Errorf("the page does not say that the first secret signs until %s", until)
 		}
-		check("remove a secret", filled("retire", "id", id, "secret", webhook.Fingerprint(first)), settings+"&id="+id, base+place, "no longer signed with that secret")
+		check("remove a secret", filled("retire", "id", id, "secret", webhook.Fingerprint(first), "sure", "1"), settings+"&id="+id, base+place, "no longer signed with that secret")
 		if got := w.stored(id).Secrets; len(got) != 1 || got[0] == first {
 			t.Errorf("stored: %v", got)
 		}
@@ -229,7 +229,7 @@ func TestSettingsFormsEndAtAnAddress(t *testing.T) {
 		if base != "" {
 			toAccount = base + "/settings/events-webhook"
 		}
-		deleted := check("delete", filled("delete", "id", id), settings+"&id="+id, toAccount, id+" is deleted.", "Undo")
+		deleted := check("delete", filled("delete", "id", id, "sure", "1"), settings+"&id="+id, toAccount, id+" is deleted.", "Undo")
 		undo := regexp.MustCompile(`name="undo" value="([^"]+)"`).FindStringSubmatch(deleted)
 		if undo == nil {
 			t.Fatalf("no undo on %s", deleted)
@@ -309,7 +309,7 @@ func TestNoticeFitsIntoACookie(t *testing.T) {
 	w.recv.answers(503, strings.Repeat("\x01\"<é", 400))
 	settings := "/settings/events-webhook?account=" + url.QueryEscape(account)
 	for _, action := range []string{"test", "rotate", "link", "delete"} {
-		to, cookies := w.submit(settings+"&id=a", filled(action, "id", "a"))
+		to, cookies := w.submit(settings+"&id=a", filled(action, "id", "a", "sure", "1"))
 		if len(cookies) != 1 || len(cookies[0].Name)+len(cookies[0].Value) > 4000 {
 			t.Fatalf("%s: %d cookies, %d bytes", action, len(cookies), len(cookies[0].Value))
 		}
@@ -318,6 +318,48 @@ func TestNoticeFitsIntoACookie(t *testing.T) {
 		if !strings.Contains(page, want) {
 			t.Errorf("%s: no %q", action, want)
 		}
+	}
+}
+
+// What receivers notice at once is asked about first, on a page of the server's, and done by the form on that page.
+func TestDangerousActionsAsk(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	base, _ := w.enter(w.makeLink("acme", ""))
+	ours := func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-origin") }
+	for where, as := range map[string][]func(*http.Request){
+		"/settings/events-webhook?account=acme": {ours},
+		base + "/settings/events-webhook?":      {ours, anonymous},
+	} {
+		for action, more := range map[string][]string{"delete": nil, "retire": nil, "rotate": {"hours", "0"}} {
+			w.put("acme", "a")
+			w.want(200, "POST", acme+"/a/rotate-secret", `{"expiresInSeconds":3600}`)
+			before := w.redis.HGet("fanout:account:acme", "a")
+			if action == "retire" {
+				more = []string{"secret", webhook.Fingerprint(w.stored("a").Secrets[1])}
+			}
+			a := w.want(200, "POST", where+"&id=a", filled(action, append(more, "id", "a")...).Encode(), append(as, form)...)
+			page := string(a.body)
+			if now := w.redis.HGet("fanout:account:acme", "a"); now != before || !strings.Contains(page, `role="alertdialog"`) || !strings.Contains(page, "Cancel") {
+				t.Errorf("%s at %s does not ask: stored %s\n%s", action, where, now, page)
+				continue
+			}
+			// The form of the question, as a browser sends it.
+			_, question, _ := strings.Cut(page, `role="alertdialog"`)
+			question, _, _ = strings.Cut(question, "</form>")
+			answer := url.Values{"action": {regexp.MustCompile(`name="action" value="([^"]+)"`).FindStringSubmatch(question)[1]}}
+			for _, field := range regexp.MustCompile(`<input type="hidden" name="([^"]+)" value="([^"]*)">`).FindAllStringSubmatch(question, -1) {
+				answer.Set(field[1], field[2])
+			}
+			w.submit(where+"&id=a", answer, as...)
+			if now := w.redis.HGet("fanout:account:acme", "a"); now == before {
+				t.Errorf("%s at %s: the answer changes nothing (%v)", action, where, answer)
+			}
+		}
+		// What there is not is not asked about, and a rotation that leaves the former secret signing is none to ask about.
+		w.want(404, "POST", where+"&id=none", filled("delete", "id", "none").Encode(), append(as, form)...)
+		w.put("acme", "a")
+		w.submit(where+"&id=a", filled("rotate", "id", "a", "hours", "24"), as...)
 	}
 }
 

@@ -187,6 +187,7 @@ type subsStatus struct {
 type shrink struct {
 	Known int       `json:"known"`
 	Found int       `json:"found"`
+	Lost  []string  `json:"lost"` // accounts, at most twenty
 	Since time.Time `json:"since"`
 }
 
@@ -212,18 +213,26 @@ func (p *panel) status() status {
 		s.Lanes = map[string]int{}
 	}
 	if d.Shrink != nil {
-		s.Subscriptions.Shrink = &shrink{d.Shrink.Known, d.Shrink.Found, d.Shrink.Since.UTC()}
+		s.Subscriptions.Shrink = &shrink{d.Shrink.Known, d.Shrink.Found, d.Shrink.Lost, d.Shrink.Since.UTC()}
 	}
 	return s
 }
 
 // acceptShrink makes every instance take what Redis holds.
 func (a *api) acceptShrink(w http.ResponseWriter, r *http.Request) error {
-	if err := a.Store.As(a.callerOf(r, scope{}).actor).AcceptShrink(r.Context()); err != nil {
+	if err := a.acceptLoss(r, scope{}); err != nil {
 		return err
 	}
-	a.Directory.AcceptShrink()
-	a.record(a.callerOf(r, scope{}), &topic.EndpointEvent{Kind: topic.KindAccepted})
 	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (p *panel) acceptLoss(r *http.Request, s scope) error {
+	by := p.callerOf(r, s)
+	if err := p.Store.As(by.actor).AcceptShrink(r.Context()); err != nil {
+		return err
+	}
+	p.Directory.AcceptShrink()
+	p.record(by, &topic.EndpointEvent{Kind: topic.KindAccepted})
 	return nil
 }

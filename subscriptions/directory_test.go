@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -201,7 +202,7 @@ func TestShrinkIsRefusedUntilAccepted(t *testing.T) {
 			stays(t, 300*time.Millisecond, "known while refused", func() bool {
 				return d.Len() == 20 && !strings.HasSuffix(d.Lookup("acc19", "hook").URL(), "500")
 			})
-			if s := d.Status().Shrink; s.Known != 20 || s.Found != 9 {
+			if s := d.Status().Shrink; s.Known != 20 || s.Found != 9 || len(s.Lost) != 11 || s.Lost[0] != "acc0" || !slices.Contains(s.Lost, "acc10") || slices.Contains(s.Lost, "acc19") {
 				t.Errorf("%+v", s)
 			}
 			put(t, st, "acc1", "hook", hook(600))

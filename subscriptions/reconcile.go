@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -53,7 +54,7 @@ func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 		return fmt.Errorf("load subscriptions: %w", err)
 	}
 	if l.looksLikeLoss() {
-		d.refuse(l.known, l.found, "")
+		d.refuse(l.known, l.found, "", l.missing())
 		d.markReady() // something is known, or nothing would be missing
 		return nil
 	}
@@ -269,7 +270,7 @@ func (l *load) refuseDrop(ctx context.Context, missing map[string][]string, left
 		return false, err
 	}
 	if emptied || policy != "" || loss(l.known, left) {
-		l.d.refuse(l.known, left, policy)
+		l.d.refuse(l.known, left, policy, slices.Collect(maps.Keys(missing)))
 		return true, nil
 	}
 	return false, nil
@@ -319,14 +320,20 @@ func (l *load) emptied(ctx context.Context, missing map[string][]string) (bool, 
 	return false, nil
 }
 
-// refuse keeps what is known. policy is by which Redis has evicted what is missing; empty where it has not.
-func (d *Directory) refuse(known, found int, policy string) {
+// maxLost is how many accounts a refused loss names.
+const maxLost = 20
+
+// refuse keeps what is known. policy is by which Redis has evicted what is missing; empty where it has not. lost are the
+// accounts that lack something.
+func (d *Directory) refuse(known, found int, policy string, lost []string) {
+	slices.Sort(lost)
+	lost = append([]string{}, lost[:min(len(lost), maxLost)]...) // not the memory of all of them
 	d.state.mu.Lock()
 	first := d.state.shrink == nil || d.state.shrink.Policy != policy
 	if first {
 		d.state.shrink = &Shrink{Since: time.Now()}
 	}
-	d.state.shrink.Known, d.state.shrink.Found, d.state.shrink.Policy = known, found, policy
+	d.state.shrink.Known, d.state.shrink.Found, d.state.shrink.Policy, d.state.shrink.Lost = known, found, policy, lost
 	d.state.suspectedLosses++
 	d.state.loadErr = ""
 	d.state.mu.Unlock()
@@ -337,7 +344,7 @@ func (d *Directory) refuse(known, found int, policy string) {
 			zap.String("maxmemory_policy", policy), zap.Int("known", known), zap.Int("found", found))
 	default:
 		d.log.Error("refused a full load that looks like a loss; going on with what is known until it is confirmed (fanout subscriptions accept)",
-			zap.Int("known", known), zap.Int("found", found))
+			zap.Int("known", known), zap.Int("found", found), zap.Strings("lost", lost))
 	}
 }
 

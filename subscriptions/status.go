@@ -24,6 +24,7 @@ type Status struct {
 type Shrink struct {
 	Known  int       // subscriptions in force
 	Found  int       // subscriptions in Redis
+	Lost   []string  // accounts that lack something in Redis, by name, at most twenty
 	Since  time.Time // of the first refusal
 	Policy string    // of what Redis evicts; empty where the loss has another reason
 }
@@ -61,7 +62,7 @@ func (d *Directory) Status() Status {
 		Invalid:  int(d.counts[stateInvalid].Load()),
 	}
 	if d.state.shrink != nil {
-		s.Shrink = new(*d.state.shrink)
+		s.Shrink = new(*d.state.shrink) // Lost is never written to
 	}
 	return s
 }
