@@ -33,6 +33,7 @@ type budgets struct {
 type budget struct {
 	tests, saves, resends *rate.Limiter
 	scans                 int
+	streaming             bool
 	used                  time.Time
 }
 
@@ -51,7 +52,7 @@ func (b *budgets) of(account string) *budget {
 	if one == nil {
 		if len(b.accounts) >= maxBudgets {
 			for name, other := range b.accounts {
-				if other.scans == 0 && now.Sub(other.used) > time.Minute { // its budgets are full again
+				if other.scans == 0 && !other.streaming && now.Sub(other.used) > time.Minute { // its budgets are full again
 					delete(b.accounts, name)
 				}
 			}
@@ -124,5 +125,21 @@ func (b *budgets) enter(account string) (leave func(), err error) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		one.scans--
+	}, nil
+}
+
+// stream notes that the account has a live stream, of which it may have one on an instance.
+func (b *budgets) stream(account string) (leave func(), err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	one := b.of(account)
+	if one.streaming {
+		return nil, problemf(http.StatusTooManyRequests, "there is a stream open already, and one at a time is the limit: end it first")
+	}
+	one.streaming = true
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		one.streaming = false
 	}, nil
 }

@@ -44,6 +44,9 @@ func (c *Config) Proxies() ([]netip.Prefix, error) {
 type PortalConfig struct {
 	Listen    string `mapstructure:"listen"`     // host:port of a listener of its own; empty: admin.listen
 	PublicURL string `mapstructure:"public_url"` // what portal links begin with; empty: admin.public_url, else as the operator asked
+	Name      string `mapstructure:"name"`       // of the platform, in place of fanout's; empty: fanout's
+	Logo      string `mapstructure:"logo"`       // a file with its logo, SVG or PNG; empty: fanout's
+	Color     string `mapstructure:"color"`      // of links and buttons, as #rrggbb; empty: fanout's
 	// FrameAncestors are the origins whose pages may show the portal in a frame, as in https://app.example.com; empty: none.
 	FrameAncestors []string `mapstructure:"frame_ancestors"`
 }
@@ -84,6 +87,7 @@ func (c *Config) Validate() error {
 			bad(fmt.Sprintf("portal.frame_ancestors[%d]", i), "want an origin, as in https://app.example.com")
 		}
 	}
+	problems = append(problems, c.Portal.problems()...)
 	if c.Token != "" && open != "" && utf8.RuneCountInString(c.Token) < MinToken {
 		bad("token", "has fewer than %d characters, and with %s others can try tokens: `fanout token` makes a long one", MinToken, open)
 	}

@@ -96,6 +96,7 @@ func (p *pages) registerOperators(d *door) {
 }
 
 func (p *pages) registerPortal(d *door) {
+	p.brand.register(d)
 	const portal = "/portal/{link}"
 	for _, page := range p.sharedPages() {
 		d.handle("GET "+portal+page.path, p.inPortal(page.template, page.get))
@@ -104,6 +105,7 @@ func (p *pages) registerPortal(d *door) {
 		}
 	}
 	d.handle("GET "+portal+"/api/v1/deliveries", http.HandlerFunc(p.portalDeliveries))
+	d.handle("GET "+portal+"/api/v1/stream", http.HandlerFunc(p.portalStream))
 	d.handle("GET "+portal, http.HandlerFunc(p.enterPortal))
 	d.handle("GET "+portal+"/{$}", http.HandlerFunc(p.enterPortal))
 	d.handle(portal+"/", p.inPortal("", nowhere))

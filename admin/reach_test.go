@@ -50,11 +50,11 @@ var reach = map[string]string{
 	"operators GET /dead-letters/replay": operators, "operators POST /dead-letters/replay": operators, "operators GET /replays/{}": operators,
 	"operators GET /replays/{}/cancel": operators, "operators POST /replays/{}/cancel": operators, "operators /": operators,
 
-	"portal GET /assets/": anybody, "portal /": anybody, "portal /portal/": anybody,
+	"portal GET /assets/": anybody, "portal GET /assets/portal-logo": anybody, "portal GET /assets/portal.css": anybody, "portal /": anybody, "portal /portal/": anybody,
 	"portal GET /portal/{}": holders, "portal GET /portal/{}/{$}": holders, "portal /portal/{}/": holders, "portal GET /portal/{}/settings": holders,
 	"portal GET /portal/{}/settings/events-webhook": holders, "portal POST /portal/{}/settings/events-webhook": holders,
 	"portal GET /portal/{}/endpoints": holders, "portal GET /portal/{}/endpoints/show": holders,
-	"portal GET /portal/{}/api/v1/deliveries": holders, "portal GET /portal/{}/became": holders, "portal GET /portal/{}/verdict": holders, "portal GET /portal/{}/deliveries": holders,
+	"portal GET /portal/{}/api/v1/deliveries": holders, "portal GET /portal/{}/api/v1/stream": holders, "portal GET /portal/{}/became": holders, "portal GET /portal/{}/verdict": holders, "portal GET /portal/{}/deliveries": holders,
 	"portal GET /portal/{}/deliveries/show": holders, "portal GET /portal/{}/deliveries/resend": holders, "portal POST /portal/{}/deliveries/resend": holders,
 	"portal GET /portal/{}/dead-letters": holders, "portal GET /portal/{}/dead-letters/show": holders,
 	"portal GET /portal/{}/dead-letters/replay": holders, "portal POST /portal/{}/dead-letters/replay": holders,
@@ -106,7 +106,9 @@ func (w *world) portal(method, path string, as func(*http.Request)) answer {
 
 func TestEveryRouteOfEveryListenerForEveryCaller(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, token, func(cfg *admin.Config) { cfg.Portal.Listen = "127.0.0.1:0" })
+	w := newWorldOf(t, token, func(cfg *admin.Config) {
+		cfg.Portal.Listen, cfg.Portal.Logo, cfg.Portal.Color = "127.0.0.1:0", inFile(t, "logo.svg", []byte(svg)), "#0f766e"
+	})
 	w.put("acme", "a")
 	callers := w.callers()
 	for _, pattern := range w.admin.Patterns() {
@@ -116,7 +118,7 @@ func TestEveryRouteOfEveryListenerForEveryCaller(t *testing.T) {
 			continue
 		}
 		listener, method, path := split(pattern)
-		if strings.Contains(path, "pprof/profile") || strings.Contains(path, "pprof/trace") || strings.HasSuffix(path, "/tail") {
+		if strings.Contains(path, "pprof/profile") || strings.Contains(path, "pprof/trace") || strings.HasSuffix(path, "/tail") || strings.HasSuffix(path, "/stream") {
 			path += "?seconds=1&limit=0" // else the operator waits for them
 		}
 		for _, c := range callers {

@@ -46,7 +46,7 @@ func New(ctx context.Context, cfg Config, log *zap.Logger, metrics *prometheus.R
 	if log == nil {
 		log = zap.NewNop()
 	}
-	templates, err := newTemplates(log)
+	templates, err := newTemplates(log, &cfg.Portal)
 	if err != nil {
 		return nil, err
 	}

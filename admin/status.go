@@ -1,9 +1,7 @@
 package admin
 
 import (
-	"encoding/json"
 	"net/http"
-	"strconv"
 	"time"
 
 	"fanout/dispatcher"
@@ -95,69 +93,6 @@ func (a *api) listLanes(w http.ResponseWriter, r *http.Request) error {
 		list = append(list, one)
 	}
 	writeJSON(w, http.StatusOK, "application/json", map[string]any{"lanes": list})
-	return nil
-}
-
-// maxStreams is how many streams there are at once: each costs its share of every outcome.
-const maxStreams = 32
-
-// tail streams outcomes as they happen, one JSON object a line, until the client disconnects. A line {"dropped": n} says
-// how many a slow client has missed since the beginning; an empty line is a sign of life.
-func (a *api) tail(w http.ResponseWriter, r *http.Request) error {
-	q := newQuery(r, "account", "subscription", "outcome", "limit")
-	account, subscription := q.text("account"), q.text("subscription")
-	outcome := q.oneOf("outcome", []string{"delivered", "retry", "deferred", "dead", "discarded", "abandoned"})
-	left := q.count("limit", -1, 1<<31-1)
-	if err := q.err(); err != nil {
-		return err
-	}
-	if a.streams.Add(1) > maxStreams {
-		a.streams.Add(-1)
-		return problemf(http.StatusTooManyRequests, "%d streams are open on this instance, which is the limit: end one first", maxStreams)
-	}
-	defer a.streams.Add(-1)
-	watcher := a.Dispatcher.Watch(4096, func(d *dispatcher.Delivery, out *dispatcher.Outcome) bool {
-		return (account == "" || d.Account == account) && (subscription == "" || d.Subscription == subscription) &&
-			(outcome == "" || out.Result.String() == outcome)
-	})
-	defer watcher.Close()
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	stream := http.NewResponseController(w)
-	flush := func() bool {
-		_ = stream.SetWriteDeadline(time.Now().Add(streamTimeout)) // of each portion: a stream has no end
-		return stream.Flush() == nil
-	}
-	if !flush() {
-		return nil
-	}
-	enc := json.NewEncoder(w)
-	alive := time.NewTicker(5 * time.Second)
-	defer alive.Stop()
-	dropped := uint64(0)
-	for left != 0 {
-		select {
-		case <-r.Context().Done():
-			return nil
-		case <-a.closing:
-			return nil
-		case one := <-watcher.Events():
-			if left > 0 {
-				left--
-			}
-			if err := enc.Encode(newAttempt(&one)); err != nil || len(watcher.Events()) == 0 && !flush() {
-				return nil
-			}
-		case <-alive.C:
-			line := "\n"
-			if n := watcher.Dropped(); n > dropped {
-				dropped = n
-				line = `{"dropped":` + strconv.FormatUint(n, 10) + "}\n"
-			}
-			if _, err := w.Write([]byte(line)); err != nil || !flush() {
-				return nil
-			}
-		}
-	}
 	return nil
 }
 

@@ -70,12 +70,17 @@ func (s scope) DeadLetters(account, id string) string {
 type templates struct {
 	log     *zap.Logger
 	verdict func(scope) []finding // set once there is something to judge
+	brand   brand                 // of the portal
 	pages   map[string]*template.Template
 }
 
-func newTemplates(log *zap.Logger) (*templates, error) {
+func newTemplates(log *zap.Logger, portal *PortalConfig) (*templates, error) {
 	t := &templates{log: log, pages: map[string]*template.Template{}}
-	layout, err := template.New("").Funcs(functions()).ParseFS(web, "web/layout.html")
+	var err error
+	if t.brand, err = newBrand(portal); err != nil {
+		return nil, err
+	}
+	layout, err := template.New("").Funcs(functions()).Funcs(template.FuncMap{"brand": func() *brand { return &t.brand }}).ParseFS(web, "web/layout.html")
 	if err != nil {
 		return nil, fmt.Errorf("dashboard: %w", err)
 	}
@@ -133,7 +138,7 @@ func (t *templates) render(w http.ResponseWriter, status int, name string, v vie
 	writePage(w, status, page)
 }
 
-var errNotRendered = problemf(http.StatusInternalServerError, "this page could not be shown: that is a bug in fanout, and its log has the details")
+var errNotRendered = problemf(http.StatusInternalServerError, "this page could not be shown: that is a bug, and the log has the details")
 
 func writePage(w http.ResponseWriter, status int, page []byte) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
