@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -314,5 +316,60 @@ func TestScanEndsAtAnOpenTransaction(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("it waits for the transaction")
+	}
+}
+
+// A replay, a resend or a backfill that Kafka refuses says so, and counts nothing as sent.
+func TestRefusedReplayIsAnError(t *testing.T) {
+	w := newWorld(t, "email")
+	a := w.admin()
+	w.deadLetter(0, 5, "{}")
+	w.refuse(func(topic string, _ int32, _ int) *kerr.Error {
+		if topic == "fanout.replay" {
+			return kerr.PolicyViolation
+		}
+		return nil
+	})
+	r := operate.NewReplay(a, operate.ReplayConfig{Name: "refused"})
+	if err := r.Run(t.Context(), w.plan(r)); err == nil || r.Sent() != 0 {
+		t.Errorf("the replay says that it has sent %d: %v", r.Sent(), err)
+	}
+	if err := (&operate.Resend{ID: "msg_a"}).Send(t.Context(), a); err == nil {
+		t.Error("the resend says that it has sent its delivery")
+	}
+}
+
+// A backfill plans when the group has committed what it is to judge, and not before: nobody can know yet what is delivered anyway.
+func TestBackfillAwaitsTheGroup(t *testing.T) {
+	w := newWorld(t, "email")
+	w.dir.set(t, "acme", "crm", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+	a := w.admin()
+	w.produce("email", 0, rawEvent("acme", 0))
+	b := w.backfill(a, "email")
+	ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
+	defer cancel()
+	if p, err := b.Plan(ctx); err == nil {
+		t.Fatalf("it plans before the group has committed: %+v", p)
+	}
+	w.commitAs("fanout", "email", kafka.OffsetCommit{Partition: 0, Offset: 1})
+	if p, err := b.Plan(t.Context()); err != nil || p.Matched != 1 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+func (w *world) backfill(a *topic.Cluster, source string) *operate.Backfill {
+	planner := dispatcher.NewPlanner(w.dir)
+	return operate.NewBackfill(a, operate.BackfillConfig{Name: "b", Topic: source, Account: "acme", Subscription: "crm", Plan: planner.Plan})
+}
+
+// What cannot be decoded while the schema registry is away may be the account's: a backfill does not go on without it.
+func TestBackfillWaitsForTheRegistry(t *testing.T) {
+	w := newSchemaWorld(t)
+	a := w.admin()
+	w.produce("avro", 0, kafka.Record{Value: kafka.NewBytes(schemaEncoded(11, nil, w.avro("t")))})
+	w.commitAs("fanout", "avro", kafka.OffsetCommit{Partition: 0, Offset: 1})
+	w.away.Store(true)
+	if p, err := w.backfill(a, "avro").Plan(t.Context()); !errors.Is(err, topic.ErrRegistryUnavailable) {
+		t.Errorf("%+v, %v", p, err)
 	}
 }

@@ -701,3 +701,23 @@ func (m *batchModel) play(wait string, statuses []int, bad int, counts []int) st
 	}
 	return m.problem
 }
+
+// What has grown too old by the time that its batch is filled does not go out with it, and is settled all the same.
+func TestBatchSettlesWhatExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config()
+		w := newWorld(t, cfg)
+		defer w.run()()
+		w.set("b", `,"batch":{"max":10,"wait":"2s"}`)
+		w.submit("b")
+		old := w.delivery("b")
+		old.FirstSeen = time.Now().Add(time.Second - cfg.Delivery.MaxAge)
+		w.d.Submit(old)
+		w.submit("b")
+		time.Sleep(3 * time.Second)
+		wantBatches(t, w, "b", "1,3")
+		if out := w.outcome(old); out.Result != dispatcher.Dead || out.Reason != dispatcher.Expired {
+			t.Errorf("outcome %+v", out.Outcome)
+		}
+	})
+}

@@ -224,6 +224,24 @@ func TestPaused(t *testing.T) {
 	})
 }
 
+// What waits when its subscription is paused is put off as what comes later is, and what is in flight comes to its end.
+func TestPausedWhileItWaits(t *testing.T) {
+	in(t, config(), func(w *world) {
+		w.set("s", `,"maxInFlight":1`)
+		w.on("s", always(answer{status: 204, after: time.Second}))
+		all := w.submitN("s", 5)
+		time.Sleep(100 * time.Millisecond)
+		w.set("s", `,"maxInFlight":1,"paused":true`)
+		time.Sleep(2 * time.Second)
+		if n := w.count(all, dispatcher.Deferred, dispatcher.Paused); n != 4 {
+			t.Errorf("%d were deferred (paused), want 4", n)
+		}
+		if n := w.count(all, dispatcher.Delivered, dispatcher.NoReason); n != 1 {
+			t.Errorf("%d were delivered, want 1", n)
+		}
+	})
+}
+
 // What its submitter has given up on is neither attempted nor settled again, and holds no place.
 func TestClaimedWhileItWaits(t *testing.T) {
 	cfg := config()

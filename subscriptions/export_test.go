@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"context"
+	"io"
 	"os"
 	"time"
 
@@ -43,3 +44,9 @@ var (
 func (d *Directory) TakeAnnounced(ctx context.Context, account string, ms int64) error {
 	return d.refresh(ctx, []string{account}, func(string) int64 { return ms }, func(s stored) { d.apply(s, keep) })
 }
+
+// SnapshotTo writes what the snapshot file would hold.
+func (d *Directory) SnapshotTo(w io.Writer) error { return d.encode(w, d.snapshotHead()) }
+
+// Position is how far the table has followed the stream of changes.
+func (d *Directory) Position() string { return d.snapshotHead().position }
