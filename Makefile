@@ -5,7 +5,7 @@ COMPOSE  := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 # The packages that have tests with the build tag `real`.
 REAL     = $(shell grep -rl --include='*_test.go' '^//go:build real' . | xargs -r -n1 dirname | sort -u)
 
-.PHONY: build test test-race test-real test-clients test-wire test-collector test-browser test-api test-deploy fuzz docs pictures release licenses vuln bench chaos mutate demo lint fmt cover real-deps ci clean help
+.PHONY: build test test-race test-real test-clients test-wire test-collector test-browser test-api test-deploy fuzz docs pictures release licenses vuln bench chaos sim mutate demo lint fmt cover real-deps ci clean help
 
 build: ## compile bin/fanout
 	go build -trimpath -o bin/fanout ./cmd/fanout
@@ -64,6 +64,9 @@ bench: real-deps ## what fanout costs beside a bare HTTP loop, on real Kafka (AR
 
 chaos: real-deps ## break everything around fanout on real Kafka and Redis, and count what is lost (ARGS='-short', ARGS='-scenario kill -seed 7')
 	go run ./cmd/chaos $(ARGS)
+
+sim: ## fanout in virtual time: traffic, faults and the real retry schedule, from seeds (ARGS='-seeds 50', ARGS='-seeds 1 -first 7 -trace')
+	go test -count=1 -timeout 0 -v -run TestSeeds ./cmd/internal/sim -args $(or $(ARGS),-seeds 5)
 
 mutate: ## small mistakes on the paths where a delivery could be lost, one at a time: does a test see each (ARGS='-run write')
 	go run ./cmd/internal/mutate $(ARGS)

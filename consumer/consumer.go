@@ -48,8 +48,8 @@ type Consumer struct {
 	unread map[string]topic.SourceStart // sources that hold history which nobody has decided about
 }
 
-// New makes a Consumer. Run it once. A nil log or reg is fine.
-func New(cfg Config, d *dispatcher.Dispatcher, log *zap.Logger, reg prometheus.Registerer) (*Consumer, error) {
+// New makes a Consumer. Run it once. A nil log or reg is fine. The options are its cluster's.
+func New(cfg Config, d *dispatcher.Dispatcher, log *zap.Logger, reg prometheus.Registerer, opts ...topic.Option) (*Consumer, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
@@ -58,7 +58,7 @@ func New(cfg Config, d *dispatcher.Dispatcher, log *zap.Logger, reg prometheus.R
 		begun: make(map[string]bool), unread: make(map[string]topic.SourceStart), opened: newOpenedLanes(d.Capacity),
 	}
 	var err error
-	if c.cluster, err = topic.NewCluster(cfg.Config); err != nil {
+	if c.cluster, err = topic.NewCluster(cfg.Config, opts...); err != nil {
 		return nil, err
 	}
 	if c.sources, err = cfg.NewSources(log, reg); err != nil {

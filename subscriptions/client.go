@@ -44,7 +44,7 @@ const slotsAge = time.Second
 var quiet = sync.OnceFunc(logging.Disable)
 
 // newClient connects lazily: it succeeds without a Redis.
-func newClient(cfg *Config, retries int) (redis.UniversalClient, error) {
+func newClient(cfg *Config, retries int, opts ...Option) (redis.UniversalClient, error) {
 	quiet()
 	t, err := cfg.target()
 	if err != nil {
@@ -81,7 +81,7 @@ func newClient(cfg *Config, retries int) (redis.UniversalClient, error) {
 	if t.kind == "sentinel" {
 		opt.ConnMaxIdleTime = masterIdle
 	}
-	if opt.Dialer, err = cfg.dialer(t); err != nil {
+	if opt.Dialer, err = cfg.dialer(t, dialWith(opts)); err != nil {
 		return nil, err
 	}
 	if t.kind == "cluster" {

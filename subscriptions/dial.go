@@ -18,10 +18,32 @@ import (
 // dialFunc opens a connection to a server of any kind: Redis, a node of a Cluster, a sentinel.
 type dialFunc = credential.Dial
 
+// Option changes how Redis is reached.
+type Option func(*options)
+
+type options struct{ dial dialFunc }
+
+// WithDial sets what opens connections to Redis; TLS and signing in are done on top of it. The default is the operating system's.
+func WithDial(dial func(ctx context.Context, network, addr string) (net.Conn, error)) Option {
+	return func(o *options) { o.dial = dial }
+}
+
+// dialWith is what the options say, or the operating system's.
+func dialWith(opts []Option) dialFunc {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.dial == nil {
+		o.dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
+	return o.dial
+}
+
 // dialer makes connections in place of go-redis, whose TLS takes one configuration for ever: the files are read here, so
 // that what is wrong with them is known at the start, and again at each connection, so that mounted secrets rotate.
-func (c *Config) dialer(t *target) (dialFunc, error) {
-	dial, err := c.connector(t)
+func (c *Config) dialer(t *target, open dialFunc) (dialFunc, error) {
+	dial, err := c.connector(t, open)
 	if err != nil || t.kind != "sentinel" {
 		return dial, err
 	}
@@ -34,16 +56,15 @@ func (c *Config) dialer(t *target) (dialFunc, error) {
 	}, nil
 }
 
-func (c *Config) connector(t *target) (dialFunc, error) {
-	plain := &net.Dialer{Timeout: dialTimeout}
+func (c *Config) connector(t *target, open dialFunc) (dialFunc, error) {
 	switch {
 	case t.kind == "unix":
 		return func(ctx context.Context, _, addr string) (net.Conn, error) {
-			return plain.DialContext(ctx, "unix", addr)
+			return open(ctx, "unix", addr)
 		}, nil
 	case !t.secure:
 		return func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := plain.DialContext(ctx, network, addr)
+			conn, err := open(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
@@ -55,7 +76,7 @@ func (c *Config) connector(t *target) (dialFunc, error) {
 		}, nil
 	}
 	_, err := c.TLS.files().Config()
-	return c.TLS.over(plain.DialContext), err
+	return c.TLS.over(open), err
 }
 
 func (c *TLSConfig) files() *credential.TLS {

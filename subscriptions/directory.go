@@ -91,7 +91,7 @@ type state struct {
 }
 
 // New makes a Directory that knows nothing yet. It does not need a Redis. A nil logger and a nil registerer work.
-func New(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Directory, error) {
+func New(cfg Config, log *zap.Logger, reg prometheus.Registerer, opts ...Option) (*Directory, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func New(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Directory, er
 	if err != nil {
 		return nil, err
 	}
-	client, err := newClient(&cfg, -1)
+	client, err := newClient(&cfg, -1, opts...)
 	if err != nil {
 		return nil, err
 	}

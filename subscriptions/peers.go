@@ -60,8 +60,8 @@ type heartbeat struct {
 
 // NewPeers makes the Peers of one instance. demand is called once a second, from one goroutine; what it returns is not
 // written to by Peers and must not be written to by the caller any more.
-func NewPeers(cfg Config, log *zap.Logger, demand func() Demand) (*Peers, error) {
-	client, err := newClient(&cfg, -1)
+func NewPeers(cfg Config, log *zap.Logger, demand func() Demand, opts ...Option) (*Peers, error) {
+	client, err := newClient(&cfg, -1, opts...)
 	if err != nil {
 		return nil, err
 	}

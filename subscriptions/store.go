@@ -42,11 +42,11 @@ type Stored struct {
 }
 
 // NewStore makes a Store. It does not need a Redis. Close it.
-func NewStore(cfg Config) (*Store, error) {
+func NewStore(cfg Config, opts ...Option) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	client, err := newClient(&cfg, 1)
+	client, err := newClient(&cfg, 1, opts...)
 	if err != nil {
 		return nil, err
 	}

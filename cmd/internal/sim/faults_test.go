@@ -1,0 +1,150 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"fanout/dispatcher/resolve/dnstest"
+)
+
+// fault is something that goes wrong, or that somebody does. It is begun at once and ends by itself.
+type fault struct {
+	name string
+	do   func(w *world)
+}
+
+// faults are what may go wrong, and what is done to instances.
+var faults = []fault{
+	{"nothing", func(*world) {}},
+	{"produce is refused for a while", func(w *world) {
+		w.refuse(6*time.Second, kmsg.Produce, kerr.NotEnoughReplicas)
+	}},
+	{"produce is answered too late", func(w *world) { // the records are there, and written again
+		w.trouble()
+		w.refuse(3*time.Second, kmsg.Produce, kerr.RequestTimedOut)
+	}},
+	{"leaders are not where they were", func(w *world) { w.kafka.ShufflePartitionLeaders() }},
+	{"coordinators are not where they were", func(w *world) {
+		w.trouble()
+		w.kafka.RehashCoordinators()
+	}},
+	{"commits are refused for a while", func(w *world) {
+		w.refuse(5*time.Second, kmsg.OffsetCommit, kerr.CoordinatorLoadInProgress)
+	}},
+	{"the offsets cannot be read for a while", func(w *world) {
+		w.refuse(5*time.Second, kmsg.OffsetFetch, kerr.CoordinatorNotAvailable)
+	}},
+	{"fetches fail for a while", func(w *world) {
+		w.refuse(5*time.Second, kmsg.Fetch, kerr.UnknownServerError)
+	}},
+	{"heartbeats are answered with another generation", func(w *world) {
+		w.trouble()
+		w.kafka.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, TopLevel: true, Err: kerr.IllegalGeneration})
+	}},
+	{"a broker's answers are lost for a while", func(w *world) {
+		w.trouble()
+		address := brokerAddresses()[w.dice.IntN(len(brokerPorts))]
+		w.each(func(i *instance) {
+			i.net.lose(address)
+			w.later(4*time.Second, func() { i.net.lose("") })
+		})
+	}},
+	{"the brokers' connections are cut", func(w *world) {
+		w.trouble()
+		for _, address := range brokerAddresses() {
+			w.each(func(i *instance) { i.net.drop(address) })
+		}
+	}},
+	{"all is frozen for a while", func(w *world) {
+		w.trouble()
+		span := time.Duration(1+w.dice.IntN(14)) * time.Second
+		w.each(func(i *instance) {
+			i.net.freeze(true)
+			w.later(span, func() { i.net.freeze(false) })
+		})
+	}},
+	{"answers are slow for a while", func(w *world) {
+		w.each(func(i *instance) {
+			i.net.slow(200 * time.Millisecond)
+			w.later(8*time.Second, func() { i.net.slow(0) })
+		})
+	}},
+	{"a receiver is down for a while", func(w *world) {
+		for _, account := range accounts {
+			if r := w.receivers[account+"/s1"]; r != nil && r.mood == down {
+				r.fail(time.Now().Add(time.Duration(10+w.dice.IntN(50)) * time.Second))
+			}
+		}
+	}},
+	{"the name server is away for a while", func(w *world) { w.muteNames(10 * time.Second) }},
+	{"a stop and a start", func(w *world) {
+		w.trouble() // what was in flight when the time was up is made again
+		w.halt(w.one())
+		w.start()
+	}},
+	{"a kill and a start", func(w *world) {
+		w.kill(w.one())
+		w.start()
+	}},
+	{"a kill in the midst of traffic", func(w *world) {
+		i, at := w.one(), time.Duration(w.dice.Int64N(int64(2*time.Second)))
+		time.Sleep(at)
+		w.kill(i)
+		time.Sleep(time.Duration(w.dice.Int64N(int64(12 * time.Second)))) // nobody, or the others, work meanwhile
+		w.start()
+	}},
+	{"all are killed at once", func(w *world) {
+		n := len(w.instances)
+		for range n {
+			w.kill(w.instances[0])
+		}
+		for range n {
+			w.start()
+		}
+	}},
+	{"one more", func(w *world) {
+		if w.trouble(); len(w.instances) < w.plan.instances { // what moves may be made again
+			w.start()
+		}
+	}},
+	{"one less", func(w *world) {
+		if w.trouble(); len(w.instances) > 1 {
+			w.halt(w.one())
+		}
+	}},
+	{"one cannot be reached, and does not know it", func(w *world) { // the others take over
+		w.trouble()
+		i := w.one()
+		i.net.freeze(true)
+		w.later(time.Duration(8+w.dice.IntN(8))*time.Second, func() { i.net.freeze(false) })
+	}},
+}
+
+// muteNames takes the name server away for a while.
+func (w *world) muteNames(span time.Duration) {
+	w.names.Behave(func(dnstest.Question) dnstest.Behaviour { return dnstest.Behaviour{Silent: true} })
+	w.later(span, func() { w.names.Behave(nil) })
+}
+
+// refuse has Kafka answer requests of a kind with an error for a while.
+func (w *world) refuse(span time.Duration, key kmsg.Key, err *kerr.Error) {
+	h := w.kafka.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: -1})
+	w.later(span, h.Remove)
+}
+
+// later does something when a span has passed, unless the world has ended before.
+func (w *world) later(span time.Duration, do func()) {
+	time.AfterFunc(span, do)
+}
+
+// one is some instance.
+func (w *world) one() *instance { return w.instances[w.dice.IntN(len(w.instances))] }
+
+func (w *world) each(f func(*instance)) {
+	for _, i := range w.instances {
+		f(i)
+	}
+}

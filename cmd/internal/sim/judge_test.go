@@ -1,0 +1,346 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"fanout/dispatcher"
+	"fanout/event"
+	"fanout/topic"
+)
+
+// judge knows what should become of each record, and sees what has. What it knows it has read back from Kafka, from the receivers, and from
+// what was subscribed.
+//
+//   - A delivery that is planned ends, or waits: of each source record that is committed, or said to be settled above the commit, each delivery
+//     was answered with 2xx, is a dead letter, or has a record in a retry topic that is not settled. So nothing is committed past what is not
+//     settled, in the sources and in the tiers.
+//   - A malformed record that is committed is a dead letter.
+//   - A receiver gets ids that some record has, and no others.
+//   - A receiver that takes everything gets everything; only one that always refuses has dead letters.
+//   - Nothing is delivered twice where nothing went wrong, and not much otherwise.
+//   - No more requests are in flight at a receiver than it allows.
+//   - The loss account is balanced.
+type judge struct {
+	w *world
+
+	mu        sync.Mutex // guards all below
+	seen      map[string]map[int]topic.Range
+	wanted    map[string]*wanted // by webhook-id
+	malformed map[string]place   // by origin
+	dead      map[string]string  // reasons, by webhook-id or, where that is malformed, by origin
+	waiting   map[string][]place // in retry topics, by webhook-id
+	records   int
+}
+
+// place is where a record lies.
+type place struct {
+	topic     string
+	partition int
+	offset    int64
+}
+
+func (p place) String() string { return fmt.Sprintf("%s/%d/%d", p.topic, p.partition, p.offset) }
+
+// wanted is a delivery that some source record asks for.
+type wanted struct {
+	receiver *receiver
+	sources  []place
+	appended time.Time
+}
+
+func newJudge(w *world) *judge {
+	return &judge{
+		w: w, seen: make(map[string]map[int]topic.Range), wanted: make(map[string]*wanted), malformed: make(map[string]place),
+		dead: make(map[string]string), waiting: make(map[string][]place),
+	}
+}
+
+// commits is what a group has committed, as it was at one moment.
+type commits map[string]map[int32]kfake.GroupCommit
+
+func (j *judge) commits(id string) commits {
+	if info := j.w.kafka.GroupInfo(id); info != nil {
+		return info.Commits
+	}
+	return nil
+}
+
+// settled says whether the group says that the record is settled.
+func (c commits) settled(p place) bool {
+	at, ok := c[p.topic][int32(p.partition)]
+	if !ok {
+		return false
+	}
+	if p.offset < at.Offset {
+		return true
+	}
+	above := topic.ReadMetadata(at.Offset, at.Metadata).Above
+	return slices.ContainsFunc(above, func(r topic.Range) bool { return r.From <= p.offset && p.offset < r.To })
+}
+
+// check looks at everything. What is settled is asked first: what it rests on can be seen then.
+func (j *judge) check(ctx context.Context) {
+	sources, retries := j.commits(group), j.commits(group+".retry")
+	accepted := make(map[string]int)
+	for _, r := range j.w.receivers {
+		for id, n := range r.counts() {
+			accepted[id] += n
+		}
+		for _, problem := range r.problems() {
+			j.w.wrong("%s", problem)
+		}
+	}
+	if !j.w.eventually(time.Minute, "the judge reads", func() error { return j.read(ctx) }) {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for id := range accepted {
+		if j.wanted[id] == nil {
+			j.w.wrong("%s was delivered, and no record makes it", id)
+			return
+		}
+	}
+	now := j.w.accepted()
+	for id, d := range j.wanted {
+		for _, source := range d.sources {
+			if sources.settled(source) && now[id] == 0 && j.dead[id] == "" && !j.waits(id, retries) {
+				j.w.wrong("%s of %s is lost: its record %s is settled, and it was neither delivered nor is it a dead letter, nor does it wait; its retry records: %v", id, d.receiver.name, source, j.waiting[id])
+				return
+			}
+		}
+	}
+	for origin, source := range j.malformed {
+		if sources.settled(source) && j.dead[origin] == "" {
+			j.w.wrong("the malformed record %s is settled, and is no dead letter", origin)
+			return
+		}
+	}
+}
+
+// waits says whether a retry record of the delivery is not settled.
+func (j *judge) waits(id string, retries commits) bool {
+	return slices.ContainsFunc(j.waiting[id], func(p place) bool { return !retries.settled(p) })
+}
+
+// accepted is how often each delivery was answered with 2xx.
+func (w *world) accepted() map[string]int {
+	all := make(map[string]int)
+	for _, r := range w.receivers {
+		for id, n := range r.counts() {
+			all[id] += n
+		}
+	}
+	return all
+}
+
+// read reads what is new in all topics.
+func (j *judge) read(ctx context.Context) error {
+	cfg := j.w.admin.Config()
+	sizes, err := j.w.admin.Sizes(ctx)
+	if err != nil {
+		return err
+	}
+	tiers := cfg.RetryTopics()
+	decoder, err := cfg.NewSources(nil, nil)
+	if err != nil {
+		return err
+	}
+	defer decoder.Close()
+	for name := range sizes {
+		_, tier := tiers.Delay(name)
+		take := j.takeSource(ctx, decoder)
+		switch {
+		case tier, name == cfg.Names().Replay:
+			take = j.takeWaiting
+		case name == cfg.Names().DeadLetter:
+			take = j.takeDead
+		case !slices.Contains(sourceTopics, name):
+			continue
+		}
+		if err := j.news(ctx, name, take); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j *judge) news(ctx context.Context, name string, take func(*topic.Record) error) error {
+	now, err := j.w.admin.Ranges(ctx, name, time.Time{})
+	if err != nil {
+		return err
+	}
+	fresh := make(map[int]topic.Range)
+	for id, r := range now {
+		if from := max(r.From, j.seen[name][id].To); r.To > from {
+			fresh[id] = topic.Range{From: from, To: r.To}
+		}
+	}
+	err = j.w.admin.Scan(ctx, name, fresh, nil, func(r *topic.Record) error {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return take(r)
+	})
+	if err == nil { // else it reads some of it twice, which makes no difference
+		j.seen[name] = now
+	}
+	return err
+}
+
+func placeOf(r *topic.Record) place { return place{r.Topic, r.ID, r.Offset} }
+
+// takeSource finds out what a source record asks for.
+func (j *judge) takeSource(ctx context.Context, decoder *topic.Sources) func(*topic.Record) error {
+	return func(r *topic.Record) error {
+		j.records++
+		ev, err := decoder.Decode(ctx, r)
+		switch {
+		case err == nil:
+		case isIgnored(err):
+			return nil
+		default:
+			j.malformed[r.Origin().String()] = placeOf(r)
+			return nil
+		}
+		for _, to := range j.w.receivers {
+			if account, subscription := split(to.name); account == ev.Account {
+				id := dispatcher.WebhookID(&ev, r.Origin(), subscription)
+				d := j.wanted[id]
+				if d == nil {
+					d = &wanted{receiver: to, appended: r.Time}
+					j.wanted[id] = d
+				}
+				d.sources = append(d.sources, placeOf(r))
+			}
+		}
+		return nil
+	}
+}
+
+func (j *judge) takeWaiting(r *topic.Record) error {
+	id := r.Header(topic.HeaderWebhookID)
+	j.waiting[id] = append(j.waiting[id], placeOf(r))
+	return nil
+}
+
+func (j *judge) takeDead(r *topic.Record) error {
+	reason := r.Header(topic.HeaderReason)
+	if id := r.Header(topic.HeaderWebhookID); id != "" {
+		j.dead[id] = reason
+		return nil
+	}
+	j.dead[r.Header(topic.HeaderOrigin)] = reason
+	return nil
+}
+
+// rest says what keeps the world from being at rest: everything is committed, in all topics.
+func (j *judge) rest(ctx context.Context) error {
+	if err := j.read(ctx); err != nil {
+		return err
+	}
+	sources, retries := j.commits(group), j.commits(group+".retry")
+	tiers := j.w.admin.Config().RetryTopics()
+	for name, ranges := range j.seen {
+		c := sources
+		if _, tier := tiers.Delay(name); tier || name == j.w.admin.Config().Names().Replay {
+			c = retries
+		} else if !slices.Contains(sourceTopics, name) {
+			continue
+		}
+		for id, r := range ranges {
+			if r.To > r.From && c[name][int32(id)].Offset < r.To {
+				return fmt.Errorf("%s/%d is committed up to %d of %d", name, id, c[name][int32(id)].Offset, r.To)
+			}
+		}
+	}
+	return nil
+}
+
+// end looks at how everything ended, when all is at rest.
+func (j *judge) end(ctx context.Context) {
+	j.check(ctx)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	repeats := 0
+	for id, n := range j.w.accepted() {
+		repeats += n - 1
+		if n > 1 && j.w.faults == 0 {
+			j.w.wrong("%s of %s was delivered %d times, and nothing went wrong", id, j.wanted[id].receiver.name, n)
+			return
+		}
+	}
+	if most := j.w.faults * repeatsOfAFault; repeats > most {
+		j.w.wrong("%d repeats after %d faults, more than %d", repeats, j.w.faults, most)
+	}
+	accepted := j.w.accepted()
+	for id, d := range j.wanted {
+		switch {
+		case accepted[id] > 0:
+		case j.dead[id] == "":
+			j.w.wrong("%s of %s (%v) has neither been delivered nor is it a dead letter", id, d.receiver.name, d.receiver.mood)
+			return
+		case !d.receiver.mood.dies() && d.receiver.mood != flaky && d.receiver.mood != down && d.receiver.mood != away:
+			j.w.wrong("%s of %s (%v) is dead: %s", id, d.receiver.name, d.receiver.mood, j.dead[id])
+			return
+		}
+	}
+	for origin := range j.malformed {
+		if j.dead[origin] != "malformed_event" {
+			j.w.wrong("the malformed record %s is no dead letter", origin)
+			return
+		}
+	}
+}
+
+// repeatsOfAFault is more than may be in flight, or settled within a second, when something goes wrong.
+const repeatsOfAFault = 150
+
+// balanced checks the loss account of an instance that has ended (docs/contract.md#loss-account).
+func (j *judge) balanced(i *instance) {
+	if i.killed {
+		return
+	}
+	families, err := i.reg.Gather()
+	if err != nil {
+		j.w.wrong("metrics of %s: %v", i.name, err)
+		return
+	}
+	planned, settled := make(map[string]float64), make(map[string]float64)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			switch f.GetName() {
+			case "fanout_deliveries_total":
+				planned[labelOf(m, "stage")] += m.GetCounter().GetValue()
+			case "fanout_outcomes_total":
+				settled[labelOf(m, "stage")] += m.GetCounter().GetValue()
+			case "fanout_in_flight":
+				if n := m.GetGauge().GetValue(); n != 0 {
+					j.w.wrong("%s has ended with %v deliveries in flight", i.name, n)
+				}
+			}
+		}
+	}
+	for stage, n := range planned {
+		if n != settled[stage] {
+			j.w.wrong("%s: of stage %s %v deliveries were planned, and %v settled", i.name, stage, n, settled[stage])
+		}
+	}
+}
+
+func labelOf(m *dto.Metric, name string) string {
+	for _, l := range m.GetLabel() {
+		if l.GetName() == name {
+			return l.GetValue()
+		}
+	}
+	return ""
+}
+
+func isIgnored(err error) bool { return err == event.ErrIgnored } //nolint:errorlint // Decode returns it bare

@@ -1,0 +1,185 @@
+package sim
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// mood is how a receiver takes what is sent to it.
+type mood int
+
+const (
+	well      mood = iota
+	slow           // it answers after two seconds
+	flaky          // a third of its answers are 500
+	down           // all of them are, for a while
+	asksLater      // now and then 429 with a Retry-After
+	hangs          // now and then it does not answer at all
+	away           // now and then its connections are closed
+	moved          // 302, always
+	gone           // 410, always
+	moods
+)
+
+func (m mood) String() string {
+	return [moods]string{"well", "slow", "flaky", "down", "asksLater", "hangs", "away", "moved", "gone"}[m]
+}
+
+// dies says whether deliveries to it may end as dead letters.
+func (m mood) dies() bool { return m == moved || m == gone }
+
+// receiver is the endpoint of one subscription. Its answers follow from the seed, the request's id, and how often that has come.
+type receiver struct {
+	seed  uint64
+	name  string
+	mood  mood
+	limit int // requests that may be in flight at once
+	batch int // elements that one request may have; 0: it gets none
+
+	troubled func() bool // requests may have been given up on of which the receiver knows nothing
+
+	mu       sync.Mutex // guards all below
+	came     map[string]int
+	accepted map[string]int // deliveries answered with 2xx, by id
+	last     map[string]time.Time
+	inFlight int
+	until    time.Time // of what is down
+	wrong    []string
+}
+
+func newReceiver(seed uint64, name string, m mood, limit int) *receiver {
+	return &receiver{seed: seed, name: name, mood: m, limit: limit, came: make(map[string]int), accepted: make(map[string]int), last: make(map[string]time.Time)}
+}
+
+// strict says whether the receiver can count what is in flight as its sender does.
+func (r *receiver) strict() bool { return r.mood != hangs && r.mood != away && !r.troubled() }
+
+// serve answers one connection's requests.
+func (r *receiver) serve(c net.Conn) {
+	defer c.Close()
+	in := bufio.NewReader(c)
+	for {
+		req, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		body, err := io.ReadAll(req.Body)
+		if err != nil || !r.answer(c, req, body) {
+			return
+		}
+	}
+}
+
+// answer answers a request; false where the connection is done for.
+func (r *receiver) answer(c net.Conn, req *http.Request, body []byte) bool {
+	id := req.Header.Get("Webhook-Id")
+	ids := r.elements(id, body)
+	r.mu.Lock()
+	r.inFlight++
+	if r.limit > 0 && r.inFlight > r.limit && r.strict() {
+		r.wrong = append(r.wrong, fmt.Sprintf("%s: %d requests in flight at once, and at most %d were asked for", r.name, r.inFlight, r.limit))
+	}
+	r.came[id]++
+	status, wait, header := r.decide(id, r.came[id])
+	r.mu.Unlock()
+	time.Sleep(wait)
+	r.mu.Lock()
+	r.inFlight--
+	if status >= 200 && status < 300 { // it has them, whatever becomes of the answer
+		for _, one := range ids {
+			r.accepted[one]++
+			r.last[one] = time.Now()
+		}
+	}
+	r.mu.Unlock()
+	if status == 0 {
+		return false
+	}
+	_, err := fmt.Fprintf(c, "HTTP/1.1 %d x\r\n%sContent-Length: 0\r\n\r\n", status, header)
+	return err == nil
+}
+
+// elements are the ids of the deliveries in a request.
+func (r *receiver) elements(id string, body []byte) []string {
+	if r.batch == 0 {
+		return []string{id}
+	}
+	var list []struct{ ID string }
+	if err := json.Unmarshal(body, &list); err != nil || len(list) == 0 || len(list) > r.batch {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.wrong = append(r.wrong, fmt.Sprintf("%s: a batch of %d: %v", r.name, len(list), err))
+		return nil
+	}
+	var ids []string
+	for _, e := range list {
+		ids = append(ids, e.ID)
+	}
+	return ids
+}
+
+// decide is the answer to the n-th request with an id. Status 0 closes the connection.
+func (r *receiver) decide(id string, n int) (status int, wait time.Duration, header string) {
+	h := fnv.New64a()
+	fmt.Fprint(h, r.seed, r.name, id, n)
+	dice := h.Sum64() >> 7
+	wait = time.Duration(dice%40) * time.Millisecond
+	switch r.mood {
+	case slow:
+		wait += 2 * time.Second
+	case flaky:
+		if dice%3 == 0 {
+			return 500, wait, ""
+		}
+	case down:
+		if time.Now().Before(r.until) {
+			return 503, wait, ""
+		}
+	case asksLater:
+		if dice%8 == 0 {
+			return 429, wait, "Retry-After: 20\r\n"
+		}
+	case hangs:
+		if dice%8 == 0 {
+			return 0, 15 * time.Second, ""
+		}
+	case away:
+		if dice%4 == 0 {
+			return 0, wait, ""
+		}
+	case moved:
+		return 302, wait, "Location: http://elsewhere.test/\r\n"
+	case gone:
+		return 410, wait, ""
+	case well, moods:
+	}
+	return 204, wait, ""
+}
+
+// fail takes the receiver down for a while.
+func (r *receiver) fail(until time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.until = until
+}
+
+// counts is how often each delivery was answered with 2xx.
+func (r *receiver) counts() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.accepted)
+}
+
+func (r *receiver) problems() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.wrong
+}

@@ -1,0 +1,83 @@
+package sim
+
+import (
+	"flag"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	seeds  = flag.Int("seeds", 0, "how many seeds TestSeeds runs")
+	sizes  = flag.String("plan", "long", "long: with the real retry schedule; short: with one of minutes")
+	first  = flag.Uint64("first", 1, "the first of them")
+	traced = flag.Bool("trace", false, "say what was done, for a seed that went well too")
+)
+
+// TestShort runs a few seeds with a schedule of minutes: with one instance, and with several.
+func TestShort(t *testing.T) {
+	for _, seed := range slices.Concat([]uint64{1, 2, 3, 4, 5}, kept) {
+		run(t, seed, short)
+	}
+}
+
+// kept are seeds that have found something, with what that was. None has yet.
+var kept []uint64
+
+// TestSeeds runs what `make sim` asks for.
+func TestSeeds(t *testing.T) {
+	p := long
+	if *sizes == "short" {
+		p = short
+	}
+	for n := range *seeds {
+		run(t, *first+uint64(n), p)
+	}
+}
+
+// run simulates one seed.
+func run(t *testing.T, seed uint64, p plan) {
+	t.Helper()
+	began := time.Now()
+	var virtual time.Duration
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, seed, p)
+		defer w.close()
+		simulate(t, w)
+		virtual = time.Since(w.begun)
+		if *traced {
+			for _, line := range w.trace {
+				t.Log(line)
+			}
+		}
+		t.Logf("seed %d: %d records, %d deliveries, %d dead letters, %d faults", seed, w.judge.records, len(w.judge.wanted), len(w.judge.dead), w.faults)
+	})
+	t.Logf("seed %d: %v in %v", seed, virtual.Round(time.Second), time.Since(began).Round(10*time.Millisecond))
+}
+
+// simulate lets things happen, one after the other, and looks at everything after each; then it lets all come to its end.
+func simulate(t *testing.T, w *world) {
+	t.Helper()
+	ctx := t.Context()
+	for range 1 + w.dice.IntN(w.plan.instances) {
+		w.start()
+	}
+	for range w.plan.steps {
+		w.traffic(ctx)
+		f := faults[w.dice.IntN(len(faults))]
+		w.note("%s", f.name)
+		f.do(w)
+		time.Sleep(w.plan.pause/2 + time.Duration(w.dice.Int64N(int64(w.plan.pause))))
+		if w.judge.check(ctx); t.Failed() {
+			return
+		}
+	}
+	if !w.eventually(w.plan.maxAge+w.plan.parkMax+5*time.Minute, "rest", func() error { return w.judge.rest(ctx) }) {
+		return
+	}
+	w.judge.end(ctx)
+	for len(w.instances) > 0 {
+		w.halt(w.instances[0])
+	}
+}
