@@ -379,16 +379,17 @@ func (s *secured) refused(t *testing.T) {
 // rights takes one right away at a time: the error names it, and once it is given, run goes on by itself.
 func (s *secured) rights(t *testing.T) {
 	for name, right := range map[string]struct {
-		deny *kadm.ACLBuilder
-		says []string
+		deny  *kadm.ACLBuilder
+		says  []string
+		check string // what check says of it
 	}{
-		"read-source":    {kadm.NewACLs().Topics("channel.read-source").Operations(kadm.OpRead), []string{"channel.read-source", "needs Read"}},
-		"see-source":     {kadm.NewACLs().Topics("channel.see-source").Operations(kadm.OpDescribe), []string{"channel.see-source", "needs Read and Describe"}},
-		"create":         {kadm.NewACLs().Topics("fanout.create.replay").Operations(kadm.OpCreate), []string{"fanout.create.replay", "needs Create"}},
-		"write-retry":    {kadm.NewACLs().Topics("fanout.write-retry.retry.1s").Operations(kadm.OpWrite), []string{"fanout.write-retry.retry.1s", "needs Write"}},
-		"write-dead":     {kadm.NewACLs().Topics("fanout.write-dead.dead-letter").Operations(kadm.OpWrite), []string{"fanout.write-dead.dead-letter", "needs Write"}},
-		"read-group":     {kadm.NewACLs().Groups("fanout-read-group").Operations(kadm.OpRead), []string{"fanout-read-group", "groups with the prefix of kafka.group"}},
-		"describe-group": {kadm.NewACLs().Groups("fanout-describe-group").Operations(kadm.OpDescribe), []string{"fanout-describe-group", "groups with the prefix of kafka.group"}},
+		"read-source":    {kadm.NewACLs().Topics("channel.read-source").Operations(kadm.OpRead), []string{"channel.read-source", "needs Read"}, "no Read on channel.read-source"},
+		"see-source":     {kadm.NewACLs().Topics("channel.see-source").Operations(kadm.OpDescribe), []string{"channel.see-source", "needs Read and Describe"}, "needs Read and Describe"},
+		"create":         {kadm.NewACLs().Topics("fanout.create.replay").Operations(kadm.OpCreate), []string{"fanout.create.replay", "needs Create"}, "fanout.create.replay cannot be created"},
+		"write-retry":    {kadm.NewACLs().Topics("fanout.write-retry.retry.1s").Operations(kadm.OpWrite), []string{"fanout.write-retry.retry.1s", "needs Write"}, "no Write on fanout.write-retry.retry.1s"},
+		"write-dead":     {kadm.NewACLs().Topics("fanout.write-dead.dead-letter").Operations(kadm.OpWrite), []string{"fanout.write-dead.dead-letter", "needs Write"}, "no Write on fanout.write-dead.dead-letter"},
+		"read-group":     {kadm.NewACLs().Groups("fanout-read-group").Operations(kadm.OpRead), []string{"fanout-read-group", "groups with the prefix of kafka.group"}, "no Read on the group fanout-read-group"},
+		"describe-group": {kadm.NewACLs().Groups("fanout-describe-group").Operations(kadm.OpDescribe), []string{"fanout-describe-group", "groups with the prefix of kafka.group"}, "needs Read on the source topics and on the group"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.prepare(t, name)
@@ -406,6 +407,10 @@ func (s *secured) rights(t *testing.T) {
 				}
 				return true
 			})
+			out, code := s.command(t, f, "check")
+			if text := strings.Join(strings.Fields(strings.ReplaceAll(out, "→ ", "")), " "); code != 1 || !strings.Contains(text, right.check) {
+				t.Errorf("check: exit status %d, no %q in\n%s", code, right.check, out)
+			}
 			_, err = s.admin.DeleteACLs(s.ctx, deny)
 			check(t, err)
 			s.until(t, "a delivery", 30*time.Second, func() bool { return s.recv.Delivered("/"+name+"/good") > 0 })
