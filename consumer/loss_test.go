@@ -88,6 +88,7 @@ func TestWriterIsAnswered(t *testing.T) {
 			}
 		}})
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if acked != 1 || tries != len(refusals)+2 || repaired == 0 || w.failing() {
 			t.Errorf("acknowledged %d times after %d tries, %d repairs; failing: %t", acked, tries, repaired, w.failing())
 		}
@@ -128,6 +129,7 @@ func TestWriterSplits(t *testing.T) {
 			send(value)
 		}
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		for _, value := range values {
 			if acked[value] != 1 {
 				t.Errorf("%s was acknowledged %d times", value, acked[value])

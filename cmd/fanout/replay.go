@@ -47,11 +47,11 @@ subscription and with its original webhook-id. It sends nothing that dies after
 it began, so what fails again is not picked up again.
 
 With --name it can be interrupted and run again: it goes on where it ended. What
-an earlier replay sent is skipped, unless --again is given: that sends the newest
-dead letter of each delivery, and nothing that is on its way. It stops by itself
-when more than --max-failures of what it sent have failed again. Malformed
-records are skipped; --edit opens each in $EDITOR, and sends what was repaired
-to its source topic, each once.
+an earlier replay sent is skipped, unless --again is given: that sends the
+newest dead letter of each delivery, and nothing that is on its way. It stops
+by itself when more than --max-failures of what it sent have failed again.
+Malformed records are skipped; --edit opens each in $EDITOR, and sends what was
+repaired to its source topic, each once.
 
 Exit status: 0 everything is sent, 1 a problem or it stopped by itself, 2 a
 command line that is not understood, or nobody to ask and no --yes.`,
