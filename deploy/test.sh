@@ -19,7 +19,12 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$here/bin"
 say() { printf -- '--- %s\n' "$*"; }
 # The chart's alerts and dashboard are links to the files beside it, which helm follows and mentions each time.
-helm() { "$GOBIN/helm" "$@" 2> >(grep -v 'found symbolic link' >&2); }
+helm() {
+  local code=0
+  "$GOBIN/helm" "$@" 2>"$work/said" || code=$?
+  grep -v 'found symbolic link' "$work/said" >&2 || :
+  return $code
+}
 refused() { ! "$@" >"$work/refused" 2>&1 || { echo "not refused: $*" >&2; return 1; }; }
 
 # --- what it needs
@@ -99,11 +104,13 @@ refused "${template[@]}" --set secret.name=x "${peers[@]}"          # no image
 grep -q 'image.repository: no registry has an image of fanout' "$work/refused"
 refused "${template[@]}" --set image.repository=x "${peers[@]}"     # no token
 grep -q 'kubectl create secret generic fanout' "$work/refused"
-for peers in ingressFrom dependencies; do                           # a rule for everybody
-  refused "${template[@]}" "${required[@]}" --set-json "networkPolicy.$peers=[]"
-  grep -q "networkPolicy.$peers: say" "$work/refused"
-done
-"${template[@]}" "${required[@]}" --set networkPolicy.enabled=false --set-json networkPolicy.dependencies=[] >/dev/null
+rule() { # one of the two rules says nobody, which would be everybody
+  refused "${template[@]}" --set "image.repository=x,secret.name=x,networkPolicy.$2[0].ipBlock.cidr=10.0.0.0/8"
+  grep -q "networkPolicy.$1: say" "$work/refused"
+}
+rule ingressFrom dependencies
+rule dependencies ingressFrom
+"${template[@]}" --set image.repository=x,secret.name=x,networkPolicy.enabled=false >/dev/null
 refused "${template[@]}" "${required[@]}" --set autoscaling.hpa.enabled=true,autoscaling.keda.enabled=true # two autoscalers
 refused "${template[@]}" "${required[@]}" --set config.shutdown_timeout=60s                                # behind the pod's back
 refused "${template[@]}" "${required[@]}" --set replica=3                                                  # no such value
