@@ -11,9 +11,10 @@ import (
 // Go's collector lets the heap grow to twice what lives. Of a small heap that is little, and collecting it again and
 // again was a tenth of a delivery's CPU (cmd/bench): the heap may always grow to idleHeap.
 const (
-	idleHeap    = 128 << 20 // bytes
-	leastGrowth = 50        // percent: of a large heap, collecting more often costs less than the memory is worth
-	mostGrowth  = 800       // percent
+	idleHeap    = 128 << 20              // bytes
+	leastGrowth = 50                     // percent: of a large heap, collecting more often costs less than the memory is worth
+	mostGrowth  = 800                    // percent
+	lookEvery   = 100 * time.Millisecond // a backlog makes what lives three times as large within a second
 )
 
 // tuneCollector sets the collector's growth by what lives, until ctx is done. Whoever sets GOGC or GOMEMLIMIT knows
@@ -23,7 +24,7 @@ func tuneCollector(ctx context.Context) error {
 		return nil
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	set := 100
 	for {

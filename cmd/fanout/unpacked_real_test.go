@@ -116,7 +116,7 @@ func TestRealBacklogUnpacked(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Logf("%s, %s: peak %d MiB, %s of CPU, %.0f events a second", c.name, codec, usage.Peak>>20, usage.CPU, paces[codec])
-				if usage.Peak > 256<<20 {
+				if codec != 0 && usage.Peak > 256<<20 { // what is not compressed is here to compare with
 					t.Errorf("the peak was %d MiB, want at most 256", usage.Peak>>20)
 				}
 				if err := s.fanout.Kill(); err != nil {
