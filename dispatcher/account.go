@@ -16,9 +16,23 @@ type account struct {
 
 	name    string
 	lanes   atomic.Int64
-	waiting tally     // deliveries that wait in its lanes
-	waiters waiters   // its lanes that wait for a permit; guarded by semaphore.mu
-	idle    time.Time // when it was first seen without lanes; guarded by its shard's mu
+	ended   atomic.Int64 // deliveries whose attempts ended and that paced does not have yet
+	waiters waiters      // its lanes that wait for a permit; guarded by semaphore.mu
+	idle    time.Time    // when it was first seen without lanes; guarded by its shard's mu
+
+	mu        sync.Mutex // guards all below; locked after a lane's
+	paced     meter      // deliveries whose attempts ended
+	waiting   waiting    // in its lanes
+	countable waiting    // of them, within the allowances of its lanes
+	counted   waiting    // of these, within its own: reading waits for them
+}
+
+// pace is how many deliveries a second come to the end of an attempt, lately. a.mu is locked.
+func (a *account) pace(now time.Time) float64 {
+	if n := a.ended.Load(); n > 0 {
+		a.paced.count(now, int(a.ended.Swap(0)))
+	}
+	return a.paced.now(now)
 }
 
 const (
@@ -88,6 +102,9 @@ func (as *accounts) sweep(shard int, now time.Time) {
 	crowded := len(s.all) > crowdedAccounts
 	for name, a := range s.all {
 		a.load.sample()
+		a.mu.Lock()
+		a.pace(now) // or what ended long ago would be taken for what ends now
+		a.mu.Unlock()
 		switch {
 		case a.lanes.Load() > 0:
 			a.idle = time.Time{}

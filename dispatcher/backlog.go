@@ -9,15 +9,15 @@ import (
 
 // backlog bounds what waits in the lanes of this process, in deliveries and in bytes of their bodies.
 //
-// Reading stops while as many wait as help to keep the attempts going. An account counts for that with a fair share at
-// most. What it has waiting beyond that stops nobody's reading: it is kept for a while (lanes.queue_age), within bounds for
-// each account and for all, and then deferred.
+// Reading stops while as many wait as help to keep the attempts going. An account, and each of its lanes, counts for that
+// with its allowance at most. What it has waiting beyond that stops nobody's reading: it is kept for a while
+// (lanes.queue_age), within bounds for each account and for all, and then deferred.
 type backlog struct {
 	limit    int64         // of counted
 	accounts *atomic.Int64 // how many share the limit
 	each     int           // deliveries that one account may have waiting
-	counted  tally         // deliveries that reading waits for
-	beyond   tally         // deliveries beyond their accounts' fair shares
+	counted  tally         // what reading waits for
+	beyond   tally         // what waits beyond the allowances
 	forming  atomic.Int64  // deliveries that go out with one that counts, or wait for others to do so
 
 	suspended atomic.Bool // nothing is read, whatever waits
@@ -34,23 +34,41 @@ const (
 	maxForming      = 20_000
 )
 
-// readAgain is how soon whoever waits for capacity looks again: the count need not fall to half of its limit where others
-// take what becomes free.
-const readAgain = 100 * time.Millisecond
+const (
+	// readAgain is how soon whoever waits for capacity looks again: the count need not fall to half of its limit where
+	// others take what becomes free.
+	readAgain = 100 * time.Millisecond
+	// worthWaiting is for how long reading waits, at most, for an account that has more than an equal share waiting: for
+	// what it delivers in that time. Where receivers are quick, what waits is bounded so; whoever is slow delivers next to
+	// nothing in it.
+	worthWaiting = 0.5 // seconds
+)
 
-// tally counts deliveries and their bytes, together, in one word.
+// waiting is a number of deliveries and their bytes.
+type waiting struct{ n, bytes int64 }
+
+func (w waiting) plus(o waiting) waiting  { return waiting{w.n + o.n, w.bytes + o.bytes} }
+func (w waiting) minus(o waiting) waiting { return waiting{w.n - o.n, w.bytes - o.bytes} }
+
+// most is the part of it that is no more than n deliveries.
+func (w waiting) most(n int64) waiting {
+	if w.n <= n {
+		return w
+	}
+	return waiting{n, w.bytes * n / w.n}
+}
+
+// tally is what waits, the number and the bytes together in one word.
 type tally struct{ word atomic.Int64 }
 
 const tallyBytes = 36 // bits for the bytes: 64 GiB
 
-// add changes the tally, n and bytes having the same sign, and returns what it is then.
-func (t *tally) add(n, bytes int) (int64, int64) {
-	return split(t.word.Add(int64(n)<<tallyBytes + int64(bytes)))
-}
+// add changes the tally and returns what it is then. It never falls below zero.
+func (t *tally) add(w waiting) waiting { return split(t.word.Add(w.n<<tallyBytes + w.bytes)) }
 
-func (t *tally) load() (n, bytes int64) { return split(t.word.Load()) }
+func (t *tally) load() waiting { return split(t.word.Load()) }
 
-func split(word int64) (n, bytes int64) { return word >> tallyBytes, word & (1<<tallyBytes - 1) }
+func split(word int64) waiting { return waiting{word >> tallyBytes, word & (1<<tallyBytes - 1)} }
 
 func newBacklog(cfg *LanesConfig, accounts *atomic.Int64) *backlog {
 	return &backlog{
@@ -60,42 +78,52 @@ func newBacklog(cfg *LanesConfig, accounts *atomic.Int64) *backlog {
 	}
 }
 
-// fairShare is for how many of an account's deliveries, and of a lane's among them, reading waits. All shares together are a
-// little more than the limit: where all have as much waiting as one another, reading stops.
-func (b *backlog) fairShare(a *account) (ofAccount, ofLane int64) {
-	ofAccount = share(6*b.limit, 5*b.accounts.Load())
-	return ofAccount, share(ofAccount, a.lanes.Load())
+// ofAccount is the allowance of an account that delivers at such a pace, in deliveries a second: an equal share, or what it
+// delivers soon. Equal shares together are a little more than the limit: where all accounts have as much waiting as one
+// another, reading stops. By its pace alone none has more than half of the limit, so that one that falls silent while it has
+// much waiting does not stop the others.
+func (b *backlog) ofAccount(pace float64) int64 {
+	return max(share(6*b.limit, 5*b.accounts.Load()), min(b.limit/2, int64(pace*worthWaiting)))
+}
+
+// ofLane is the same for one of so many lanes of an account that has such an allowance.
+func (b *backlog) ofLane(ofAccount, lanes int64, pace float64) int64 {
+	return max(share(ofAccount, lanes), min(b.limit/2, int64(pace*worthWaiting)))
 }
 
 // share is an equal part, rounded up.
 func share(whole, parts int64) int64 { return (whole + parts - 1) / max(1, parts) }
 
-// exceedsFairShare says whether the lane, or its account, has more waiting than its fair share.
-func (b *backlog) exceedsFairShare(l *lane) bool {
-	_, ofLane := b.fairShare(l.account)
-	return int64(l.queue.length/l.together()) > ofLane || b.accountExceeds(l.account)
+// exceedsAllowance says whether the lane, which is locked, or its account, has more waiting than its allowance.
+func (b *backlog) exceedsAllowance(l *lane, now time.Time) bool {
+	a := l.account
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ofAccount := b.ofAccount(a.pace(now))
+	return a.waiting.n > ofAccount || l.waiting.n > b.ofLane(ofAccount, a.lanes.Load(), l.drain.pace.now(now))
 }
 
-// accountExceeds says whether the account has more waiting than its fair share; nil has nothing.
-func (b *backlog) accountExceeds(a *account) bool {
+// accountExceeds says whether the account has more waiting than its allowance; nil has nothing.
+func (b *backlog) accountExceeds(a *account, now time.Time) bool {
 	if a == nil {
 		return false
 	}
-	ofAccount, _ := b.fairShare(a)
-	n, _ := a.waiting.load()
-	return n > ofAccount
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.waiting.n > b.ofAccount(a.pace(now))
 }
 
-// full says whether the account has more waiting than is kept: more than any account may, or more than its fair share
-// where there is no room for that.
-func (b *backlog) full(a *account) bool {
-	n, bytes := a.waiting.load()
-	if n > int64(b.each) || n > 1 && bytes > maxAccountBytes {
+// full says whether the account has more waiting than is kept: more than any account may, or more than its allowance where
+// there is no room for that.
+func (b *backlog) full(a *account, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w := a.waiting
+	if w.n > int64(b.each) || w.n > 1 && w.bytes > maxAccountBytes {
 		return true
 	}
-	all, allBytes := b.beyond.load()
-	ofAccount, _ := b.fairShare(a)
-	return (all > maxBeyond || allBytes > maxBeyondBytes) && n > ofAccount
+	all := b.beyond.load()
+	return (all.n > maxBeyond || all.bytes > maxBeyondBytes) && w.n > b.ofAccount(a.pace(now))
 }
 
 // crowded says whether more waits for batches than is kept, and the lane has more than two of them.
@@ -104,34 +132,50 @@ func (b *backlog) crowded(l *lane) bool {
 }
 
 // add notes that a delivery waits in the lane, which is locked. Of what goes out in one request, one counts.
-func (b *backlog) add(l *lane, d *Delivery) {
-	n := 1
-	if l.queue.length%l.together() != 0 {
-		n = 0
+func (b *backlog) add(l *lane, d *Delivery, now time.Time) {
+	w := waiting{1, int64(len(d.Body))}
+	if d.light = l.queue.length%l.together() != 0; d.light {
+		w.n = 0
 		b.forming.Add(1)
 	}
-	d.light = n == 0
-	l.account.waiting.add(n, len(d.Body))
-	if d.counted = !b.exceedsFairShare(l); d.counted {
-		b.counted.add(n, len(d.Body))
-	} else {
-		b.beyond.add(n, len(d.Body))
-	}
+	l.waiting = l.waiting.plus(w)
+	b.count(l, w, now)
 }
 
-// remove notes that it waits no longer, and wakes those who wait for capacity, all at once, when half of it is free.
-func (b *backlog) remove(l *lane, d *Delivery) {
-	weight := 1
+// remove notes that it waits no longer.
+func (b *backlog) remove(l *lane, d *Delivery, now time.Time) {
+	w := waiting{-1, -int64(len(d.Body))}
 	if d.light {
-		weight = 0
+		w.n = 0
 		b.forming.Add(-1)
 	}
-	l.account.waiting.add(-weight, -len(d.Body))
-	if !d.counted {
-		b.beyond.add(-weight, -len(d.Body))
+	l.waiting = l.waiting.plus(w)
+	b.count(l, w, now)
+}
+
+// count works out for what of the lane, which is locked, and of its account reading waits, after so much more waits in the
+// lane: nothing, where only time has passed. It wakes those who wait for capacity when half of it is free.
+func (b *backlog) count(l *lane, more waiting, now time.Time) {
+	a := l.account
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ofAccount := b.ofAccount(a.pace(now))
+	was := l.counted
+	l.counted = l.waiting.most(b.ofLane(ofAccount, a.lanes.Load(), l.drain.pace.now(now)))
+	a.waiting = a.waiting.plus(more)
+	a.countable = a.countable.plus(l.counted.minus(was))
+	was = a.counted
+	a.counted = a.countable.most(ofAccount)
+	counted := a.counted.minus(was)
+	if beyond := more.minus(counted); beyond != (waiting{}) {
+		b.beyond.add(beyond)
+	}
+	if counted == (waiting{}) {
 		return
 	}
-	if n, bytes := b.counted.add(-weight, -len(d.Body)); n == b.limit/2 && weight > 0 || bytes < maxCountedBytes/2 && bytes+int64(len(d.Body)) >= maxCountedBytes/2 {
+	total := b.counted.add(counted)
+	before := total.minus(counted)
+	if total.n <= b.limit/2 && before.n > b.limit/2 || total.bytes < maxCountedBytes/2 && before.bytes >= maxCountedBytes/2 {
 		b.wake()
 	}
 }
@@ -145,13 +189,13 @@ func (b *backlog) wake() {
 
 // presses says whether half of what may be read ahead waits.
 func (b *backlog) presses() bool {
-	n, bytes := b.counted.load()
-	return 2*n >= b.limit || 2*bytes >= maxCountedBytes || 2*b.forming.Load() >= maxForming
+	w := b.counted.load()
+	return 2*w.n >= b.limit || 2*w.bytes >= maxCountedBytes || 2*b.forming.Load() >= maxForming
 }
 
 func (b *backlog) atLimit() bool {
-	n, bytes := b.counted.load()
-	return n >= b.limit || bytes >= maxCountedBytes || b.suspended.Load()
+	w := b.counted.load()
+	return w.n >= b.limit || w.bytes >= maxCountedBytes || b.suspended.Load()
 }
 
 // suspend stops reading, and lets it go on.

@@ -120,7 +120,7 @@ func (d *Dispatcher) fill(l *lane, r *run, now time.Time, over *[]settled) {
 		return len(r.members) < min(size, cfg.mostTogether(del)) && bytes+len(del.Body)+webhook.ElementOverhead <= cfg.MaxBatchBytes
 	}
 	for del := l.queue.take(fits); del != nil; del = l.queue.take(fits) {
-		d.backlog.remove(l, del)
+		d.backlog.remove(l, del, now)
 		if del.Claimed() {
 			continue
 		}

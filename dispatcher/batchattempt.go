@@ -53,7 +53,7 @@ func (d *Dispatcher) batchEnded(r run, outs []Outcome, begun time.Time) (next ru
 	case len(outs) == 0:
 		l.gate.breaker.withoutAnswer(now) // if it was the probe, another one may go
 	default:
-		l.drain.ended(now, outs[0].Took, len(outs))
+		l.ended(now, outs[0].Took, len(outs))
 		if r.req == l.req { // else it tells of a configuration that is not in force any more
 			d.learn(l, &outs[0], begun, now)
 		}
@@ -96,7 +96,7 @@ func (d *Dispatcher) putBatchBack(r run, why putBackReason) run {
 			since = del.queued
 		}
 		l.queue.pushFront(del, since)
-		d.waits(l, del)
+		d.waits(l, del, now)
 	}
 	next, to := d.advance(l, nil, usedPermit, now, &over)
 	l.mu.Unlock()

@@ -198,13 +198,13 @@ func (d *Dispatcher) stop() {
 }
 
 // WaitForCapacity returns when more should be read from Kafka, or with ctx's cause when that is done. What waits here
-// within its account's fair share is bounded by it; what an account has waiting beyond that does not count.
+// within its account's allowance is bounded by it; what an account has waiting beyond that does not count.
 func (d *Dispatcher) WaitForCapacity(ctx context.Context) error { return d.backlog.wait(ctx) }
 
 // WaitForAccount returns when an account should be given more than others wait for: when no more of it waits here than its
-// fair share. It returns ctx's cause when that is done.
+// allowance. It returns ctx's cause when that is done.
 func (d *Dispatcher) WaitForAccount(ctx context.Context, account string) error {
-	for d.backlog.suspended.Load() || d.backlog.accountExceeds(d.lanes.accounts.find(account)) {
+	for d.backlog.suspended.Load() || d.backlog.accountExceeds(d.lanes.accounts.find(account), time.Now()) {
 		select {
 		case <-time.After(accountAgain):
 		case <-ctx.Done():

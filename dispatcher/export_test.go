@@ -32,11 +32,9 @@ func (d *Dispatcher) UsedPermits() (used, waiting int64) {
 	return d.permits.used.Load(), d.permits.waiting.Load()
 }
 
-// Waiting counts what is queued, within the accounts' fair shares and beyond.
+// Waiting counts what is queued, within the allowances and beyond.
 func (d *Dispatcher) Waiting() (counted, beyond int64) {
-	counted, _ = d.backlog.counted.load()
-	beyond, _ = d.backlog.beyond.load()
-	return counted, beyond
+	return d.backlog.counted.load().n, d.backlog.beyond.load().n
 }
 
 // PlannedWith makes the delivery one that Plan has matched with sub.

@@ -10,14 +10,14 @@ func (d *Dispatcher) Capacity(account, subscription string) (n int, open bool) {
 	if sub == nil || !sub.Enabled() || sub.Paused() || sub.Invalid() != "" {
 		return 0, false
 	}
-	if d.suspended.Load() != nil || d.stopping.Load() || d.backlog.accountExceeds(d.lanes.accounts.find(account)) {
+	now := time.Now()
+	if d.suspended.Load() != nil || d.stopping.Load() || d.backlog.accountExceeds(d.lanes.accounts.find(account), now) {
 		return 0, true
 	}
 	l := d.lanes.find(laneKey{account, subscription})
 	if l == nil {
 		return minLimit, true
 	}
-	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.evicted {
@@ -29,7 +29,7 @@ func (d *Dispatcher) Capacity(account, subscription string) (n int, open bool) {
 	if l.req.blocked != "" {
 		return 0, false
 	}
-	if n, open = l.capacity(now, d.cfg.Lanes.QueueAge); open && d.backlog.exceedsFairShare(l) {
+	if n, open = l.capacity(now, d.cfg.Lanes.QueueAge); open && d.backlog.exceedsAllowance(l, now) {
 		n = 0
 	}
 	return n, open

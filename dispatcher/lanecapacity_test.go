@@ -125,7 +125,7 @@ func TestRoomOfALaneThatSendsNothing(t *testing.T) {
 	})
 }
 
-// Nobody's backlog takes what others wait for: an account with more waiting than its fair share has no capacity.
+// Nobody's backlog takes what others wait for: an account with more waiting than its allowance has no capacity.
 func TestRoomIsShared(t *testing.T) {
 	cfg := config()
 	cfg.Delivery.MaxInFlight = 8

@@ -113,6 +113,11 @@ func (s *semaphore) allows(l *lane, limit, free, more int64) bool {
 	return mayTake(lanes, share, limit, free) && mayTake(mine, share/max(1, l.account.lanes.Load()), limit, free)
 }
 
+// exceedsShare says whether the account has lately used more permits than an equal share of them, rounded up.
+func (s *semaphore) exceedsShare(a *account) bool {
+	return int64(a.load.average.Load()) > 1000*share(s.limit.Load(), s.accounts.Load())
+}
+
 // take takes a free permit for the lane, if it may.
 func (s *semaphore) take(l *lane) bool {
 	for {

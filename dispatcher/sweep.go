@@ -35,6 +35,7 @@ func (d *Dispatcher) sweepQueues(now time.Time) {
 		l.mu.Lock()
 		d.refreshShare(l, now)
 		d.advance(l, nil, noPermit, now, &over)
+		d.backlog.count(l, waiting{}, now) // its allowance follows its pace, which nobody else tells
 		if l.listed = l.queue.length > 0; l.listed {
 			left = append(left, l)
 		}

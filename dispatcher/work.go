@@ -78,7 +78,7 @@ func (d *Dispatcher) advance(l *lane, arriving *Delivery, p permit, now time.Tim
 		if arrives {
 			arriving = nil
 		} else {
-			d.dequeue(l)
+			d.dequeue(l, now)
 		}
 		if adm.kind == admitStart && r.req.batch.Max > 0 {
 			d.fill(l, &r, now, over)
@@ -134,12 +134,12 @@ func (d *Dispatcher) outcome(l *lane, sub *subscriptions.Subscription, del *Deli
 // enqueue lets a delivery wait in the lane, which is locked.
 func (d *Dispatcher) enqueue(l *lane, del *Delivery, now time.Time) {
 	l.queue.push(del, now)
-	d.waits(l, del)
+	d.waits(l, del, now)
 }
 
 // waits notes that the queue of the lane, which is locked, has a delivery more.
-func (d *Dispatcher) waits(l *lane, del *Delivery) {
-	d.backlog.add(l, del)
+func (d *Dispatcher) waits(l *lane, del *Delivery, now time.Time) {
+	d.backlog.add(l, del, now)
 	if !l.listed {
 		l.listed = true
 		d.sweep.add(l)
@@ -147,7 +147,7 @@ func (d *Dispatcher) waits(l *lane, del *Delivery) {
 }
 
 // dequeue takes the next delivery from the queue of the lane, which is locked.
-func (d *Dispatcher) dequeue(l *lane) { d.backlog.remove(l, l.queue.pop()) }
+func (d *Dispatcher) dequeue(l *lane, now time.Time) { d.backlog.remove(l, l.queue.pop(), now) }
 
 // wakeAt lets the lane, which is locked, go on at a time that no end of an attempt announces.
 func (d *Dispatcher) wakeAt(l *lane, at, now time.Time) {
@@ -253,7 +253,7 @@ func (d *Dispatcher) attempt(r run) run {
 	case !made:
 		l.gate.breaker.withoutAnswer(now) // if it was the probe, another one may go
 	default:
-		l.drain.ended(now, out.Took, 1)
+		l.ended(now, out.Took, 1)
 		if r.req == l.req { // else it tells of a configuration that is not in force any more
 			d.learn(l, &out, begun, now)
 		}
@@ -291,7 +291,7 @@ func (d *Dispatcher) putBack(r run) run {
 	l.gate.breaker.withoutAnswer(now)
 	r.del.wait()
 	l.queue.pushFront(r.del, now)
-	d.waits(l, r.del)
+	d.waits(l, r.del, now)
 	next, to := d.advance(l, nil, usedPermit, now, &over)
 	l.mu.Unlock()
 	d.settleAll(over)

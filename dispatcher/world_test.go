@@ -486,7 +486,7 @@ func (w *world) atRest() {
 		w.t.Errorf("%d permits are in use, and %d lanes wait for one, want none", used, waiting)
 	}
 	if counted, beyond := w.d.Waiting(); counted != 0 || beyond != 0 {
-		w.t.Errorf("%d deliveries wait, and %d beyond fair shares, want none", counted, beyond)
+		w.t.Errorf("%d deliveries wait, and %d beyond allowances, want none", counted, beyond)
 	}
 	for _, l := range w.d.Lanes(nil) {
 		if l.InFlight != 0 || l.Queued != 0 {

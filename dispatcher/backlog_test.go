@@ -1,0 +1,100 @@
+package dispatcher_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+	"time"
+
+	"fanout/dispatcher"
+)
+
+// A backlog of many accounts, none of them slow, is read no faster than it is delivered, and none of it is put off: whoever
+// of them has more waiting at the moment has it by chance, and delivers it soon.
+func TestBacklogOfHealthyAccounts(t *testing.T) {
+	for name, test := range map[string]struct {
+		accounts, deliveries int
+		answer               time.Duration
+	}{
+		"as many as have one each": {1000, 20_000, 2 * time.Millisecond},
+		"slower":                   {1000, 5_000, 100 * time.Millisecond},
+		"a few":                    {10, 20_000, 2 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config()
+			cfg.Delivery.MaxInFlight = 64
+			in(t, cfg, func(w *world) {
+				for i := range test.accounts {
+					w.set(fmt.Sprintf("b%d/s%d", i, i), "")
+					w.on(fmt.Sprintf("b%d/s%d", i, i), always(answer{status: 204, after: test.answer}))
+				}
+				random := rand.New(rand.NewPCG(1, 2))
+				var all []*dispatcher.Delivery
+				most := int64(0)
+				for range test.deliveries {
+					if err := w.d.WaitForCapacity(w.t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					i := random.IntN(test.accounts)
+					all = append(all, w.submit(fmt.Sprintf("b%d/s%d", i, i)))
+					counted, beyond := w.d.Waiting()
+					most = max(most, counted+beyond)
+				}
+				time.Sleep(10 * time.Second)
+				putOff := 0
+				for _, del := range all {
+					if w.outcome(del).Result != dispatcher.Delivered {
+						putOff++
+					}
+				}
+				t.Logf("%d waited at most", most)
+				if putOff > 0 || most > 4000 {
+					t.Errorf("%d of %d put off, %d waited at most", putOff, len(all), most)
+				}
+			})
+		})
+	}
+}
+
+// Accounts that were quick and fall silent have much waiting then, and reading soon goes on without them.
+func TestAccountsThatFallSilent(t *testing.T) {
+	for _, silent := range []int{1, 10, 40} {
+		t.Run(strconv.Itoa(silent), func(t *testing.T) {
+			in(t, config(), func(w *world) {
+				const accounts = 100
+				for i := range accounts {
+					w.set(fmt.Sprintf("b%d/s%d", i, i), "")
+					w.on(fmt.Sprintf("b%d/s%d", i, i), always(answer{status: 204, after: 5 * time.Millisecond}))
+				}
+				longest, sum := time.Duration(0), time.Duration(0)
+				read := func(n int) { // 4 000 a second, for as many seconds
+					longest, sum = 0, 0
+					for tick := range n * 40 {
+						for i := range accounts {
+							began := time.Now()
+							if err := w.d.WaitForCapacity(w.t.Context()); err != nil {
+								t.Fatal(err)
+							}
+							longest, sum = max(longest, time.Since(began)), sum+time.Since(began)
+							w.submit(fmt.Sprintf("b%d/s%d", (i+tick)%accounts, (i+tick)%accounts))
+						}
+						time.Sleep(25 * time.Millisecond)
+					}
+				}
+				read(5)
+				if longest > 0 {
+					t.Fatalf("before: reading waited for %s", longest)
+				}
+				for i := range silent {
+					w.on(fmt.Sprintf("b%d/s%d", i, i), always(hang))
+				}
+				read(5)
+				t.Logf("reading waited for %s at most, %s in all", longest, sum)
+				if longest > time.Second || sum > 2*time.Second {
+					t.Errorf("reading waited for %s at most, %s in all", longest, sum)
+				}
+			})
+		})
+	}
+}
