@@ -191,6 +191,6 @@ func (p *panel) look(ctx context.Context, s scope, q *operate.FindQuery) (*opera
 func deliveryAttempt(a *topic.Attempt) attempt {
 	return attempt{
 		Time: time.UnixMilli(a.Time).UTC(), ID: a.ID, Account: a.Account, Subscription: a.Subscription, Event: a.Event, Stage: a.Stage, Attempt: a.Attempt,
-		Outcome: a.Outcome, Reason: a.Reason, Status: a.Status, TookMs: float64(a.TookMillis), Batch: a.Batch, Detail: a.Detail, Response: a.Response,
+		Outcome: a.Outcome, Reason: a.Reason, Status: a.Status, TookMs: float64(a.TookMillis), Batch: a.Batch, BatchSize: a.BatchSize, Detail: a.Detail, Response: a.Response,
 	}
 }

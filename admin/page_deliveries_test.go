@@ -196,6 +196,32 @@ func TestDeliveryPages(t *testing.T) {
 	}
 }
 
+// The pages say in which batch a delivery went out, with the webhook-id that its receiver has seen.
+func TestPagesShowBatches(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.want(201, "PUT", "/api/v1/accounts/acme/subscriptions/a", fmt.Sprintf(`{"url":%q,"events":["*"],"batch":{"max":2,"wait":"5s"}}`, w.recv.URL))
+	w.open("alone", "acme")
+	w.until("the batch", func() bool { return w.recv.count("alone") == 1 })
+	want := "alone in " + w.recv.got[0].header.Get("webhook-id")
+	base := w.link("acme")
+	var ids []string
+	w.until("the attempts", func() bool {
+		_, ids = listed(w.page(200, "/deliveries?account=acme"))
+		return len(ids) == 1
+	})
+	for _, path := range []string{"/deliveries/show?id=" + ids[0], "/endpoints/show?account=acme&id=a"} {
+		w.until(path+" with "+want, func() bool { return strings.Contains(w.page(200, path), want) })
+	}
+	if page := html.UnescapeString(w.page(200, base+"/deliveries/show?id="+ids[0], anonymous)); !strings.Contains(page, want) || !strings.Contains(page, `[{"id":"`+ids[0]) {
+		t.Errorf("a customer's page:\n%s", page)
+	}
+	attempts, _ := w.want(200, "GET", "/api/v1/deliveries/"+ids[0], "").json(t)["attempts"].([]any)
+	if first, _ := attempts[0].(map[string]any); first["batchSize"] != 1.0 {
+		t.Errorf("the API: %v", attempts)
+	}
+}
+
 // A webhook's page shows the attempts of all instances, each once.
 func TestWebhookPageShowsAttemptsOfAllInstances(t *testing.T) {
 	t.Parallel()

@@ -24,6 +24,7 @@ type deliveryBody struct {
 	Letter   string         // partition/offset of its last dead letter, where it is dead
 	Request  string         // as it would be sent now; empty: see Bodiless
 	Curl     string
+	Batched  bool   // the webhook asks for batches
 	Bodiless string // why there is no request to show
 	Here     bool   // its webhook exists
 	Resent   bool   // it has just been sent again
@@ -135,6 +136,7 @@ func (p *pages) showRequest(ctx context.Context, body *deliveryBody) error {
 		body.Bodiless = "Nothing is sent there: the destination is not allowed."
 		return nil
 	}
+	body.Batched = sub.Batch().Max > 0
 	body.Request = strings.ReplaceAll(text, "\r\n", "\n")
 	body.Curl, _ = p.Dispatcher.Renderer().Curl(sub, del, now, false)
 	return nil

@@ -216,7 +216,6 @@ func (p *pages) newShownAttempt(s scope, sub *subscriptions.Subscription, one *d
 		return a
 	}
 	if a.BatchSize > 1 { // of the request, this one's part is kept
-		a.Answer += fmt.Sprintf(", one of %d in %s", a.BatchSize, a.Batch)
 		return a
 	}
 	del := dispatcher.Delivery{ID: one.ID, Account: one.Account, Subscription: one.Subscription, Event: one.Event, Body: one.Body, FirstSeen: one.Time}

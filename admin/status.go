@@ -30,6 +30,9 @@ type attempt struct {
 	Response     string     `json:"response,omitempty"` // the body, at most its first KiB
 }
 
+// InBatch says in which batch the delivery went out; empty where it went out by itself.
+func (a *attempt) InBatch() string { return topic.InBatch(a.Batch, a.BatchSize) }
+
 func newAttempt(a *dispatcher.Attempt) attempt {
 	out := attempt{
 		Time: a.Time.UTC(), ID: a.ID, Account: a.Account, Subscription: a.Subscription, Event: a.Event.String(), Stage: a.Stage.String(),

@@ -47,6 +47,8 @@ type Audited struct {
 	Time         time.Time         `json:"time"`
 	State        AuditState        `json:"state"`
 	Why          string            `json:"why,omitempty"`
+
+	*Batch // its last request; nil: it went out by itself, or not at all
 }
 
 // AuditConfig says what is audited.
@@ -300,7 +302,7 @@ func (out *Audit) close(cfg AuditConfig, rows map[string]*auditRow) {
 		origin := dispatcher.Origin{Topic: cfg.Topic, Partition: int(row.partition), Offset: row.offset}
 		d := Audited{
 			ID: row.id, Account: row.account, Subscription: row.subscription, Event: row.event, EventName: row.event.String(),
-			Origin: origin, OriginText: origin.String(), Time: time.UnixMilli(row.time),
+			Origin: origin, OriginText: origin.String(), Time: time.UnixMilli(row.time), Batch: row.trace.batch,
 		}
 		d.State, d.Why = row.state(cfg.Changed, d.Time)
 		out.States[d.State]++

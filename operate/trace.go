@@ -20,6 +20,15 @@ type Trace struct {
 	Discarded string          `json:"discarded,omitempty"` // the reason
 	Waiting   *Waiting        `json:"waiting,omitempty"`
 	Dead      *Waiting        `json:"dead,omitempty"` // the last dead letter; Due is when it died
+
+	batch *Batch // that its last request was; nil: it went out by itself, or not at all
+	sent  int64  // when that was, Unix ms
+}
+
+// Batch is a request with the deliveries of a subscription that asks for batches.
+type Batch struct {
+	ID   string `json:"batch"`     // its webhook-id
+	Size int    `json:"batchSize"` // how many deliveries it had; 0: not known
 }
 
 // Waiting is a record that a delivery lies in.
@@ -143,7 +152,20 @@ func FindTraces(ctx context.Context, c *topic.Cluster, cfg TraceConfig) (knows b
 
 type tracer struct {
 	cfg TraceConfig
-	mu  sync.Mutex // guards every Trace
+
+	mu   sync.Mutex // guards every Trace, and
+	last *Batch     // the batch that was read last: most often the next record is of it too
+}
+
+// batch is the one that the attempt was made in; nil: none. The lock is held.
+func (t *tracer) batch(a *topic.Attempt) *Batch {
+	if a.Batch == "" {
+		return nil
+	}
+	if t.last == nil || t.last.ID != a.Batch {
+		t.last = &Batch{a.Batch, a.BatchSize}
+	}
+	return t.last
 }
 
 func (t *tracer) attempt(m *topic.Record) error {
@@ -173,6 +195,9 @@ func (t *tracer) attempt(m *topic.Record) error {
 		tr.Delivered = true
 	case dispatcher.Discarded.String():
 		tr.Discarded = a.Reason
+	}
+	if a.Attempt > 0 && a.Time >= tr.sent {
+		tr.batch, tr.sent = t.batch(&a), a.Time
 	}
 	if t.cfg.Attempts {
 		i, _ := slices.BinarySearchFunc(tr.Attempts, a, func(x, y topic.Attempt) int { return int(x.Time - y.Time) })

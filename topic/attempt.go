@@ -33,7 +33,8 @@ type Attempt struct {
 	Attempt        int    `json:"attempt,omitempty"` // which POST of the delivery this was; 0: none was made
 	Status         int    `json:"status,omitempty"`
 	TookMillis     int64  `json:"tookMs,omitempty"`
-	Batch          string `json:"batch,omitempty"` // webhook-id of the request, where the delivery went out in a batch
+	Batch          string `json:"batch,omitempty"`     // webhook-id of the request, where the delivery went out in a batch
+	BatchSize      int    `json:"batchSize,omitempty"` // how many deliveries that had
 	Detail         string `json:"detail,omitempty"`
 	Response       string `json:"response,omitempty"` // at most the first KiB
 	Replay         string `json:"replay,omitempty"`
@@ -70,6 +71,7 @@ func (w *AttemptWriter) Append(b []byte, d *dispatcher.Delivery, out *dispatcher
 	b = appendNumber(b, `,"status":`, int64(out.Status))
 	b = appendNumber(b, `,"tookMs":`, out.Took.Milliseconds())
 	b = appendOptional(b, `,"batch":`, out.Batch)
+	b = appendNumber(b, `,"batchSize":`, int64(out.BatchSize))
 	b = appendOptional(b, `,"detail":`, out.Detail)
 	if w.Response && len(out.Response) > 0 {
 		b = appendText(b, `,"response":`, string(out.Response))
@@ -229,6 +231,22 @@ func ParseAttemptsGap(value []byte) (AttemptsGap, bool) {
 	var g AttemptsGap
 	err := json.Unmarshal(value, &g)
 	return g, err == nil && g.Kind == KindGap && g.Source != "" && g.From >= 0 && g.To >= g.From
+}
+
+// InBatch says in which batch the delivery went out; empty where it went out by itself.
+func (a *Attempt) InBatch() string { return InBatch(a.Batch, a.BatchSize) }
+
+// InBatch says that a delivery went out in the batch of that webhook-id and size; empty where there is none. A record of before has no size.
+func InBatch(id string, size int) string {
+	switch {
+	case id == "":
+		return ""
+	case size == 0:
+		return "in " + id
+	case size == 1:
+		return "alone in " + id
+	}
+	return "one of " + strconv.Itoa(size) + " in " + id
 }
 
 // AttemptText is how an attempt's record has a text under a key: what to look for in records before their JSON is parsed. What stands in

@@ -21,7 +21,7 @@ func wantAttempt(d *dispatcher.Delivery, out *dispatcher.Outcome, at time.Time) 
 	a := topic.Attempt{
 		Time: at.UnixMilli(), ID: d.ID, Account: d.Account, Subscription: d.Subscription, Event: d.Event.String(),
 		Origin: d.Origin.String(), Stage: d.Stage.String(), Outcome: out.Result.String(), Reason: out.Reason.String(),
-		Status: out.Status, TookMillis: out.Took.Milliseconds(), Batch: out.Batch, Detail: out.Detail, Response: string(out.Response),
+		Status: out.Status, TookMillis: out.Took.Milliseconds(), Batch: out.Batch, BatchSize: out.BatchSize, Detail: out.Detail, Response: string(out.Response),
 		Replay: d.Replay, DeadLetter: d.DeadLetter, Instance: "here:1",
 	}
 	if out.Attempted {
@@ -44,7 +44,7 @@ func TestAttemptRecord(t *testing.T) {
 			Stage:  dispatcher.StageRetry, Attempts: rapid.IntRange(0, 7).Draw(t, "attempts"), Replay: text.Draw(t, "replay"), DeadLetter: text.Draw(t, "letter"),
 		}
 		out := dispatcher.Outcome{
-			Result: dispatcher.Retry, Reason: dispatcher.StatusFailed, Status: rapid.IntRange(0, 999).Draw(t, "status"), Batch: text.Draw(t, "batch"),
+			Result: dispatcher.Retry, Reason: dispatcher.StatusFailed, Status: rapid.IntRange(0, 999).Draw(t, "status"), Batch: text.Draw(t, "batch"), BatchSize: rapid.IntRange(0, 1000).Draw(t, "size"),
 			Detail: text.Draw(t, "detail"), Response: []byte(text.Draw(t, "response")), Attempted: rapid.Bool().Draw(t, "attempted"),
 			Took: time.Duration(rapid.IntRange(0, 20_000).Draw(t, "took")) * time.Millisecond,
 		}

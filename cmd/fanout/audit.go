@@ -246,6 +246,9 @@ func (a *app) auditTable(r *operate.Audit, shown []operate.Audited, took time.Du
 		if d.Why != "" {
 			state += ": " + d.Why
 		}
+		if d.Batch != nil {
+			state += ", " + topic.InBatch(d.Batch.ID, d.Size)
+		}
 		t.Rows = append(t.Rows, []string{d.OriginText, shortClock(d.Time), d.EventName, d.Account, d.Subscription, d.ID, state})
 	}
 	return a.table(t)

@@ -222,6 +222,9 @@ func showTrace(w io.Writer, t *operate.Trace) {
 		if at.Attempt > 0 {
 			text = fmt.Sprintf("attempt %d, %dms: %s", at.Attempt, at.TookMillis, text)
 		}
+		if in := at.InBatch(); in != "" && !strings.Contains(at.Detail, at.Batch) {
+			text += ", " + in
+		}
 		fmt.Fprintf(w, "  %s  %-8s %s %s\n", time.UnixMilli(at.Time).Local().Format("01-02 15:04:05.000"), terminal.Visible(at.Stage), terminal.Visible(text), terminal.Visible(at.Detail))
 		if at.Response != "" {
 			fmt.Fprintf(w, "      answer: %s\n", terminal.Visible(at.Response))

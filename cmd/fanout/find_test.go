@@ -2,7 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"fanout/operate"
@@ -94,5 +99,54 @@ func TestFind(t *testing.T) {
 		if code, _, stderr := b.fanout(t, "", strings.Fields(test.args)...); code != 2 || !strings.Contains(stderr, test.want) {
 			t.Errorf("fanout %s: exit %d, %s", test.args, code, stderr)
 		}
+	}
+}
+
+// Whatever shows attempts says in which batch a delivery went out, by the webhook-id that the receiver has seen, and how many it had.
+func TestBatchesAreShown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "channel.email")
+	w.env = append(w.env, "FANOUT_ATTEMPTS_TOPIC=true")
+	var status atomic.Int64
+	var last atomic.Value // webhook-id of the request
+	status.Store(http.StatusNoContent)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		last.Store(r.Header.Get("webhook-id"))
+		w.WriteHeader(int(status.Load()))
+	}))
+	t.Cleanup(receiver.Close)
+	w.ok(t, `{account: acme, id: crm, url: "`+receiver.URL+`", events: ["*"], batch: {max: 3, wait: 5s}}`, "subscriptions", "apply", "-f", "-")
+	r := w.start(t)
+	r.await(t, "/readyz", 200, `"ready":true`)
+
+	sent := func(name, outcome string) (*operate.FoundDelivery, string) {
+		t.Helper()
+		w.events(t, name, 3)
+		var found operate.Found
+		until(t, func() (bool, string) {
+			out := w.ok(t, "", "find", "--account", "acme", "--outcome", outcome, "-o", "json")
+			return json.Unmarshal([]byte(out), &found) == nil && len(found.Deliveries) == 3, out
+		})
+		return found.Deliveries[0], fmt.Sprint(last.Load())
+	}
+	d, batch := sent("fine", "delivered")
+	if a := d.Attempts[0]; a.Batch != batch || a.BatchSize != 3 || a.ID == batch {
+		t.Errorf("the attempt: %+v, want the batch %s", a, batch)
+	}
+	status.Store(http.StatusGone)
+	dead, gone := sent("gone", "dead")
+	for _, test := range []struct{ args, want string }{
+		{"find --webhook-id " + d.ID, "delivered, one of 3 in " + batch},
+		{"explain --webhook-id " + d.ID, "one of 3 in " + batch},
+		{"audit channel.email --account acme --subscription crm", "delivered, one of 3 in " + batch},
+		{"audit channel.email --account acme --subscription crm -o ndjson", `"batch":"` + batch + `","batchSize":3`},
+		{"deadletter show " + dead.ID, "one of 3 in " + gone},
+		{"deadletter show " + dead.ID, `[{"id":"` + dead.ID + `",`}, // the command that sends it again by hand
+	} {
+		until(t, func() (bool, string) { // a command reads the topics a moment after the receiver was asked
+			out := w.ok(t, "", strings.Fields(test.args)...)
+			return strings.Contains(strings.Join(strings.Fields(out), " "), test.want), fmt.Sprintf("fanout %s: no %q in\n%s", test.args, test.want, out)
+		})
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"fanout/cmd/internal/terminal"
 	"fanout/dispatcher"
 	"fanout/event"
+	"fanout/topic"
 )
 
 func (a *app) tailCommand() *cobra.Command {
@@ -248,8 +249,8 @@ func (o *outcomeLine) text(width int) string {
 	if o.Attempt > 0 {
 		parts = append(parts, fmt.Sprintf("attempt %d in %sms", o.Attempt, strconv.FormatFloat(o.TookMs, 'f', 1, 64)))
 	}
-	if o.BatchSize > 0 {
-		parts = append(parts, fmt.Sprintf("%d in %s", o.BatchSize, o.Batch))
+	if in := topic.InBatch(o.Batch, o.BatchSize); in != "" && !strings.Contains(o.Detail, o.Batch) {
+		parts = append(parts, in)
 	}
 	if o.Detail != "" {
 		parts = append(parts, o.Detail)

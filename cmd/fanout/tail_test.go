@@ -33,6 +33,22 @@ func TestTailFits(t *testing.T) {
 	}
 }
 
+// A delivery that went out in a batch says in which, once.
+func TestTailNamesTheBatch(t *testing.T) {
+	t.Parallel()
+	o := outcomeLine{Time: time.Now(), ID: "msg_2mbk7qbnrzvv2pfh3esgfzy4ea", Stage: "first", Attempt: 1, Outcome: "delivered", Batch: "msg_batch", BatchSize: 3}
+	if text := o.text(0); !strings.HasSuffix(text, "one of 3 in msg_batch") {
+		t.Error(text)
+	}
+	o.BatchSize = 1
+	if text := o.text(0); !strings.HasSuffix(text, "alone in msg_batch") {
+		t.Error(text)
+	}
+	if o.Detail = "400 (one of 3 in msg_batch)"; strings.Count(o.text(0), "msg_batch") != 1 {
+		t.Error(o.text(0))
+	}
+}
+
 // What an instance refuses is said in words: the detail, then each field, and what to do where that is known.
 func TestRefused(t *testing.T) {
 	t.Parallel()
