@@ -16,7 +16,9 @@ import (
 
 	"fanout/cmd/internal/terminal"
 	"fanout/config"
+	"fanout/dispatcher"
 	"fanout/operate"
+	"fanout/subscriptions"
 	"fanout/topic"
 )
 
@@ -142,7 +144,7 @@ func (a *app) deadletterShow(ctx context.Context, cfg *config.Config, admin *top
 			}}); err != nil {
 				return err
 			}
-			s.Curl, s.Why = a.letterCurl(ctx, cfg, d)
+			s.Curl, s.Why = letterCurl(ctx, cfg, d)
 		}
 		shown = append(shown, s)
 	}
@@ -156,6 +158,20 @@ func (a *app) deadletterShow(ctx context.Context, cfg *config.Config, admin *top
 		showLetter(a.stdout, &s)
 	}
 	return nil
+}
+
+// letterCurl is the command that sends a dead letter again, or why there is none: the rest is shown without Redis too.
+func letterCurl(ctx context.Context, cfg *config.Config, d *topic.DeadLetter) (curl, why string) {
+	store, err := subscriptions.NewStore(cfg.Redis)
+	if err != nil {
+		return "", err.Error()
+	}
+	defer store.Close()
+	renderer, err := dispatcher.NewRenderer(cfg.Egress, cfg.Dispatcher(userAgent()).UserAgent)
+	if err != nil {
+		return "", err.Error()
+	}
+	return operate.LetterCurl(ctx, store, renderer, d)
 }
 
 func (a *app) findLetters(ctx context.Context, admin *topic.Cluster, which string) ([]*topic.DeadLetter, error) {

@@ -228,32 +228,3 @@ func laneOn(i *operate.InstanceLanes, sub *subscriptions.Subscription, now time.
 	}
 	return "idle"
 }
-
-// letterCurl is the command that sends a dead letter again, to its subscription as it is now.
-func (a *app) letterCurl(ctx context.Context, cfg *config.Config, d *topic.DeadLetter) (curl, why string) {
-	store, err := subscriptions.NewStore(cfg.Redis)
-	if err != nil {
-		return "", err.Error()
-	}
-	defer store.Close()
-	stored, there, err := store.Get(ctx, d.Account, d.Subscription)
-	switch {
-	case err != nil:
-		return "", "its subscription cannot be read: " + err.Error()
-	case !there:
-		return "", "its subscription no longer exists: a replay would be discarded"
-	}
-	sub, bad := store.Reader().Parse(d.Account, d.Subscription, stored)
-	if bad != nil {
-		return "", "its subscription is invalid: " + bad.Error()
-	}
-	renderer, err := dispatcher.NewRenderer(cfg.Egress, cfg.Dispatcher(userAgent()).UserAgent)
-	if err != nil {
-		return "", err.Error()
-	}
-	curl, blocked := renderer.Curl(sub, &dispatcher.Delivery{ID: d.ID, Body: d.Value, TraceParent: d.Trace}, time.Now(), false)
-	if blocked != "" {
-		return "", "nothing may be sent there: " + blocked
-	}
-	return curl, ""
-}
