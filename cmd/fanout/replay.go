@@ -117,7 +117,7 @@ func (a *app) replay(cmd *cobra.Command, f *replayFlags) error {
 	}
 	return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
 		if f.edit {
-			return a.repair(ctx, cfg, admin, &rc.Filter, f)
+			return a.repair(ctx, admin, &rc.Filter, f)
 		}
 		return a.replayLetters(ctx, cfg, admin, &rc, f)
 	})
