@@ -1,21 +1,22 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"io/fs"
+	"os"
 	"os/user"
-	"reflect"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"fanout/cmd/internal/terminal"
 	"fanout/config"
 	"fanout/egress"
+	"fanout/operate"
 	"fanout/subscriptions"
 )
 
@@ -62,19 +63,6 @@ func (a *app) applyCommand() *cobra.Command {
 	return configured(cmd)
 }
 
-// change is one step of an apply.
-type change struct {
-	Action   string    `json:"action"` // create, update, unchanged or delete
-	Account  string    `json:"account"`
-	ID       string    `json:"id"`
-	Warnings []warning `json:"warnings,omitempty"`
-	was      []byte    // as it is stored; nil: not at all
-	json     []byte    // as it is to be stored
-}
-
-// guardFrom is from how many deletions on the mass-delete guard looks.
-const guardFrom = 10
-
 func (a *app) apply(ctx context.Context, cfg *config.Config, store *subscriptions.Store, f *applyFlags) error {
 	rules, err := egress.New(cfg.Egress)
 	if err != nil {
@@ -84,65 +72,70 @@ func (a *app) apply(ctx context.Context, cfg *config.Config, store *subscription
 	if err != nil {
 		return err
 	}
-	changes, known, err := planChanges(ctx, store, m, rules, f.prune)
-	if err == nil {
-		err = m.err()
-	}
+	plan, err := m.Plan(ctx, store, rules, f.prune)
 	if err != nil {
 		return err
 	}
-	deletions := 0
-	for _, c := range changes {
-		if c.Action == "delete" {
-			deletions++
-		}
+	if problems := m.Problems(); len(problems) > 0 {
+		return hint(fmt.Errorf("%s; nothing was applied\n  %s", count(len(problems), "problem"), strings.Join(problems, "\n  ")),
+			"correct the files and apply them again")
 	}
-	if deletions >= guardFrom && deletions*2 > known && !f.yes && !f.dryRun {
-		return hint(fmt.Errorf("this deletes %d of the %d subscriptions of these accounts; nothing was applied", deletions, known),
+	if plan.DeletesMost() && !f.yes && !f.dryRun {
+		return hint(fmt.Errorf("this deletes %d of the %d subscriptions of these accounts; nothing was applied", plan.Count(operate.ManifestDelete), plan.Known),
 			"look at it with --dry-run; if it is meant, repeat with --yes")
 	}
 	if !f.dryRun {
-		if err := applyChanges(ctx, store.As(applier()), changes); err != nil {
-			return err
+		if err := plan.Apply(ctx, store.As(applier())); err != nil {
+			return hint(err, "apply again: what has been written is left as it is")
 		}
 	}
-	return a.showChanges(changes, f.dryRun)
+	return a.showChanges(plan, f.dryRun)
 }
 
-// planChanges validates the manifest, and compares it with what Redis holds; known counts what the manifest's accounts have there.
-func planChanges(ctx context.Context, store *subscriptions.Store, m *manifest, rules *egress.Rules, prune bool) (changes []change, known int, err error) {
-	for _, account := range slices.Sorted(maps.Keys(m.accounts)) {
-		stored, err := store.List(ctx, account)
+// readManifest reads files, folders (their *.yaml, *.yml and *.json) and - for standard input.
+func (a *app) readManifest(paths []string) (*operate.Manifest, error) {
+	m := operate.NewManifest()
+	for _, path := range paths {
+		files, err := manifestFiles(path)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
-		known += len(stored)
-		now := map[string][]byte{}
-		for _, s := range stored {
-			now[s.ID] = s.JSON
-			if _, wanted := m.accounts[account][s.ID]; !wanted && prune {
-				changes = append(changes, change{Action: "delete", Account: account, ID: s.ID})
+		for _, file := range files {
+			data, err := a.readFile(file)
+			if err != nil {
+				return nil, err
 			}
-		}
-		for _, id := range slices.Sorted(maps.Keys(m.accounts[account])) {
-			old, found := now[id]
-			c := change{Action: "update", Account: account, ID: id, was: old}
-			c.json, c.Warnings = m.complete(store.Reader(), account, id, old, rules)
-			switch {
-			case !found:
-				c.Action = "create"
-			case sameJSON(old, c.json):
-				c.Action = "unchanged"
-			}
-			changes = append(changes, c)
+			m.Read(file, data)
 		}
 	}
-	return changes, known, nil
+	return m, nil
 }
 
-func sameJSON(a, b []byte) bool {
-	var x, y any
-	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+func manifestFiles(path string) ([]string, error) {
+	if path == "-" {
+		return []string{path}, nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	var files []string
+	err = filepath.WalkDir(path, func(file string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(file)) {
+			files = append(files, file)
+		}
+		return err
+	})
+	if err == nil && len(files) == 0 {
+		return nil, fmt.Errorf("read %s: it holds no *.yaml, *.yml or *.json", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	return files, nil
 }
 
 // applier is who the change stream says has made the changes of an apply.
@@ -154,39 +147,11 @@ func applier() string {
 	return "apply " + me.Username
 }
 
-// applyChanges writes first and deletes last, so that a subscription that moves to another id misses nothing.
-func applyChanges(ctx context.Context, store *subscriptions.Store, changes []change) error {
-	for _, deleting := range []bool{false, true} {
-		for _, c := range changes {
-			var err error
-			switch {
-			case c.Action == "delete" && deleting:
-				_, err = store.Delete(ctx, c.Account, c.ID)
-			case (c.Action == "create" || c.Action == "update") && !deleting:
-				_, err = store.Update(ctx, c.Account, c.ID, c.make)
-			}
-			if err != nil {
-				return hint(fmt.Errorf("%s %s/%s: %w", c.Action, c.Account, c.ID, err), "apply again: what has been written is left as it is")
-			}
-		}
-	}
-	return nil
-}
-
-// make is the change to what is stored, which must be what was compared with the files: a secret that somebody has rotated
-// meanwhile is not undone.
-func (c *change) make(stored json.RawMessage) (json.RawMessage, error) {
-	if !bytes.Equal(stored, c.was) {
-		return nil, errors.New("it was changed by somebody else meanwhile")
-	}
-	return c.json, nil
-}
-
 // shownWarnings bounds how many warnings a person is shown.
 const shownWarnings = 50
 
 // warnChanges says on standard error what is odd.
-func (a *app) warnChanges(changes []change) {
+func (a *app) warnChanges(changes []shownChange) {
 	total, shown := 0, 0
 	for _, c := range changes {
 		total += len(c.Warnings)
@@ -199,15 +164,25 @@ func (a *app) warnChanges(changes []change) {
 	}
 }
 
-func (a *app) showChanges(changes []change, dryRun bool) error {
+// shownChange is one step of an apply, for a program.
+type shownChange struct {
+	Action   operate.ManifestAction `json:"action"`
+	Account  string                 `json:"account"`
+	ID       string                 `json:"id"`
+	Warnings []warning              `json:"warnings,omitempty"`
+}
+
+func (a *app) showChanges(plan *operate.ManifestPlan, dryRun bool) error {
+	changes := make([]shownChange, 0, len(plan.Changes))
+	for _, c := range plan.Changes {
+		changes = append(changes, shownChange{c.Action, c.Account, c.ID, warningsOf(c.Warnings)})
+	}
 	if a.asJSON() {
-		return a.json(map[string]any{"dryRun": dryRun, "changes": append([]change{}, changes...)})
+		return a.json(map[string]any{"dryRun": dryRun, "changes": changes})
 	}
 	a.warnChanges(changes)
-	counts := map[string]int{}
 	for _, c := range changes {
-		counts[c.Action]++
-		if c.Action != "unchanged" {
+		if c.Action != operate.ManifestUnchanged {
 			fmt.Fprintf(a.stdout, "%s %s/%s\n", c.Action, terminal.Visible(c.Account), terminal.Visible(c.ID))
 		}
 	}
@@ -215,6 +190,7 @@ func (a *app) showChanges(changes []change, dryRun bool) error {
 	if dryRun {
 		done = "would be applied"
 	}
-	fmt.Fprintf(a.stdout, "%s: %d created, %d updated, %d deleted, %d unchanged\n", done, counts["create"], counts["update"], counts["delete"], counts["unchanged"])
+	fmt.Fprintf(a.stdout, "%s: %d created, %d updated, %d deleted, %d unchanged\n", done, plan.Count(operate.ManifestCreate),
+		plan.Count(operate.ManifestUpdate), plan.Count(operate.ManifestDelete), plan.Count(operate.ManifestUnchanged))
 	return nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -49,22 +48,6 @@ func TestSubscriptionsOfAnEarlierEdition(t *testing.T) {
 	}
 	if got := w.redis.HGet("fanout:account:acme", "old"); got != stored {
 		t.Errorf("stored is %s", got)
-	}
-}
-
-// What somebody else writes between the comparison and the writing is not undone.
-func TestApplyUndoesNothingUnseen(t *testing.T) {
-	t.Parallel()
-	c := change{Action: "update", was: []byte(`{"a":1}`), json: []byte(`{"a":2}`)}
-	if next, err := c.make(json.RawMessage(`{"a":1}`)); err != nil || string(next) != `{"a":2}` {
-		t.Errorf("%s %v", next, err)
-	}
-	if _, err := c.make(json.RawMessage(`{"a":3}`)); err == nil {
-		t.Error("what was changed meanwhile is written over")
-	}
-	created := change{Action: "create", json: []byte(`{"a":2}`)}
-	if _, err := created.make(json.RawMessage(`{"a":3}`)); err == nil {
-		t.Error("what was made meanwhile is written over")
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"bytes"
@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -19,8 +16,8 @@ import (
 	"fanout/subscriptions"
 )
 
-// manifest is what `subscriptions apply` wants to be true.
-type manifest struct {
+// Manifest is what `subscriptions apply` wants to be true (docs/contract.md#commands).
+type Manifest struct {
 	accounts map[string]map[string]entry // account → subscription id
 	problems []string
 }
@@ -33,69 +30,18 @@ type entry struct {
 
 const manifestShape = "want {account: A, id: B, url: …, events: […]}, a list of these, or {account: A, subscriptions: {B: {url: …}}}"
 
-// readManifest reads files, folders (their *.yaml, *.yml and *.json) and - for standard input. What cannot be understood
-// is among its problems.
-func (a *app) readManifest(paths []string) (*manifest, error) {
-	m := &manifest{accounts: map[string]map[string]entry{}}
-	for _, path := range paths {
-		files, err := manifestFiles(path)
-		if err != nil {
-			return nil, err
-		}
-		for _, file := range files {
-			data, err := a.readFile(file)
-			if err != nil {
-				return nil, err
-			}
-			m.read(file, data)
-		}
-	}
-	return m, nil
-}
+// NewManifest makes a manifest that names nothing. Read adds to it.
+func NewManifest() *Manifest { return &Manifest{accounts: map[string]map[string]entry{}} }
 
-// err is all that is wrong.
-func (m *manifest) err() error {
-	if len(m.problems) == 0 {
-		return nil
-	}
-	slices.Sort(m.problems)
-	return hint(fmt.Errorf("%s; nothing was applied\n  %s", count(len(m.problems), "problem"), strings.Join(m.problems, "\n  ")),
-		"correct the files and apply them again")
-}
+// Problems is all that is wrong with it, in the order of the files. A manifest with a problem must not be applied.
+func (m *Manifest) Problems() []string { return slices.Sorted(slices.Values(m.problems)) }
 
-func manifestFiles(path string) ([]string, error) {
-	if path == "-" {
-		return []string{path}, nil
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("read: %w", err)
-	}
-	if !info.IsDir() {
-		return []string{path}, nil
-	}
-	var files []string
-	err = filepath.WalkDir(path, func(file string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(file)) {
-			files = append(files, file)
-		}
-		return err
-	})
-	if err == nil && len(files) == 0 {
-		return nil, fmt.Errorf("read %s: it holds no *.yaml, *.yml or *.json", path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read: %w", err)
-	}
-	return files, nil
-}
-
-func (m *manifest) wrongf(place, format string, args ...any) {
+func (m *Manifest) wrongf(place, format string, args ...any) {
 	m.problems = append(m.problems, place+": "+fmt.Sprintf(format, args...))
 }
 
-// read takes in a file's documents. JSON is YAML too.
-func (m *manifest) read(file string, data []byte) {
+// Read takes in a file's documents. JSON is YAML too. What cannot be understood is among the problems.
+func (m *Manifest) Read(file string, data []byte) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	for {
 		var document yaml.Node
@@ -111,7 +57,7 @@ func (m *manifest) read(file string, data []byte) {
 	}
 }
 
-func (m *manifest) node(file string, node *yaml.Node) {
+func (m *Manifest) node(file string, node *yaml.Node) {
 	place := fmt.Sprintf("%s:%d", file, node.Line)
 	switch {
 	case node.Tag == "!!null": // an empty document
@@ -149,7 +95,7 @@ func (m *manifest) node(file string, node *yaml.Node) {
 	}
 }
 
-func (m *manifest) add(file, account, id string, node *yaml.Node) {
+func (m *Manifest) add(file, account, id string, node *yaml.Node) {
 	place := fmt.Sprintf("%s:%d", file, node.Line)
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
@@ -161,7 +107,7 @@ func (m *manifest) add(file, account, id string, node *yaml.Node) {
 	}
 	delete(fields, "account")
 	delete(fields, "id")
-	text, err := marshal(fields)
+	text, err := plainJSON(fields)
 	if err != nil {
 		m.wrongf(place, "%s/%s: a key in it is not text: write it in quotes", account, id)
 		return
@@ -179,7 +125,7 @@ func (m *manifest) add(file, account, id string, node *yaml.Node) {
 // complete is what is to be stored: the entry with what it leaves out, or masks, as it is stored, and without secrets that
 // have expired. It notes every bad field, the destination's among them, and returns what is odd. What does not change is not
 // held to rules that are newer than it.
-func (m *manifest) complete(reader subscriptions.Reader, account, id string, stored []byte, rules *egress.Rules) ([]byte, []warning) {
+func (m *Manifest) complete(reader subscriptions.Reader, account, id string, stored []byte, rules *egress.Rules) ([]byte, []subscriptions.FieldProblem) {
 	e, name, now := m.accounts[account][id], account+"/"+id, time.Now()
 	text, err := subscriptions.Merge(stored, e.json, now)
 	if err != nil {
@@ -203,11 +149,11 @@ func (m *manifest) complete(reader subscriptions.Reader, account, id string, sto
 		m.refuse(e.place, name, review.Invalid)
 		return nil, nil
 	}
-	return text, warningsOf(append(review.Warnings, subscriptions.RemovedSecrets(stored, text, now)...))
+	return text, append(review.Warnings, subscriptions.RemovedSecrets(stored, text, now)...)
 }
 
 // refuse notes what is wrong with an entry.
-func (m *manifest) refuse(place, name string, err error) {
+func (m *Manifest) refuse(place, name string, err error) {
 	bad, ok := errors.AsType[*subscriptions.ValidationError](err)
 	if !ok {
 		m.wrongf(place, "%s: %v", name, err)
@@ -218,8 +164,8 @@ func (m *manifest) refuse(place, name string, err error) {
 	}
 }
 
-// marshal keeps <, > and & as they are.
-func marshal(v any) ([]byte, error) {
+// plainJSON keeps <, > and & as they are.
+func plainJSON(v any) ([]byte, error) {
 	var buffer bytes.Buffer
 	encoder := json.NewEncoder(&buffer)
 	encoder.SetEscapeHTML(false)
