@@ -256,22 +256,3 @@ func (g *group) beginSource(ctx context.Context, name string, all []topic.Partit
 	g.log.Info("source is begun", zap.String("topic", name), zap.Int("partitions", len(all)))
 	return nil
 }
-
-// olderThanThis is how many of a topic's partitions, the first ones, existed before this process.
-func (g *group) olderThanThis(name string, size int) int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.begun[name] {
-		return 0
-	}
-	return min(g.initial[name], size)
-}
-
-// remember notes that the group has had an offset of the partitions.
-func (g *group) remember(partitions []topic.Partition) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, p := range partitions {
-		g.begun[p.Topic] = true
-	}
-}

@@ -16,12 +16,6 @@ import (
 	"fanout/topic"
 )
 
-// Times of a handover: a partition that moves, or a stop (docs/contract.md#handover).
-const (
-	handoverGrace = 500 * time.Millisecond  // what is in flight may finish
-	handoverWrite = 2500 * time.Millisecond // then its records are written, and committed
-)
-
 // group is one of the two consumer groups: that of the sources, or that of the retry topics and the replay topic. It holds the partitions
 // that its membership is given, and commits for them.
 type group struct {
@@ -109,34 +103,6 @@ func (g *group) run(stop context.Context) {
 	g.readers.Wait()
 }
 
-// setSizes tells which of the group's topics exist, and how large they are. The group shares them again where they have grown.
-func (g *group) setSizes(sizes map[string]int) {
-	g.mu.Lock()
-	first := g.sizes == nil
-	if first {
-		g.initial = maps.Clone(sizes)
-	}
-	for name := range g.initial {
-		if sizes[name] == 0 {
-			g.initial[name] = 0 // deleted: all that it will hold is new
-		}
-	}
-	changed := !first && !maps.Equal(g.sizes, sizes)
-	g.sizes = sizes
-	g.mu.Unlock()
-	if changed {
-		g.log.Info("topics or partitions have changed; the group shares them again", zap.Any("partitions", sizes))
-		g.membership.topicsChanged()
-	}
-}
-
-// topics implements holdings.
-func (g *group) topics() map[string]int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return maps.Clone(g.sizes)
-}
-
 // held implements holdings.
 func (g *group) held() []topic.Partition {
 	g.mu.Lock()
@@ -170,37 +136,6 @@ func (g *group) add(added []topic.Partition) {
 	})
 }
 
-// giveUp implements holdings.
-func (g *group) giveUp(given []topic.Partition, last bool) {
-	holds := g.take(given, false)
-	deadline := time.Now().Add(handoverGrace + handoverWrite)
-	grace := handoverGrace
-	if by := g.stopBy(); last && !by.IsZero() {
-		deadline = by
-		grace = max(grace, time.Until(by)-handoverWrite)
-	}
-	partitions := stopReaders(holds)
-	if !g.drain(partitions, time.Now().Add(grace), deadline) {
-		abandon(partitions)
-		g.take(given, true)
-		return
-	}
-	if err := g.committer.last(g.cfg.background, partitions, deadline); err != nil {
-		g.log.Warn("the last commit of partitions that were given up failed; what was settled since the one before is repeated",
-			zap.Strings("partitions", names(given)), zap.Error(err))
-	}
-	abandon(partitions)
-	g.take(given, true)
-}
-
-// lose implements holdings.
-func (g *group) lose() {
-	g.mu.Lock()
-	all := slices.Collect(maps.Keys(g.holds))
-	g.mu.Unlock()
-	abandon(stopReaders(g.take(all, true)))
-}
-
 // take is the holdings of the partitions, which are let go of where that is said.
 func (g *group) take(wanted []topic.Partition, letGo bool) []*holding {
 	g.mu.Lock()
@@ -215,87 +150,6 @@ func (g *group) take(wanted []topic.Partition, letGo bool) []*holding {
 		}
 	}
 	return holds
-}
-
-// stopReaders ends the readers, and returns what they read.
-func stopReaders(holds []*holding) (partitions []*partition) {
-	now := time.Now()
-	for _, h := range holds {
-		h.stop()
-	}
-	for _, h := range holds {
-		<-h.done
-		if p := h.get(); p != nil {
-			p.stop(now)
-			partitions = append(partitions, p)
-		}
-	}
-	return partitions
-}
-
-// drain waits until what was read is settled. What waits is deferred (shutdown) at once, so that its record can be committed, and what is
-// in flight is by then. The records of that are waited for until the deadline. It is false where the group has gone on without this member:
-// the records are another's by now, who delivers them.
-func (g *group) drain(partitions []*partition, then, deadline time.Time) bool {
-	if !anyBusy(partitions) {
-		return true
-	}
-	if !g.stillMember(partitions) {
-		return false
-	}
-	settled := false
-	for anyBusy(partitions) && g.cfg.background.Err() == nil && time.Now().Before(deadline) {
-		switch now := time.Now(); {
-		case now.Before(then):
-			eachUnsettled(partitions, func(r *unsettledRecord) { r.deferWaiting(now) })
-		case settled:
-		case !g.stillMember(partitions):
-			return false
-		default:
-			settled = true
-			eachUnsettled(partitions, func(r *unsettledRecord) { r.settleAll(deferredByShutdown(now)) })
-		}
-		sleep(g.cfg.background, 5*time.Millisecond)
-	}
-	return true
-}
-
-// stillMember asks whether this member still belongs to the group. Where nobody answers, the heartbeats have told.
-func (g *group) stillMember(partitions []*partition) bool {
-	ctx, cancel := context.WithTimeout(g.cfg.background, handoverGrace)
-	defer cancel()
-	err := g.committer.confirm(ctx, partitions)
-	return !errors.Is(err, errFenced) && !g.membership.suspended()
-}
-
-func anyBusy(partitions []*partition) bool { return slices.ContainsFunc(partitions, (*partition).busy) }
-
-// abandon gives up on what is not settled: its records are not committed, and whoever has the partition next reads them again.
-func abandon(partitions []*partition) {
-	for _, p := range partitions {
-		p.abandon()
-	}
-}
-
-func eachUnsettled(partitions []*partition, f func(*unsettledRecord)) {
-	for _, p := range partitions {
-		for _, r := range p.unsettled() {
-			f(r)
-		}
-	}
-}
-
-// setDeadline tells by when a stop must be over.
-func (g *group) setDeadline(by time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.deadline = by
-}
-
-func (g *group) stopBy() time.Time {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.deadline
 }
 
 // partitions are those whose offset is known.
@@ -337,66 +191,6 @@ func (g *group) commitUntil(ctx context.Context) {
 	}
 }
 
-func (g *group) committedNow() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.committed = time.Now()
-}
-
-// look notes whether the group's partitions make progress. Where they stand still although there is something to do, the group is joined again.
-func (g *group) look(partitions []*partition, now time.Time) {
-	well, stalled := g.makesProgress(partitions, now)
-	g.mu.Lock()
-	g.heartbeat = now
-	if stalled != nil || well {
-		g.stalled = stalled
-	}
-	g.mu.Unlock()
-	if stalled != nil {
-		g.log.Error("this instance's part of the group has stalled; it joins again", zap.Error(stalled))
-		g.membership.refused(g.membership.who())
-	}
-}
-
-// makesProgress says which partition has had something to do for too long without any of it being settled. well says that every partition has
-// made progress since this member has it.
-func (g *group) makesProgress(partitions []*partition, now time.Time) (well bool, stalled error) {
-	held, open := !g.cfg.writable() || !g.cfg.sending(), false
-	well = true
-	moved := len(partitions) == 0
-	for _, p := range partitions {
-		r := p.makesProgress(now, held)
-		well = well && r.moved
-		moved = moved || r.since < 2*commitInterval
-		if r.since > g.cfg.stalledAfter && (stalled == nil || r.open) {
-			stalled, open = fmt.Errorf("records wait and none is settled: %s, for %v", p, r.since.Round(time.Second)), open || r.open
-		}
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if moved {
-		g.progress = now
-	}
-	if !open && now.Sub(g.progress) <= g.cfg.stalledAfter { // others make progress: it waits for its turn to read
-		return well, nil
-	}
-	return well, stalled
-}
-
-// healthy says whether the group looks after itself and makes progress.
-func (g *group) healthy(now time.Time) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	quiet := now.Sub(g.heartbeat)
-	switch {
-	case g.stalled != nil:
-		return fmt.Errorf("group %s: %w", g.cfg.id, g.stalled)
-	case !g.heartbeat.IsZero() && quiet > g.cfg.stalledAfter+2*commitTimeout:
-		return fmt.Errorf("group %s has not looked after itself for %v", g.cfg.id, quiet.Round(time.Second))
-	}
-	return nil
-}
-
 // ready says why the group does not read.
 func (g *group) ready() error {
 	if err := g.membership.ready(); err != nil {
@@ -411,13 +205,6 @@ func (g *group) ready() error {
 		return fmt.Errorf("group %s begins to read", g.cfg.id)
 	}
 	return nil
-}
-
-// commitAge is how long ago everything was last known to be committed.
-func (g *group) commitAge(now time.Time) time.Duration {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return now.Sub(g.committed)
 }
 
 func (g *group) reader(p *partition) *reader {
