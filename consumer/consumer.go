@@ -113,7 +113,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() {
 		by := time.Now().Add(c.cfg.ShutdownTimeout - c.cfg.stopMargin())
 		for _, g := range c.groups() {
-			g.setDeadline(by)
+			g.handover.setDeadline(by)
 		}
 		stop() // only now, so that whoever is stopped finds the deadline
 	})()
@@ -158,7 +158,7 @@ const stopPatience = 2 * time.Second
 func (c *Consumer) boundStop(stopping context.Context) {
 	<-stopping.Done()
 	gone := func() bool { return c.first.membership.isGone() && c.retry.membership.isGone() }
-	deadline := c.first.stopBy()
+	deadline := c.first.handover.stopBy()
 	if deadline.IsZero() {
 		return
 	}
@@ -259,7 +259,7 @@ func (c *Consumer) newGroup(cfg groupConfig, label string, begun map[string]bool
 	log := c.log.With(zap.String("group", cfg.id))
 	g := newGroup(cfg, begun, log, c.metrics, label)
 	g.membership = newMembership(membershipConfig{
-		group: c.cluster.Group(cfg.id), holdings: g, topics: g.topics, log: log, instance: c.cfg.Kafka.InstanceID, session: c.cfg.sessionTimeout(), heartbeat: heartbeatInterval,
+		group: c.cluster.Group(cfg.id), holdings: g, topics: g.layout.topics, log: log, instance: c.cfg.Kafka.InstanceID, session: c.cfg.sessionTimeout(), heartbeat: heartbeatInterval,
 		sizes: func(ctx context.Context, names []string) (map[string]int, error) {
 			return c.cluster.SizesOf(ctx, names, true)
 		},

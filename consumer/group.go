@@ -26,18 +26,14 @@ type group struct {
 	log        *zap.Logger
 	observe    *groupMetrics
 
-	mu        sync.Mutex // guards all below
-	sizes     map[string]int
-	initial   map[string]int  // sizes when first looked; partitions beyond are younger than this process
-	begun     map[string]bool // topics of which this process has seen the group to have an offset
-	holds     map[topic.Partition]*holding
-	read      bool      // it has begun to read what it was given first
-	problem   string    // why what was added is not read yet
-	committed time.Time // when everything was last known to be committed
-	heartbeat time.Time // when the group last looked after itself
-	stalled   error     // until it makes progress again
-	progress  time.Time // when one of its partitions last made some
-	deadline  time.Time // of a stop
+	layout   *layout
+	watch    *watch
+	handover *handover
+
+	mu      sync.Mutex // guards all below
+	holds   map[topic.Partition]*holding
+	read    bool   // it has begun to read what it was given first
+	problem string // why what was added is not read yet
 
 	readers sync.WaitGroup
 }
@@ -77,8 +73,8 @@ func (h *holding) get() *partition {
 // newGroup makes a group. begun are the topics that it is known to have an offset of; label names it in metrics.
 func newGroup(cfg groupConfig, begun map[string]bool, log *zap.Logger, m *metrics, label string) *group {
 	g := &group{
-		cfg: cfg, log: log, observe: m.group(label), begun: begun, holds: make(map[topic.Partition]*holding),
-		committed: time.Now(), progress: time.Now(),
+		cfg: cfg, log: log, observe: m.group(label), holds: make(map[topic.Partition]*holding),
+		layout: &layout{begun: begun}, watch: newWatch(cfg.stalledAfter, time.Now()),
 	}
 	coordinator := cfg.cluster.Group(cfg.id)
 	g.identity = &topicIdentity{cluster: cfg.cluster, group: coordinator, metrics: m, log: log}
@@ -87,6 +83,7 @@ func newGroup(cfg groupConfig, begun map[string]bool, log *zap.Logger, m *metric
 		who: func() memberID { return g.membership.who() }, refused: func(i memberID) { g.membership.refused(i) },
 		turn: make(chan struct{}, 1),
 	}
+	g.handover = &handover{background: cfg.background, committer: g.committer, suspended: func() bool { return g.membership.suspended() }, log: log}
 	return g
 }
 
@@ -101,6 +98,14 @@ func (g *group) run(stop context.Context) {
 	cancel()
 	committing.Wait()
 	g.readers.Wait()
+}
+
+// setSizes tells which of the group's topics exist, and how large they are. The group shares them again where they have grown.
+func (g *group) setSizes(sizes map[string]int) {
+	if g.layout.set(sizes) {
+		g.log.Info("topics or partitions have changed; the group shares them again", zap.Any("partitions", sizes))
+		g.membership.topicsChanged()
+	}
 }
 
 // held implements holdings.
@@ -134,6 +139,20 @@ func (g *group) add(added []topic.Partition) {
 		defer cancel()
 		begin.run()
 	})
+}
+
+// giveUp implements holdings.
+func (g *group) giveUp(given []topic.Partition, last bool) {
+	g.handover.run(g.take(given, false), last)
+	g.take(given, true)
+}
+
+// lose implements holdings.
+func (g *group) lose() {
+	g.mu.Lock()
+	all := slices.Collect(maps.Keys(g.holds))
+	g.mu.Unlock()
+	abandon(stopReaders(g.take(all, true)))
 }
 
 // take is the holdings of the partitions, which are let go of where that is said.
@@ -180,7 +199,7 @@ func (g *group) commitUntil(ctx context.Context) {
 		switch {
 		case err == nil:
 			failures.over()
-			g.committedNow()
+			g.watch.committedAt(time.Now())
 		case errors.Is(err, errFenced), errors.Is(err, errLater), ctx.Err() != nil:
 		default:
 			if failures.add(err, 20) {
@@ -189,6 +208,27 @@ func (g *group) commitUntil(ctx context.Context) {
 		}
 		g.look(partitions, time.Now())
 	}
+}
+
+// look notes whether the partitions make progress. Where they stand still although there is something to do, the group is joined again.
+func (g *group) look(partitions []*partition, now time.Time) {
+	held := !g.cfg.writable() || !g.cfg.sending()
+	reports := make([]progressReport, len(partitions))
+	for i, p := range partitions {
+		reports[i] = p.makesProgress(now, held)
+	}
+	if stalled := g.watch.look(reports, now); stalled != nil {
+		g.log.Error("this instance's part of the group has stalled; it joins again", zap.Error(stalled))
+		g.membership.refused(g.membership.who())
+	}
+}
+
+// healthy says whether the group looks after itself and makes progress.
+func (g *group) healthy(now time.Time) error {
+	if err := g.watch.healthy(now); err != nil {
+		return fmt.Errorf("group %s: %w", g.cfg.id, err)
+	}
+	return nil
 }
 
 // ready says why the group does not read.

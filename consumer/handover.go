@@ -3,13 +3,11 @@ package consumer
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
-
-	"fanout/topic"
 )
 
 // Times of a handover: a partition that moves, or a stop (docs/contract.md#handover).
@@ -18,35 +16,35 @@ const (
 	handoverWrite = 2500 * time.Millisecond // then its records are written, and committed
 )
 
-// giveUp implements holdings.
-func (g *group) giveUp(given []topic.Partition, last bool) {
-	holds := g.take(given, false)
+// handover brings partitions that are given up to where another member can go on: what was read is settled, and committed.
+type handover struct {
+	background context.Context //nolint:containedctx // ends when everything has drained
+	committer  *committer
+	suspended  func() bool // nobody has heard of the coordinator for a session
+	log        *zap.Logger
+
+	mu       sync.Mutex // guards deadline
+	deadline time.Time  // of a stop
+}
+
+// run ends the readers, settles and commits what they have read, and gives up on the rest. last says that nobody stays who could take the
+// partitions: then there is time until the stop's deadline.
+func (h *handover) run(holds []*holding, last bool) {
 	deadline := time.Now().Add(handoverGrace + handoverWrite)
 	grace := handoverGrace
-	if by := g.stopBy(); last && !by.IsZero() {
+	if by := h.stopBy(); last && !by.IsZero() {
 		deadline = by
 		grace = max(grace, time.Until(by)-handoverWrite)
 	}
 	partitions := stopReaders(holds)
-	if !g.drain(partitions, time.Now().Add(grace), deadline) {
-		abandon(partitions)
-		g.take(given, true)
+	defer abandon(partitions)
+	if !h.drain(partitions, time.Now().Add(grace), deadline) {
 		return
 	}
-	if err := g.committer.last(g.cfg.background, partitions, deadline); err != nil {
-		g.log.Warn("the last commit of partitions that were given up failed; what was settled since the one before is repeated",
-			zap.Strings("partitions", names(given)), zap.Error(err))
+	if err := h.committer.last(h.background, partitions, deadline); err != nil {
+		h.log.Warn("the last commit of partitions that were given up failed; what was settled since the one before is repeated",
+			zap.Stringers("partitions", partitions), zap.Error(err))
 	}
-	abandon(partitions)
-	g.take(given, true)
-}
-
-// lose implements holdings.
-func (g *group) lose() {
-	g.mu.Lock()
-	all := slices.Collect(maps.Keys(g.holds))
-	g.mu.Unlock()
-	abandon(stopReaders(g.take(all, true)))
 }
 
 // stopReaders ends the readers, and returns what they read.
@@ -68,36 +66,36 @@ func stopReaders(holds []*holding) (partitions []*partition) {
 // drain waits until what was read is settled. What waits is deferred (shutdown) at once, so that its record can be committed, and what is
 // in flight is by then. The records of that are waited for until the deadline. It is false where the group has gone on without this member:
 // the records are another's by now, who delivers them.
-func (g *group) drain(partitions []*partition, then, deadline time.Time) bool {
+func (h *handover) drain(partitions []*partition, then, deadline time.Time) bool {
 	if !anyBusy(partitions) {
 		return true
 	}
-	if !g.stillMember(partitions) {
+	if !h.stillMember(partitions) {
 		return false
 	}
 	settled := false
-	for anyBusy(partitions) && g.cfg.background.Err() == nil && time.Now().Before(deadline) {
+	for anyBusy(partitions) && h.background.Err() == nil && time.Now().Before(deadline) {
 		switch now := time.Now(); {
 		case now.Before(then):
 			eachUnsettled(partitions, func(r *unsettledRecord) { r.deferWaiting(now) })
 		case settled:
-		case !g.stillMember(partitions):
+		case !h.stillMember(partitions):
 			return false
 		default:
 			settled = true
 			eachUnsettled(partitions, func(r *unsettledRecord) { r.settleAll(deferredByShutdown(now)) })
 		}
-		sleep(g.cfg.background, 5*time.Millisecond)
+		sleep(h.background, 5*time.Millisecond)
 	}
 	return true
 }
 
 // stillMember asks whether this member still belongs to the group. Where nobody answers, the heartbeats have told.
-func (g *group) stillMember(partitions []*partition) bool {
-	ctx, cancel := context.WithTimeout(g.cfg.background, handoverGrace)
+func (h *handover) stillMember(partitions []*partition) bool {
+	ctx, cancel := context.WithTimeout(h.background, handoverGrace)
 	defer cancel()
-	err := g.committer.confirm(ctx, partitions)
-	return !errors.Is(err, errFenced) && !g.membership.suspended()
+	err := h.committer.confirm(ctx, partitions)
+	return !errors.Is(err, errFenced) && !h.suspended()
 }
 
 func anyBusy(partitions []*partition) bool { return slices.ContainsFunc(partitions, (*partition).busy) }
@@ -118,14 +116,14 @@ func eachUnsettled(partitions []*partition, f func(*unsettledRecord)) {
 }
 
 // setDeadline tells by when a stop must be over.
-func (g *group) setDeadline(by time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.deadline = by
+func (h *handover) setDeadline(by time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.deadline = by
 }
 
-func (g *group) stopBy() time.Time {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.deadline
+func (h *handover) stopBy() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.deadline
 }

@@ -206,7 +206,7 @@ func (c *Consumer) commitAge() float64 {
 	age := time.Duration(0)
 	for _, g := range c.groups() {
 		if g.membership.ready() == nil {
-			age = max(age, g.commitAge(time.Now()))
+			age = max(age, g.watch.commitAge(time.Now()))
 		}
 	}
 	return age.Seconds()

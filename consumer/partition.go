@@ -368,9 +368,10 @@ func (p *partition) abandon() {
 
 // progressReport is what the group's health check asks of a partition.
 type progressReport struct {
-	since time.Duration // for how long there has been something to do and nothing was settled
-	open  bool          // records have been read and are not settled
-	moved bool          // something has been settled since this member has it, or there is nothing to do
+	partition topic.Partition
+	since     time.Duration // for how long there has been something to do and nothing was settled
+	open      bool          // records have been read and are not settled
+	moved     bool          // something has been settled since this member has it, or there is nothing to do
 }
 
 // makesProgress says whether the partition does. What is held back for all (held: a record cannot be written, or nothing can be
@@ -383,7 +384,7 @@ func (p *partition) makesProgress(now time.Time, held bool) progressReport {
 	if lag == 0 || held || p.state.idle() && (!open || p.state == brokerFailing) {
 		p.progress = now
 	}
-	return progressReport{since: max(0, now.Sub(p.progress)), open: open, moved: lag == 0 || p.seen.At > p.began}
+	return progressReport{partition: p.Partition, since: max(0, now.Sub(p.progress)), open: open, moved: lag == 0 || p.seen.At > p.began}
 }
 
 // lag is how many records are not settled, and for how long the oldest of them has been there.

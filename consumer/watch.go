@@ -2,74 +2,82 @@ package consumer
 
 import (
 	"fmt"
+	"sync"
 	"time"
-
-	"go.uber.org/zap"
 )
 
-func (g *group) committedNow() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.committed = time.Now()
+// watch notes whether a group looks after its partitions, commits what is settled of them, and makes progress. It does no I/O.
+type watch struct {
+	stalledAfter time.Duration
+
+	mu        sync.Mutex // guards all below
+	committed time.Time  // when everything was last known to be committed
+	heartbeat time.Time  // when the group last looked after itself
+	stalled   error      // until it makes progress again
+	progress  time.Time  // when one of its partitions last made some
 }
 
-// look notes whether the group's partitions make progress. Where they stand still although there is something to do, the group is joined again.
-func (g *group) look(partitions []*partition, now time.Time) {
-	well, stalled := g.makesProgress(partitions, now)
-	g.mu.Lock()
-	g.heartbeat = now
+func newWatch(stalledAfter time.Duration, now time.Time) *watch {
+	return &watch{stalledAfter: stalledAfter, committed: now, progress: now}
+}
+
+// committedAt notes that everything was committed.
+func (w *watch) committedAt(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.committed = now
+}
+
+// commitAge is how long ago everything was last known to be committed.
+func (w *watch) commitAge(now time.Time) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return now.Sub(w.committed)
+}
+
+// look notes whether the group's partitions make progress. The error names one that stands still although there is something to do: the
+// group is to be joined again.
+func (w *watch) look(reports []progressReport, now time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heartbeat = now
+	well, stalled := w.judge(reports, now)
 	if stalled != nil || well {
-		g.stalled = stalled
+		w.stalled = stalled
 	}
-	g.mu.Unlock()
-	if stalled != nil {
-		g.log.Error("this instance's part of the group has stalled; it joins again", zap.Error(stalled))
-		g.membership.refused(g.membership.who())
-	}
+	return stalled
 }
 
-// makesProgress says which partition has had something to do for too long without any of it being settled. well says that every partition has
+// judge says which partition has had something to do for too long without any of it being settled. well says that every partition has
 // made progress since this member has it.
-func (g *group) makesProgress(partitions []*partition, now time.Time) (well bool, stalled error) {
-	held, open := !g.cfg.writable() || !g.cfg.sending(), false
-	well = true
-	moved := len(partitions) == 0
-	for _, p := range partitions {
-		r := p.makesProgress(now, held)
+func (w *watch) judge(reports []progressReport, now time.Time) (well bool, stalled error) {
+	well, open, moved := true, false, len(reports) == 0
+	for _, r := range reports {
 		well = well && r.moved
 		moved = moved || r.since < 2*commitInterval
-		if r.since > g.cfg.stalledAfter && (stalled == nil || r.open) {
-			stalled, open = fmt.Errorf("records wait and none is settled: %s, for %v", p, r.since.Round(time.Second)), open || r.open
+		if r.since > w.stalledAfter && (stalled == nil || r.open) {
+			stalled, open = fmt.Errorf("records wait and none is settled: %s, for %v", r.partition, r.since.Round(time.Second)), open || r.open
 		}
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	if moved {
-		g.progress = now
+		w.progress = now
 	}
-	if !open && now.Sub(g.progress) <= g.cfg.stalledAfter { // others make progress: it waits for its turn to read
+	if !open && now.Sub(w.progress) <= w.stalledAfter { // others make progress: it waits for its turn to read
 		return well, nil
 	}
 	return well, stalled
 }
 
 // healthy says whether the group looks after itself and makes progress.
-func (g *group) healthy(now time.Time) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	quiet := now.Sub(g.heartbeat)
+func (w *watch) healthy(now time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	quiet := now.Sub(w.heartbeat)
 	switch {
-	case g.stalled != nil:
-		return fmt.Errorf("group %s: %w", g.cfg.id, g.stalled)
-	case !g.heartbeat.IsZero() && quiet > g.cfg.stalledAfter+2*commitTimeout:
-		return fmt.Errorf("group %s has not looked after itself for %v", g.cfg.id, quiet.Round(time.Second))
+	case w.stalled != nil:
+		return w.stalled
+	case !w.heartbeat.IsZero() && quiet > w.stalledAfter+2*commitTimeout:
+		return fmt.Errorf("it has not looked after itself for %v", quiet.Round(time.Second))
 	}
 	return nil
-}
-
-// commitAge is how long ago everything was last known to be committed.
-func (g *group) commitAge(now time.Time) time.Duration {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return now.Sub(g.committed)
 }
