@@ -50,7 +50,9 @@ func (c *conn) step(fd uintptr) bool {
 		case n > 0: // a server that speaks first
 			c.first()
 		}
-		_, c.pass.err = c.Write(c.pass.request)
+		if sent := writeNow(fd, c.pass.request); sent < len(c.pass.request) {
+			_, c.pass.err = c.Write(c.pass.request[sent:])
+		}
 		c.sent()
 		return c.pass.err != nil || n > 0
 	}
@@ -92,7 +94,7 @@ func (s *sock) readNow(p []byte) (n int, err error) {
 // read reads what is there; again says that there is nothing yet.
 func read(fd uintptr, p []byte) (n int, again bool, err error) {
 	for {
-		n, err = syscall.Read(int(fd), p)
+		n, err = rawRead(int(fd), p)
 		switch {
 		case n > 0:
 			return n, false, nil
@@ -104,4 +106,11 @@ func read(fd uintptr, p []byte) (n int, again bool, err error) {
 			return 0, false, os.NewSyscallError("read", err)
 		}
 	}
+}
+
+// writeNow writes what there is room for, and returns how much that was. Whatever keeps it from more is left to the next
+// Write to find out.
+func writeNow(fd uintptr, p []byte) int {
+	n, _ := rawWrite(int(fd), p)
+	return max(0, n)
 }
