@@ -24,6 +24,7 @@ type crowding struct {
 	webhooks  int
 	perSecond int      // events of each account
 	answers   []string // of the webhooks, in turn: the receiver's paths
+	backlog   *backlog // what waits of it before the others are looked at; nil: nothing
 }
 
 // How the receiver answers a webhook of a crowd, by the first part of its path.
@@ -38,15 +39,15 @@ const (
 func crowds() []crowding {
 	slow, failing, hangs, fast := []string{pathSlow}, []string{pathFailing}, []string{pathHangs}, []string{pathFast}
 	return []crowding{
-		{"200 webhooks, 10/s, 204 after 9 s", 1, 200, 10, slow},
-		{"40 webhooks, 10/s, 204 after 9 s", 1, 40, 10, slow},
-		{"200 webhooks, 2/s, 204 after 9 s", 1, 200, 2, slow},
-		{"200 webhooks, 10/s, 500 after 9 s", 1, 200, 10, failing},
-		{"200 webhooks, 10/s, hanging", 1, 200, 10, hangs},
-		{"200 webhooks, 10/s, half of each", 1, 200, 10, []string{pathSlow, pathHangs}},
-		{"100 000 webhooks, 1/s", 1, 100_000, 1, fast},
-		{"5 accounts of 40 webhooks, 10/s, slow", 5, 40, 10, slow},
-		{"20 accounts of 40 webhooks, 10/s, slow", 20, 40, 10, slow},
+		{name: "200 webhooks, 10/s, 204 after 9 s", accounts: 1, webhooks: 200, perSecond: 10, answers: slow},
+		{name: "40 webhooks, 10/s, 204 after 9 s", accounts: 1, webhooks: 40, perSecond: 10, answers: slow},
+		{name: "200 webhooks, 2/s, 204 after 9 s", accounts: 1, webhooks: 200, perSecond: 2, answers: slow},
+		{name: "200 webhooks, 10/s, 500 after 9 s", accounts: 1, webhooks: 200, perSecond: 10, answers: failing},
+		{name: "200 webhooks, 10/s, hanging", accounts: 1, webhooks: 200, perSecond: 10, answers: hangs},
+		{name: "200 webhooks, 10/s, half of each", accounts: 1, webhooks: 200, perSecond: 10, answers: []string{pathSlow, pathHangs}},
+		{name: "100 000 webhooks, 1/s", accounts: 1, webhooks: 100_000, perSecond: 1, answers: fast},
+		{name: "5 accounts of 40 webhooks, 10/s, slow", accounts: 5, webhooks: 40, perSecond: 10, answers: slow},
+		{name: "20 accounts of 40 webhooks, 10/s, slow", accounts: 20, webhooks: 40, perSecond: 10, answers: slow},
 	}
 }
 
@@ -143,7 +144,7 @@ func numbers(n int) []int {
 // produce writes the crowd's events until ctx is done.
 func (c *crowding) produce(ctx context.Context, s *steady) error {
 	client := s.w.kafka.Client()
-	if c.accounts == 0 {
+	if c.perSecond == 0 {
 		return nil
 	}
 	tick := time.NewTicker(time.Second / time.Duration(c.perSecond))

@@ -78,18 +78,21 @@ func (o *singleReceiver) feed(ctx context.Context, topic string, rate int, span 
 	const every = 20 * time.Millisecond
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	perTick := max(1, rate*int(every)/int(time.Second))
+	sent := 0
 	for n := range int(span / every) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		records := make([]kafka.Record, perTick)
-		for i := range records {
-			number := from + n*perTick + i
-			m := rawEvent(0, 1, trackPrefix+strconv.Itoa(number))
-			records[i] = kafka.Record{Key: kafka.NewBytes(m.Key), Value: kafka.NewBytes(m.Value)}
+		due := rate * (n + 1) * int(every) / int(time.Second)
+		if due == sent {
+			continue
+		}
+		records := make([]kafka.Record, 0, due-sent)
+		for ; sent < due; sent++ {
+			m := rawEvent(0, 1, trackPrefix+strconv.Itoa(from+sent))
+			records = append(records, kafka.Record{Key: kafka.NewBytes(m.Key), Value: kafka.NewBytes(m.Value)})
 		}
 		answer, err := client.Produce(ctx, &kafka.ProduceRequest{
 			Topic: topic, Partition: n % partitions, RequiredAcks: kafka.RequireOne, Records: kafka.NewRecordReader(records...),
@@ -112,7 +115,8 @@ func (o *singleReceiver) put(ctx context.Context, extra string) error {
 func outage(ctx context.Context, args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("outage", flag.ContinueOnError)
 	rate := fs.Int("rate", 300, "events a second for the subscription")
-	span := fs.Duration("for", 60*time.Second, "how long the receiver answers 500")
+	span := fs.Duration("for", 60*time.Second, "how long the receiver fails")
+	status := fs.Int("status", 500, "what it answers meanwhile")
 	patience := fs.Duration("patience", 8*time.Minute, "how long to wait for the backlog")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -140,7 +144,7 @@ func outage(ctx context.Context, args []string, out io.Writer) error {
 		return errors.Join(err, tail(f))
 	}
 	o.restart()
-	o.receiver.On("/hooks/0", lab.Always(lab.Answer{Status: 500}))
+	o.receiver.On("/hooks/0", lab.Always(lab.Answer{Status: *status}))
 	if err := o.feed(ctx, topic, *rate, *span, 6, 0); err != nil {
 		return err
 	}
@@ -148,12 +152,18 @@ func outage(ctx context.Context, args []string, out io.Writer) error {
 	o.receiver.On("/hooks/0", lab.Always(lab.Answer{}))
 	back := time.Now()
 	total := int64(*rate) * int64(*span/time.Second)
-	fmt.Fprintf(out, "%d events a second for %s, all answered 500: %d requests for %d events\n", *rate, *span, during, total)
+	fmt.Fprintf(out, "%d events a second for %s, all answered %d: %d requests for %d events\n", *rate, *span, *status, during, total)
 	waiting, cancelWaiting := context.WithTimeout(ctx, *patience)
 	defer cancelWaiting()
+	firstErr := lab.Await(waiting, "the first of the backlog", func() bool { return o.receiver.Delivered("/hooks/0") > 0 })
+	if firstErr != nil {
+		return errors.Join(firstErr, tail(f))
+	}
+	opened := time.Now()
+	fmt.Fprintf(out, "the first came %s after it was back\n", opened.Sub(back).Round(100*time.Millisecond))
 	err = lab.Await(waiting, "the backlog", func() bool { return o.receiver.Delivered("/hooks/0") >= total })
 	took := time.Since(back)
-	fmt.Fprintf(out, "%d of %d delivered %s after it was back\n", o.receiver.Delivered("/hooks/0"), total, took.Round(100*time.Millisecond))
+	fmt.Fprintf(out, "%d of %d delivered %s after it was back, %s after the first\n", o.receiver.Delivered("/hooks/0"), total, took.Round(100*time.Millisecond), time.Since(opened).Round(100*time.Millisecond))
 	from := int(back.Sub(o.seconds.began) / time.Second)
 	list := o.seconds.list(from, from+int(took/time.Second))
 	fmt.Fprintf(out, "requests in each second from then on: %s\n", shorten(list))

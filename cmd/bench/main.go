@@ -40,6 +40,7 @@ func parts() []part {
 		{"latency", "from a record's append to its request's receipt, at a steady rate", latency},
 		{"slow", "what the others notice of receivers that hang or are slow", slow},
 		{"fairness", "what all other accounts notice of one that has many webhooks, slow or failing ones", fairness},
+		{"waiting", "the same while a million deliveries of one account wait, how often they are written over, and what that costs", waiting},
 		{"deploy", "what the others notice of a rolling restart while a receiver hangs", deploy},
 		{"outage", "a receiver that fails for a while: requests it got, and how its backlog drains", outage},
 		{"rate", "maxPerSecond over 1 and 3 instances, and Retry-After", limits},

@@ -107,6 +107,11 @@ func (s *steady) others(ctx context.Context, now slowReceivers, bad, warm int) (
 	if err := s.w.kafka.CreateTopics(ctx, lab.Topic{Name: s.topic, Partitions: s.ld.partitions}); err != nil {
 		return othersSaw{}, err
 	}
+	if crowd.backlog != nil {
+		if err := crowd.backlog.produce(ctx, s); err != nil {
+			return othersSaw{}, err
+		}
+	}
 	f, err := s.w.start(s.topic)
 	if err != nil {
 		return othersSaw{}, err
@@ -117,8 +122,18 @@ func (s *steady) others(ctx context.Context, now slowReceivers, bad, warm int) (
 	if err := f.Ready(starting); err != nil {
 		return othersSaw{}, errors.Join(err, tail(f))
 	}
+	if crowd.backlog != nil {
+		if err := crowd.backlog.wait(ctx, s, f); err != nil {
+			return othersSaw{}, err
+		}
+	}
 	if err := s.produceBeside(ctx); err != nil {
 		return othersSaw{}, err
+	}
+	if crowd.backlog != nil {
+		if err := crowd.backlog.look(ctx, s, f); err != nil {
+			return othersSaw{}, err
+		}
 	}
 	end := time.Now().Add(time.Second)
 	select {

@@ -124,7 +124,7 @@ func (k *Kafka) properties(n *KafkaNode, cfg KafkaConfig) map[string]string {
 		"controller.listener.names":        "CONTROLLER",
 		"advertised.listeners":             strings.Join(advertised, ","),
 		"listeners":                        strings.Join(append(listeners, "CONTROLLER://"+loopback(n.controller)), ","),
-		"log.dirs":                         n.dir + "/data",
+		"log.dirs":                         n.LogDir(),
 		"group.initial.rebalance.delay.ms": "0",
 		"auto.create.topics.enable":        "false",
 	}
@@ -211,6 +211,9 @@ func (k *Kafka) Addr() string { return k.Nodes[0].Addr() }
 
 // Addr is the node's plaintext address.
 func (n *KafkaNode) Addr() string { return loopback(n.port) }
+
+// LogDir is the folder of the node's logs.
+func (n *KafkaNode) LogDir() string { return n.dir + "/data" }
 
 // listenerProxied is the name of the listener that KafkaConfig.Proxied adds.
 const listenerProxied = "PROXIED"
