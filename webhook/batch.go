@@ -1,6 +1,9 @@
 package webhook
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/json"
+)
 
 // A batch is a JSON array of payloads, each with its webhook-id as its first key (docs/contract.md#batch-body).
 
@@ -24,3 +27,20 @@ func AppendElement(dst []byte, id string, payload []byte) []byte {
 
 // ElementOverhead is how many bytes an element of a batch has beside its payload, the comma after it included.
 const ElementOverhead = len(`"id":"",,`) + idLength
+
+// BatchMembers are the ids of the deliveries of a batch's body; none where it is not one of fanout's.
+func BatchMembers(body []byte) (ids []string) {
+	var elements []struct {
+		ID string `json:"id"`
+	}
+	if json.Unmarshal(body, &elements) != nil {
+		return nil
+	}
+	for _, e := range elements {
+		if !ValidID(e.ID) {
+			return nil
+		}
+		ids = append(ids, e.ID)
+	}
+	return ids
+}

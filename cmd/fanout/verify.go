@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,6 +35,9 @@ func (a *app) verifyCommand() *cobra.Command {
 shows the exact bytes that are signed. The body comes from a file or from
 standard input, byte for byte; or --request names a file with the whole HTTP
 request as it was received.
+
+A batch has one signature. Where it is right, the ids of its deliveries are
+listed: a receiver takes each once.
 
 Exit status: 0 a signature matches and the timestamp is recent, 1 not so, 2 a
 command line that is not understood.`,
@@ -65,8 +69,12 @@ func (a *app) verify(f *verifyFlags, args []string) error {
 		return err
 	}
 	e, verifyErr := verifyHeaders(secrets, header, body, f.tolerance)
+	var members []string
+	if verifyErr == nil {
+		members = webhook.BatchMembers(body)
+	}
 	if a.asJSON() {
-		return errors.Join(a.json(explained(&e, verifyErr)), verifyErr)
+		return errors.Join(a.json(explained(&e, members, verifyErr)), verifyErr)
 	}
 	if len(e.Signed) > 0 {
 		fmt.Fprintf(a.stdout, "signed is    %s\n             webhook-id . webhook-timestamp . body, %s\n", terminal.Visible(string(e.Signed)), count(len(e.Signed), "byte"))
@@ -82,6 +90,13 @@ func (a *app) verify(f *verifyFlags, args []string) error {
 			verdict = fmt.Sprintf("matches secret %d", s.Secret+1)
 		}
 		fmt.Fprintf(a.stdout, "signature    %s\n             %s\n", terminal.Visible(s.Text), verdict)
+	}
+	for i, id := range members {
+		title := ""
+		if i == 0 {
+			title = "batch of " + strconv.Itoa(len(members))
+		}
+		fmt.Fprintf(a.stdout, "%-12s %s\n", title, id)
 	}
 	if verifyErr == nil {
 		fmt.Fprintln(a.stdout, "verified")
@@ -113,6 +128,7 @@ type explanation struct {
 	Signed     string          `json:"signed,omitempty"`
 	Skew       float64         `json:"skewSeconds"`
 	Signatures []signatureJSON `json:"signatures"`
+	Batch      []string        `json:"batch,omitempty"` // ids of its deliveries
 }
 
 type signatureJSON struct {
@@ -121,8 +137,8 @@ type signatureJSON struct {
 	Problem   string `json:"problem,omitempty"`
 }
 
-func explained(e *webhook.Explanation, err error) explanation {
-	out := explanation{Verified: err == nil, Signed: string(e.Signed), Skew: e.Skew.Seconds(), Signatures: []signatureJSON{}}
+func explained(e *webhook.Explanation, members []string, err error) explanation {
+	out := explanation{Batch: members, Verified: err == nil, Signed: string(e.Signed), Skew: e.Skew.Seconds(), Signatures: []signatureJSON{}}
 	if err != nil {
 		out.Problem = err.Error()
 	}

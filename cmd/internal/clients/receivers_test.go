@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,21 +62,87 @@ func (k *keys) sign(v1a bool, id, timestamp, body string) string {
 func TestReceivers(t *testing.T) {
 	s := newSite(t, "receivers", "receivers.events")
 	k := newKeys(t)
+	for _, program := range receivers(t) {
+		t.Run(program.name, func(t *testing.T) {
+			v1, v1a := serve(t, program, k.hmac), serve(t, program, k.public)
+			s.delivers(t, program.name, k, v1, v1a)
+			refuses(t, k, v1, false)
+			refuses(t, k, v1a, true)
+		})
+	}
+}
+
+// receivers are those of docs/examples, in four languages.
+func receivers(t *testing.T) []client {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "receiver")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
 	build.Dir = example(t, "verify", "go") // a module of its own: the library is no dependency of fanout
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	programs := []client{
+	return []client{
 		node(t, "verify", "receiver.mjs"), python(t, "verify", "receiver.py"), java(t, "verify", "Receiver.java"), {name: "go", args: []string{binary}},
 	}
-	for _, program := range programs {
+}
+
+// elementID finds the ids of a batch: each is its element's first key.
+var elementID = regexp.MustCompile(`\{"id":"(msg_[a-z2-7]{26})",`)
+
+// TestReceiversOfBatches has receivers take batches whose answers are lost now and then: the events come again, in other sets under other
+// ids. By the id of each element they work every event off once, and none is missing.
+func TestReceiversOfBatches(t *testing.T) {
+	s := newSite(t, "batches", "batches.events")
+	k := newKeys(t)
+	const n = 500
+	for _, program := range receivers(t) {
 		t.Run(program.name, func(t *testing.T) {
-			v1, v1a := serve(t, program, k.hmac), serve(t, program, k.public)
-			s.delivers(t, program.name, k, v1, v1a)
-			refuses(t, k, v1, false)
-			refuses(t, k, v1a, true)
+			r := serve(t, program, k.hmac)
+			requests, lost, repeated := 0, make(map[string]bool), 0
+			r.fails = func(body string) bool { // each event's answer is lost once at most
+				ids := elementID.FindAllStringSubmatch(body, -1)
+				known := 0
+				for _, id := range ids {
+					if lost[id[1]] {
+						known++
+					}
+				}
+				repeated += known
+				if requests++; requests%3 != 0 || known > 0 {
+					return false
+				}
+				for _, id := range ids {
+					lost[id[1]] = true
+				}
+				return true
+			}
+			s.subscribe(t, program.name, "many", r.proxy+"/many", `,"secrets":["`+k.hmac+`"],"batch":{"max":20,"wait":"200ms"}`)
+			if did := shell(t, "producer.sh").run(t, strings.NewReader(events(program.name, 0, n)), s.env(), "batches.events", program.name); did.code != 0 {
+				t.Fatal(did.output)
+			}
+			line := regexp.MustCompile(`(?m)^(msg_[a-z2-7]{26}) .*"trackingId": ?"(t[0-9]+)"`)
+			taken := func() (tracking map[string]int) {
+				tracking = make(map[string]int)
+				for _, m := range line.FindAllStringSubmatch(r.printed.String(), -1) {
+					tracking[m[2]]++
+				}
+				return tracking
+			}
+			await(t, 30*time.Second, "all events", func() bool {
+				r.mu.Lock()
+				again := repeated >= len(lost)
+				r.mu.Unlock()
+				return len(taken()) == n && again
+			})
+			for id, times := range taken() {
+				if times != 1 {
+					t.Errorf("%s was worked off %d times", id, times)
+				}
+			}
+			if len(lost) == 0 || strings.Contains(r.printed.String(), "refused") {
+				t.Errorf("%d answers were lost; the receiver printed %.500s", len(lost), r.printed.String())
+			}
+			t.Logf("%-6s %d events in %d requests, %d of them came twice: each worked off once, nothing missing", program.name, n, requests, repeated)
 		})
 	}
 }
@@ -86,6 +153,27 @@ type served struct {
 
 	mu   sync.Mutex // guards seen
 	seen map[string]exchange
+
+	fails   func(body string) bool // where it is not nil, says whether fanout is to think that the receiver did not take it
+	printed lines
+}
+
+// lines are what a receiver has printed.
+type lines struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // exchange is a request of fanout, the last one to its path, and what the receiver answered.
@@ -104,9 +192,8 @@ func serve(t *testing.T, program client, secret string) *served {
 	}
 	r := &served{address: listener.Addr().String(), seen: make(map[string]exchange)}
 	_ = listener.Close()
-	var output bytes.Buffer
 	cmd := program.command(context.WithoutCancel(t.Context()), []string{"WEBHOOK_SECRET=" + secret}, r.address)
-	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.Stdout, cmd.Stderr = &r.printed, &r.printed
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +201,7 @@ func serve(t *testing.T, program client, secret string) *served {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("the receiver for %.5s printed\n%s", secret, output.String())
+			t.Logf("the receiver for %.5s printed\n%s", secret, r.printed.String())
 		}
 	})
 	await(t, 30*time.Second, "a receiver in "+program.name, func() bool {
@@ -137,6 +224,9 @@ func serve(t *testing.T, program client, secret string) *served {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.seen[request.URL.Path] = exchange{request.Header, string(body), status}
+		if r.fails != nil && r.fails(string(body)) {
+			status = http.StatusBadRequest // they come again in halves: in other sets
+		}
 		w.WriteHeader(status)
 	}))
 	t.Cleanup(proxy.Close)

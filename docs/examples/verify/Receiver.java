@@ -1,4 +1,5 @@
-// Takes webhooks whose signature is right, and answers 401 to others. Java 17 or newer, no dependency.
+// Takes webhooks whose signature is right, each event once, and answers 401 to others. A batch is verified once. Java 17 or newer, no
+// dependency.
 //
 //   WEBHOOK_SECRET=whsec_… java Receiver.java 127.0.0.1:9000
 //
@@ -15,7 +16,11 @@ import java.security.PublicKey;
 import java.security.Signature;
 import java.security.spec.X509EncodedKeySpec;
 import java.time.Instant;
+import java.util.ArrayList;
 import java.util.Base64;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Executors;
 import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
@@ -39,11 +44,48 @@ public final class Receiver {
             } catch (Exception problem) { // whatever is wrong with a request: it is not to be believed
                 System.out.println(problem);
             }
-            System.out.println(good ? request.getRequestHeaders().getFirst("webhook-id") + " " + new String(body, UTF_8) : "refused");
+            if (good) {
+                take(new String(body, UTF_8), request.getRequestHeaders().getFirst("webhook-id"));
+            } else {
+                System.out.println("refused");
+            }
             request.sendResponseHeaders(good ? 204 : 401, -1);
             request.close();
         });
         server.start();
+    }
+
+    static final Set<String> seen = ConcurrentHashMap.newKeySet(); // of ids; yours is a table, written in the transaction of your own work
+
+    /** Works off the events of a request that was verified: of one event, or a batch with an id of its own as the first key of each. */
+    static void take(String body, String id) {
+        boolean batch = body.startsWith("[");
+        for (String event : batch ? elements(body) : List.of(body)) {
+            String own = batch ? event.substring("{\"id\":\"".length(), event.indexOf('"', "{\"id\":\"".length())) : id;
+            if (seen.add(own)) { // else it came before, alone or in another batch
+                System.out.println(own + " " + event);
+            }
+        }
+    }
+
+    /** The objects of a JSON array, as a JSON library would find them: no comma or brace within a string counts. */
+    static List<String> elements(String array) {
+        List<String> all = new ArrayList<>();
+        int depth = 0, from = 0;
+        boolean text = false;
+        for (int i = 0; i < array.length(); i++) {
+            char c = array.charAt(i);
+            if (text && c == '\\') {
+                i++;
+            } else if (c == '"') {
+                text = !text;
+            } else if (!text && (c == '{' || c == '[') && depth++ == 1) {
+                from = i;
+            } else if (!text && (c == '}' || c == ']') && --depth == 1) {
+                all.add(array.substring(from, i + 1));
+            }
+        }
+        return all;
     }
 
     static boolean verify(boolean v1a, byte[] key, Headers headers, byte[] body) throws Exception {

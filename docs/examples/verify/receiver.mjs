@@ -1,4 +1,4 @@
-// Takes webhooks whose signature is right, and answers 401 to others.
+// Takes webhooks whose signature is right, each event once, and answers 401 to others. A batch is verified once.
 //
 //   npm install standardwebhooks
 //   WEBHOOK_SECRET=whsec_… node receiver.mjs 127.0.0.1:9000
@@ -27,6 +27,18 @@ function v1a(secret) {
   };
 }
 
+const seen = new Set(); // of ids; yours is a table, written in the transaction of your own work
+
+// take works off the events of a request that was verified: of one event, or a batch with an id of its own in each.
+function take(body, id) {
+  const parsed = JSON.parse(body);
+  for (const event of Array.isArray(parsed) ? parsed : [{ ...parsed, id }]) {
+    if (seen.has(event.id)) continue; // it came before, alone or in another batch
+    seen.add(event.id);
+    console.log(event.id, JSON.stringify(event));
+  }
+}
+
 createServer(async (request, response) => {
   const chunks = [];
   for await (const chunk of request) chunks.push(chunk);
@@ -37,6 +49,6 @@ createServer(async (request, response) => {
     console.log("refused:", problem.message);
     return response.writeHead(401).end();
   }
-  console.log(request.headers["webhook-id"], body.toString());
+  take(body, request.headers["webhook-id"]);
   response.writeHead(204).end();
 }).listen(Number(port), host);

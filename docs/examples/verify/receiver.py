@@ -1,4 +1,4 @@
-"""Takes webhooks whose signature is right, and answers 401 to others.
+"""Takes webhooks whose signature is right, each event once, and answers 401 to others. A batch is verified once.
 
     pip install standardwebhooks
     WEBHOOK_SECRET=whsec_… python3 receiver.py 127.0.0.1:9000
@@ -6,8 +6,10 @@
 For a whpk_ key (signatures v1a, Ed25519), which the library does not know, `pip install cryptography`.
 """
 import base64
+import json
 import os
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -45,6 +47,19 @@ def v1a(secret):
 verify = v1a(secret) if secret.startswith("whpk_") else Webhook(secret).verify
 
 
+seen, lock = set(), threading.Lock()  # of ids; yours is a table, written in the transaction of your own work
+
+
+def take(body, id):
+    """Works off the events of a request that was verified: of one event, or a batch with an id of its own in each."""
+    parsed = json.loads(body)
+    for event in parsed if isinstance(parsed, list) else [{**parsed, "id": id}]:
+        with lock:
+            if event["id"] not in seen:  # else it came before, alone or in another batch
+                seen.add(event["id"])
+                print(event["id"], json.dumps(event, ensure_ascii=False), flush=True)
+
+
 class Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # keeps connections open
 
@@ -53,10 +68,11 @@ class Receiver(BaseHTTPRequestHandler):
         try:
             verify(body, {name.lower(): value for name, value in self.headers.items()})
             status = 204
-            print(self.headers["webhook-id"], body.decode(), flush=True)
         except Exception as problem:  # whatever is wrong with a request: it is not to be believed
             status = 401
             print("refused:", problem, flush=True)
+        if status == 204:
+            take(body, self.headers["webhook-id"])
         self.send_response(status)
         if status != 204:
             self.send_header("content-length", "0")

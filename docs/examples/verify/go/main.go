@@ -1,4 +1,4 @@
-// Command receiver takes webhooks whose signature is right, and answers 401 to others.
+// Command receiver takes webhooks whose signature is right, each event once, and answers 401 to others. A batch is verified once.
 //
 //	WEBHOOK_SECRET=whsec_… go run . 127.0.0.1:9000
 //
@@ -8,6 +8,7 @@ package main
 import (
 	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -45,9 +47,33 @@ func main() {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		fmt.Println(r.Header.Get("webhook-id"), string(body))
+		if err := take(body, r.Header.Get("webhook-id")); err != nil {
+			log.Print(err)
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
 		w.WriteHeader(http.StatusNoContent)
 	})))
+}
+
+var seen sync.Map // of ids; yours is a table, written in the transaction of your own work
+
+// take works off the events of a request that was verified: of one event, or a batch with an id of its own in each.
+func take(body []byte, id string) error {
+	var batch []json.RawMessage
+	if json.Unmarshal(body, &batch) != nil {
+		batch = []json.RawMessage{body}
+	}
+	for _, event := range batch {
+		element := struct{ ID string }{id}
+		if err := json.Unmarshal(event, &element); err != nil {
+			return err
+		}
+		if _, known := seen.LoadOrStore(element.ID, true); !known { // else it came before, alone or in another batch
+			fmt.Println(element.ID, string(event))
+		}
+	}
+	return nil
 }
 
 func verifier(secret string) (func(body []byte, h http.Header) error, error) {
