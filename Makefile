@@ -3,9 +3,11 @@
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 COMPOSE  := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 # The packages that have tests with the build tag `real`.
-REAL     = $(shell grep -rl --include='*_test.go' '^//go:build real' . | xargs -r -n1 dirname | sort -u)
+REAL     = $(shell grep -rl --include='*_test.go' --exclude-dir=proof '^//go:build real' . | xargs -r -n1 dirname | sort -u)
+# bench and chaos are a module of their own: the product needs nothing that only they need.
+PROOF    := cmd/proof
 
-.PHONY: build test test-race test-real test-clients test-wire test-collector test-browser test-api test-deploy fuzz docs pictures release licenses vuln bench chaos sim mutate demo lint fmt cover real-deps ci clean help
+.PHONY: build test test-race test-proof test-real test-clients test-wire test-collector test-browser test-api test-deploy fuzz docs pictures release licenses vuln bench chaos sim mutate demo lint fmt cover real-deps ci clean help
 
 build: ## compile bin/fanout
 	go build -trimpath -o bin/fanout ./cmd/fanout
@@ -16,8 +18,12 @@ test: ## every test that needs only Go
 test-race: ## the same under the race detector
 	go test -race ./...
 
+test-proof: ## the tests of bench and chaos themselves
+	go -C $(PROOF) test ./...
+
 test-real: real-deps ## the tests on real Kafka and Redis, one package at a time
 	go test -count=1 -tags real -p 1 -timeout 25m $(REAL)
+	go -C $(PROOF) test -count=1 -tags real -p 1 -timeout 10m ./...
 
 test-clients: real-deps ## producers, sync jobs and receivers in other languages, and the pages' commands in a fresh clone
 	@testdata/clients/fetch.sh
@@ -60,10 +66,10 @@ vuln: ## known vulnerabilities in what is called (needs the network)
 	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 bench: real-deps ## what fanout costs beside a bare HTTP loop, on real Kafka (ARGS='-pairs 1', ARGS='latency')
-	go run ./cmd/bench $(ARGS)
+	go -C $(PROOF) run ./bench $(ARGS)
 
 chaos: real-deps ## break everything around fanout on real Kafka and Redis, and count what is lost (ARGS='-short', ARGS='-scenario kill -seed 7')
-	go run ./cmd/chaos $(ARGS)
+	go -C $(PROOF) run ./chaos $(ARGS)
 
 sim: ## fanout in virtual time: traffic, faults and the real retry schedule, from seeds (ARGS='-seeds 50', ARGS='-seeds 1 -first 7 -trace')
 	go test -count=1 -timeout 0 -v -run TestSeeds ./cmd/internal/sim -args $(or $(ARGS),-seeds 5)
@@ -79,7 +85,9 @@ lint: ## gofmt, vet, golangci-lint, the compose file
 	go vet ./...
 	go vet -tags real,browser,clients,collector,wire ./...
 	go build -tags nodemo -o /dev/null ./cmd/fanout
+	go -C $(PROOF) vet -tags real ./...
 	go run $(GOLANGCI) run --allow-parallel-runners
+	cd $(PROOF) && go run $(GOLANGCI) run --allow-parallel-runners
 	go run $(COMPOSE) -no-interpolation docker-compose.yml >/dev/null
 
 fmt: ## format the code

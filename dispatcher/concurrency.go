@@ -7,7 +7,7 @@ import (
 
 // tuner finds out how few attempts at once are enough. At a high pace the processors, here or at the receivers, are what
 // attempts wait for, and more of them only make each one slower and dearer: with 2048 in flight a delivery costs a fifth
-// more CPU than with 100 (cmd/bench). So it lowers the limit step by step, and takes the last step back where the pace falls
+// more CPU than with 100 (cmd/proof/bench). So it lowers the limit step by step, and takes the last step back where the pace falls
 // with it: then it was time that the attempts waited for. Below its pace it lowers nothing, so that receivers which answer
 // slowly have all permits. It has no clock: it is told the time and the counts.
 type tuner struct {

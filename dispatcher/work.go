@@ -215,7 +215,7 @@ func (d *Dispatcher) work(r run) {
 }
 
 // growStack makes the stack of a new goroutine as large as TLS needs. It would become that anyway, but by being copied
-// again and again from under all of crypto/tls, which was a fifteenth of a delivery's CPU over HTTPS (cmd/bench).
+// again and again from under all of crypto/tls, which was a fifteenth of a delivery's CPU over HTTPS (cmd/proof/bench).
 //
 //go:noinline
 func growStack() {

@@ -18,7 +18,7 @@ var oldWords = map[string]string{
 	"witnesses": "", "doubt": "", "doubts": "", "crowds": "dispatcher", "horizon": "",
 	"beat": "consumer subscriptions", "Room": "", "room": "consumer dispatcher topic", "layout": "consumer topic operate",
 	"framed": "consumer topic", "judge": "config", "theirs": "config", "place": "config dispatcher/semaphore.go", "places": "config",
-	"line": "dispatcher/semaphore.go dispatcher/account.go", "pace": "subscriptions", "trouble": "cmd/bench", "one": "cmd/bench", "crowd": "cmd/bench/inflight.go",
+	"line": "dispatcher/semaphore.go dispatcher/account.go", "pace": "subscriptions", "trouble": "cmd/proof/bench", "one": "cmd/proof/bench", "crowd": "cmd/proof/bench/inflight.go",
 	"gone":   "consumer/partition.go consumer/committer.go consumer/reader.go",
 	"window": "consumer", "blocked": "consumer/writer.go consumer/scout.go", "slots": "dispatcher", "covering": "topic",
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// What things cost, measured with cmd/bench on two shared cores of a cloud machine, real Kafka, nginx as receiver; the
+// What things cost, measured with cmd/proof/bench on two shared cores of a cloud machine, real Kafka, nginx as receiver; the
 // part of the bench is named beside each, docs/benchmarks.md has the runs. Cores differ: to plan for other ones, run
 // `bench pipeline` there and scale by its CPU a delivery.
 const (

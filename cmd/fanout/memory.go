@@ -9,7 +9,7 @@ import (
 )
 
 // Go's collector lets the heap grow to twice what lives. Of a small heap that is little, and collecting it again and
-// again was a tenth of a delivery's CPU (cmd/bench): the heap may always grow to idleHeap.
+// again was a tenth of a delivery's CPU (cmd/proof/bench): the heap may always grow to idleHeap.
 const (
 	idleHeap    = 128 << 20              // bytes
 	leastGrowth = 50                     // percent: of a large heap, collecting more often costs less than the memory is worth

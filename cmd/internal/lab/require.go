@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -55,19 +56,19 @@ func kafkaClasspath() (string, error) {
 	return filepath.Join(lib, "*"), nil
 }
 
-// Root is the folder of the checkout: the nearest one upwards, from the working folder, that holds a go.mod.
+// Root is the folder of the checkout: the nearest one upwards, from the working folder, that holds fanout's go.mod.
 func Root() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
 	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+		if text, err := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil && bytes.HasPrefix(text, []byte("module fanout\n")) {
 			return dir, nil
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", errors.New("no go.mod in the working folder or above it")
+			return "", errors.New("no go.mod of fanout's in the working folder or above it")
 		}
 		dir = parent
 	}

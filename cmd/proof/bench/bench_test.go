@@ -60,17 +60,17 @@ func TestUnknownPart(t *testing.T) {
 // test runs it whole.
 func TestPagesNameParts(t *testing.T) {
 	t.Parallel()
-	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
+	pages, err := filepath.Glob(filepath.Join("..", "..", "..", "docs", "*.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	named := 0
-	for _, page := range append(pages, filepath.Join("..", "..", "README.md")) {
+	for _, page := range append(pages, filepath.Join("..", "..", "..", "README.md")) {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, found := range regexp.MustCompile("`(?:go run [.]/cmd/)?bench ([^`]+)`").FindAllSubmatch(text, -1) {
+		for _, found := range regexp.MustCompile("`(?:go -C cmd/proof run [.]/)?bench ([^`]+)`").FindAllSubmatch(text, -1) {
 			named++
 			words := strings.Fields(string(found[1]))
 			if words[0] == "help" {
