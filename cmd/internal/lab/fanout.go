@@ -15,6 +15,7 @@ type Fanout struct {
 	*Process
 
 	admin int
+	token string // admin.token; "" where there is none
 }
 
 // snapshotName is the file of fanout's snapshot, in its folder.
@@ -54,6 +55,9 @@ func (l *Lab) Fanout(program string, k *Kafka, r *Redis, adjust func(Config)) (*
 	if adjust != nil {
 		adjust(cfg)
 	}
+	if admin, ok := cfg["admin"].(Config); ok {
+		f.token, _ = admin["token"].(string)
+	}
 	text, err := cfg.text()
 	if err != nil {
 		return nil, fmt.Errorf("write fanout.yaml: %w", err)
@@ -80,7 +84,7 @@ func (f *Fanout) Ready(ctx context.Context) error {
 
 // Metrics scrapes /metrics.
 func (f *Fanout) Metrics(ctx context.Context) (Metrics, error) {
-	text, err := get(ctx, f.Admin()+"/metrics")
+	text, err := getWith(ctx, f.Admin()+"/metrics", f.token)
 	if err != nil {
 		return nil, err
 	}

@@ -138,10 +138,16 @@ func (n *Nginx) Requests(ctx context.Context) (int64, error) {
 }
 
 // get fetches a page of a local server, at most 64 MiB.
-func get(ctx context.Context, url string) ([]byte, error) {
+func get(ctx context.Context, url string) ([]byte, error) { return getWith(ctx, url, "") }
+
+// getWith is get with a bearer token; "" is none.
+func getWith(ctx context.Context, url, token string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return nil, err
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	answer, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {

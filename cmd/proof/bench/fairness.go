@@ -24,7 +24,6 @@ type crowding struct {
 	webhooks  int
 	perSecond int      // events of each account
 	answers   []string // of the webhooks, in turn: the receiver's paths
-	backlog   *backlog // what waits of it before the others are looked at; nil: nothing
 }
 
 // How the receiver answers a webhook of a crowd, by the first part of its path.

@@ -106,10 +106,11 @@ type steady struct {
 	ld          load
 	topic       string
 	perTick     int
-	crowd       *crowding   // nil: none
-	sent, acked []time.Time // of each tick's batch
-	busy        float64     // part of the machine's CPU time that was used while it produced
-	fanout      float64     // cores that fanout used in that time
+	crowd       *crowding                                                        // nil: none
+	beside      func(context.Context, *lab.Fanout) (end func() error, err error) // what goes on while it produces; nil: nothing
+	sent, acked []time.Time                                                      // of each tick's batch
+	busy        float64                                                          // part of the machine's CPU time that was used while it produced
+	fanout      float64                                                          // cores that fanout used in that time
 }
 
 func (w *world) steady(topic string, ld load, rate int, span time.Duration) *steady {

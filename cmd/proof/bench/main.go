@@ -42,6 +42,7 @@ func parts() []part {
 		{"fairness", "what all other accounts notice of one that has many webhooks, slow or failing ones", fairness},
 		{"waiting", "the same while a million deliveries of one account wait, how often they are written over, and what that costs", waiting},
 		{"deploy", "what the others notice of a rolling restart while a receiver hangs", deploy},
+		{"siege", "what deliveries and /healthz notice of a flood at the admin listener, and the settings page of 100 000 webhooks", besieged},
 		{"outage", "a receiver that fails for a while: requests it got, and how its backlog drains", outage},
 		{"rate", "maxPerSecond over 1 and 3 instances, and Retry-After", limits},
 		{"idle", "memory after many subscriptions each got one delivery", idle},

@@ -34,6 +34,8 @@ func TestPartsRun(t *testing.T) {
 		{"batch -pairs 1 -events 5000 -subscriptions 20", "medians, batch: plain"},
 		{"failing -pairs 1 -events 5000 -subscriptions 100", "medians, failing: none failing"},
 		{"retry -pairs 1 -events 5000 -subscriptions 100", "medians, retry: first attempts"},
+		{"waiting -events 2000 -rate 500 -for 2s -warm 500ms -settle 1s", "rewrites a delivery and minute"},
+		{"siege -pairs 1 -rate 500 -for 2s -warm 500ms -connections 50 -streams 10 -webhooks 100", "the settings page of an account"},
 		{"latency -rate 1000 -for 2s -warm 500ms -subscriptions 100", "2500 requests, 0 missing"},
 	} {
 		var out strings.Builder

@@ -107,12 +107,7 @@ func (s *steady) others(ctx context.Context, now slowReceivers, bad, warm int) (
 	if err := s.w.kafka.CreateTopics(ctx, lab.Topic{Name: s.topic, Partitions: s.ld.partitions}); err != nil {
 		return othersSaw{}, err
 	}
-	if crowd.backlog != nil {
-		if err := crowd.backlog.produce(ctx, s); err != nil {
-			return othersSaw{}, err
-		}
-	}
-	f, err := s.w.start(s.topic)
+	f, err := s.w.start(s.topic, withToken)
 	if err != nil {
 		return othersSaw{}, err
 	}
@@ -122,20 +117,16 @@ func (s *steady) others(ctx context.Context, now slowReceivers, bad, warm int) (
 	if err := f.Ready(starting); err != nil {
 		return othersSaw{}, errors.Join(err, tail(f))
 	}
-	if crowd.backlog != nil {
-		if err := crowd.backlog.wait(ctx, s, f); err != nil {
+	end := func() error { return nil }
+	if s.beside != nil {
+		if end, err = s.beside(ctx, f); err != nil {
 			return othersSaw{}, err
 		}
 	}
-	if err := s.produceBeside(ctx); err != nil {
+	if err := errors.Join(s.produceBeside(ctx), end()); err != nil {
 		return othersSaw{}, err
 	}
-	if crowd.backlog != nil {
-		if err := crowd.backlog.look(ctx, s, f); err != nil {
-			return othersSaw{}, err
-		}
-	}
-	end := time.Now().Add(time.Second)
+	until := time.Now().Add(time.Second)
 	select {
 	case <-time.After(5 * time.Second):
 	case <-ctx.Done():
@@ -165,7 +156,7 @@ func (s *steady) others(ctx context.Context, now slowReceivers, bad, warm int) (
 			continue
 		}
 		all++
-		if at != 0 && at <= end.UnixNano() {
+		if at != 0 && at <= until.UnixNano() {
 			came++
 		}
 		if at != 0 {

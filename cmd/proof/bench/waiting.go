@@ -60,7 +60,13 @@ func waiting(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	s := w.steady("bench.waiting.many", ld, *rate, *span+*warm)
-	s.crowd = &crowding{accounts: 1, webhooks: 1, answers: []string{pathSlow}, backlog: &b}
+	s.crowd = &crowding{accounts: 1, webhooks: 1, answers: []string{pathSlow}}
+	s.beside = func(ctx context.Context, f *lab.Fanout) (func() error, error) {
+		if err := errors.Join(b.produce(ctx, s), b.wait(ctx, s, f)); err != nil {
+			return nil, err
+		}
+		return func() error { return b.look(ctx, s, f) }, nil
+	}
 	beside, err := s.others(ctx, slowReceivers{}, 0, int(*warm/produceEvery))
 	if err != nil {
 		return err
