@@ -27,17 +27,23 @@ type beginning struct {
 func (b *beginning) run() {
 	begun := make(chan struct{})
 	var readers sync.WaitGroup
+	lost := newLostOffsets(b.g.cfg.cluster, len(b.holds), b.g.log)
 	for i, h := range b.holds {
 		readers.Go(func() {
 			defer close(h.done)
+			looked := sync.OnceFunc(lost.looked.Done)
+			defer looked()
 			select {
 			case <-begun:
 			case <-b.reading[i].Done():
 				return
 			}
-			b.g.reader(h.get()).run(b.reading[i])
+			r := b.g.reader(h.get())
+			r.lost, r.looked = lost, looked
+			r.run(b.reading[i])
 		})
 	}
+	readers.Go(func() { lost.run(b.ctx) })
 	for first := true; b.live(); first = false {
 		err := b.begin()
 		b.g.hasBegun(err)

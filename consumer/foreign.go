@@ -70,12 +70,17 @@ func (s *strangers) passesOver(r *topic.Record) bool {
 	return true
 }
 
-// clear waits until nothing keeps a partition that the group has no offset of from being read; false where ctx is done before.
-func (s *strangers) clear(ctx context.Context, p *partition) bool {
+// clear waits until nothing keeps a partition that the group has no offset of from being read; false where ctx is done before. looked is
+// called once the partition has been looked through, for lost, where the partitions meet that were given together.
+func (s *strangers) clear(ctx context.Context, p *partition, lost *lostOffsets, looked func()) bool {
 	defer s.release(p.Partition)
 	var failures failures
 	for ctx.Err() == nil {
-		group, err := s.cluster.Orphans(ctx, p.Partition)
+		part := lost.part(p.delay, time.Now())
+		group, err := s.cluster.Orphans(ctx, p.Partition, part.look)
+		if err != nil || group != "" {
+			part.forget()
+		}
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
@@ -87,10 +92,19 @@ func (s *strangers) clear(ctx context.Context, p *partition) bool {
 		case group != "":
 			p.on(ownerUnknown)
 			s.hold(p.Partition, group)
+			looked() // the others do not wait for it: once it is cleared it is on its own
+			lost = newLostOffsets(s.cluster, 1, s.log)
+			looked = func() {
+				lost.looked.Done()
+				lost.run(ctx)
+			}
 			sleep(ctx, s.pause)
 		default:
+			if !lost.await(ctx, part, looked) {
+				return false
+			}
 			p.on(goesOn)
-			p.release()
+			p.release(part)
 			return true
 		}
 	}

@@ -48,14 +48,14 @@ func (in *intake) take(reading context.Context, p *partition, r *unsettledRecord
 	case dispatcher.StageFirst:
 		in.plan(reading, p, r, record, d)
 	case dispatcher.StageRetry, dispatcher.StageReplay:
-		in.takeUp(r, record, p.delay, false)
+		in.takeUp(p, r, record, false)
 	}
 	r.done()
 }
 
 // fetch does the same with a record of a retry tier that is not due: what it waited for is over.
 func (in *intake) fetch(p *partition, r *unsettledRecord, record *topic.Record) {
-	in.takeUp(r, record, p.delay, true)
+	in.takeUp(p, r, record, true)
 	r.done()
 }
 
@@ -87,7 +87,7 @@ func (in *intake) plan(reading context.Context, p *partition, r *unsettledRecord
 }
 
 // takeUp makes the delivery that a retry or replay record carries. early says that it is welcome before the time that the record names.
-func (in *intake) takeUp(r *unsettledRecord, record *topic.Record, tier time.Duration, early bool) {
+func (in *intake) takeUp(p *partition, r *unsettledRecord, record *topic.Record, early bool) {
 	if in.strangers.passesOver(record) {
 		return
 	}
@@ -100,11 +100,17 @@ func (in *intake) takeUp(r *unsettledRecord, record *topic.Record, tier time.Dur
 		in.flow.settler.deadLetter(r, record, "not a delivery of fanout's: "+err.Error())
 		return
 	}
+	if lost := p.lostPart(); lost.judges(record.Offset) && time.Since(d.FirstSeen) > in.maxAge(d.Event) {
+		if lost.delivered(&d, record.Time) {
+			return
+		}
+		d.Uncertain = true
+	}
 	d.Body = slices.Clone(d.Body)
 	if now := time.Now(); d.FirstSeen.After(now) {
 		d.FirstSeen = now // of another clock, or a foreign writer: it would never become too old
 	}
-	d.Tier = tier
+	d.Tier = p.delay
 	if early {
 		d.NotBefore = time.Time{}
 	}

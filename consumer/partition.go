@@ -37,6 +37,7 @@ type partition struct {
 	progress  time.Time // when something was last seen to be settled, or nothing to wait
 	left      int       // records that are left to whoever reads the partition next
 	held      bool      // nothing is read or committed before it is known whose records it has
+	lost      *lostPart // the group's offset of it was lost: nothing is committed before its end; nil: it was not, or that is over
 }
 
 // newPartition begins at what was committed; a partition without a commit begins at start.
@@ -287,6 +288,12 @@ func (p *partition) commitment(now time.Time, metadata, always bool) (wire.Offse
 	if due != p.seen {
 		p.seen, p.progress = due, now
 	}
+	if p.lost != nil && due.At >= p.lost.end {
+		p.lost = nil
+	}
+	if p.lost != nil {
+		return due, false // whoever reads it next would not know that the offset had been lost
+	}
 	if p.held || p.state == topicDeleted { // the offset may be that of a topic which is no more
 		return due, false
 	}
@@ -315,6 +322,7 @@ func (p *partition) restart(at int64, epoch int32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tracker = newTracker(at, &topic.Metadata{Epoch: epoch})
+	p.lost = nil
 	p.state = p.state.after(topicSettled)
 }
 
@@ -323,6 +331,7 @@ func (p *partition) replace(id wire.TopicID, at int64, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tracker = newTracker(at, &topic.Metadata{Epoch: wire.NoEpoch})
+	p.lost = nil
 	p.topicID, p.committed, p.verified = id, wire.Offset{At: -1, Epoch: wire.NoEpoch}, wire.NoEpoch
 	p.end, p.high, p.heldAt, p.began, p.asked = -1, -1, -1, at, now
 	p.state = p.state.after(topicSettled)
@@ -335,10 +344,21 @@ func (p *partition) hold() {
 	p.held = true
 }
 
-func (p *partition) release() {
+// release lets it be read. Where the group's offset of it was lost, the part of it is judged that lost says.
+func (p *partition) release(lost *lostPart) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.held = false
+	if lost.ours {
+		p.lost = lost
+	}
+}
+
+// lostPart is the part of it that is judged by what became of it; nil: none is.
+func (p *partition) lostPart() *lostPart {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
 }
 
 func (p *partition) isHeld() bool {

@@ -31,6 +31,8 @@ type reader struct {
 	identity  *topicIdentity
 	intake    *intake
 	strangers *strangers                      // nil: all that lies in the topic is ours
+	lost      *lostOffsets                    // of the partitions that were given with this one
+	looked    func()                          // the partition has been looked through for that
 	capacity  func(ctx context.Context) error // waits until another record may be read
 	writable  func() bool                     // false while a record cannot be written
 	suspended func() bool                     // the coordinator is silent
@@ -46,9 +48,10 @@ const entriesAtOnce = 64
 
 // run reads until ctx is done.
 func (r *reader) run(ctx context.Context) {
-	if r.partition.isHeld() && !r.strangers.clear(ctx, r.partition) {
+	if r.partition.isHeld() && !r.strangers.clear(ctx, r.partition, r.lost, r.looked) {
 		return
 	}
+	r.looked()
 	if r.ahead != nil {
 		var scouting sync.WaitGroup
 		scouting.Go(func() { r.ahead.run(ctx) })

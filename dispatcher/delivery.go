@@ -64,6 +64,7 @@ type Delivery struct {
 
 	BatchMax     int  // what the batch of its next attempt may not exceed; 0: the subscription's
 	BatchRefused bool // its last answer was a 4xx that halves, in a batch
+	Uncertain    bool // too old, and read again since its topic's offsets were lost: it may have been delivered
 
 	Stage      Stage
 	Tier       time.Duration // the delay of the retry tier it was read from; 0: of none

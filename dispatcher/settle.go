@@ -16,6 +16,9 @@ func settlement(del *Delivery, reason Reason, detail string) Outcome {
 	return out
 }
 
+// DetailUncertain is the detail of a dead letter that may be of a delivery which has succeeded (docs/contract.md#lost-offsets).
+const DetailUncertain = "the tier's offsets were lost, and it may have been delivered"
+
 // unwantedOutcome is the outcome of a delivery that is unwanted for the reason.
 func unwantedOutcome(del *Delivery, sub *subscriptions.Subscription, reason Reason, cfg *DeliveryConfig) Outcome {
 	detail := ""
@@ -24,6 +27,9 @@ func unwantedOutcome(del *Delivery, sub *subscriptions.Subscription, reason Reas
 		detail = sub.Invalid()
 	case Expired:
 		detail = "older than " + cfg.maxAge(del.Event).String() + " since it was first planned"
+		if del.Uncertain {
+			detail = DetailUncertain
+		}
 	}
 	return settlement(del, reason, detail)
 }

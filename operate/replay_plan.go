@@ -26,6 +26,7 @@ type ReplayPlan struct {
 	Malformed int               `json:"malformed"` // they are repaired and sent to their source topic instead
 	Unusable  int               `json:"unusable"`  // their headers do not make a delivery
 	Gone      int               `json:"gone"`      // of Send: their subscription does not exist, so they will be discarded
+	Uncertain int               `json:"uncertain"` // of Send: read again when a tier's offsets were lost, so that they may have been delivered
 	NotFound  int               `json:"notFound"`  // of the filter's IDs: no dead letter that the filter selects is one of these
 	Began     time.Time         `json:"began,omitzero"`
 
@@ -209,6 +210,9 @@ func (p *planning) judge(d *topic.DeadLetter) error {
 		plan.Send++
 		if gone {
 			plan.Gone++
+		}
+		if d.Reason == dispatcher.Expired.String() && d.Detail == dispatcher.DetailUncertain {
+			plan.Uncertain++
 		}
 		p.count(d)
 		return nil

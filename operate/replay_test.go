@@ -14,7 +14,7 @@ import (
 func counts(p *operate.ReplayPlan) map[string]int {
 	all := map[string]int{
 		"send": p.Send, "sent": p.Sent, "replayed": p.Replayed, "own": p.Own, "later": p.Later, "delivered": p.Delivered, "waiting": p.Waiting, "older": p.Older,
-		"malformed": p.Malformed, "unusable": p.Unusable, "notFound": p.NotFound,
+		"malformed": p.Malformed, "unusable": p.Unusable, "notFound": p.NotFound, "uncertain": p.Uncertain,
 	}
 	for name, n := range all {
 		if n == 0 {
@@ -111,6 +111,16 @@ func TestResumedReplayHasOneClock(t *testing.T) {
 	if slices.Sort(sent); !slices.Equal(sent, []string{first, ahead}) {
 		t.Errorf("sent %v, want %s and %s", sent, first, ahead)
 	}
+}
+
+// What became a dead letter since its tier's offsets were lost is sent, and counted apart: it may have been delivered.
+func TestReplayOfWhatMayHaveBeenDelivered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.letter(id(1), time.Now(), "fanout-reason", "expired", "fanout-detail", "the tier's offsets were lost, and it may have been delivered")
+	w.letter(id(2), time.Now(), "fanout-reason", "expired", "fanout-detail", "older than 72h0m0s since it was first planned")
+	_, p := w.plan(operate.ReplayConfig{Name: "one"})
+	want(t, "the plan", counts(p), map[string]int{"send": 2, "uncertain": 1})
 }
 
 func want(t *testing.T, what string, got, want map[string]int) {

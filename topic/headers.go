@@ -45,6 +45,7 @@ const (
 	maxHeaderBytes = 4096
 	maxTrace       = 512
 	MaxDetail      = 512 // of fanout-detail, in bytes
+	MaxReplayName  = 256 // of fanout-replay
 	maxGroup       = 256 // of fanout-group
 )
 
@@ -161,7 +162,7 @@ func DecodeDelivery(c *event.Catalogue, r *Record, stage dispatcher.Stage) (disp
 	}
 	d.Last.Reason, _ = dispatcher.ParseReason(r.Header(HeaderReason))
 	d.Last.Detail = Clip(r.Header(HeaderDetail), MaxDetail)
-	d.Replay = Clip(r.Header(HeaderReplay), 256)
+	d.Replay = Clip(r.Header(HeaderReplay), MaxReplayName)
 	if d.Replay != "" {
 		d.DeadLetter = Clip(r.Header(HeaderDeadLetter), 64)
 	}

@@ -20,8 +20,8 @@ func (c *Config) Ours(group string) bool {
 const maxStrangers = 16
 
 // Orphans names a group whose records lie in the partition of a retry or replay topic, which is not ours, and which has no members: nobody
-// delivers them. It is empty where there is none.
-func (c *Cluster) Orphans(ctx context.Context, p Partition) (string, error) {
+// delivers them. It is empty where there is none. each is called with every record that lies there; it may be nil.
+func (c *Cluster) Orphans(ctx context.Context, p Partition, each func(*Record)) (string, error) {
 	log, err := c.LogRange(ctx, p)
 	if err != nil {
 		return "", err
@@ -29,6 +29,9 @@ func (c *Cluster) Orphans(ctx context.Context, p Partition) (string, error) {
 	var mu sync.Mutex // guards strangers
 	var strangers []string
 	err = c.Scan(ctx, p.Topic, map[int]Range{p.ID: log}, nil, func(r *Record) error {
+		if each != nil {
+			each(r)
+		}
 		name := Clip(r.Header(HeaderGroup), maxGroup)
 		if c.cfg.Ours(name) {
 			return nil

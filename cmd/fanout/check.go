@@ -208,7 +208,7 @@ func (f *findings) orphans(ctx context.Context, admin *topic.Cluster, sizes map[
 	}
 	said := make(map[string]bool)
 	for _, p := range unbegun {
-		group, err := admin.Orphans(ctx, p)
+		group, err := admin.Orphans(ctx, p, nil)
 		switch {
 		case err != nil:
 			f.problem("topic "+p.Topic, err.Error(), "the Kafka user needs Read on the topic: see ACLs in docs/kafka.md")

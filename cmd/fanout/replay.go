@@ -211,6 +211,7 @@ func (a *app) showPlan(p *operate.ReplayPlan, does string) error {
 		text string
 	}{
 		{p.Gone, "of these go to a subscription that no longer exists: they will be discarded (deleted)"},
+		{p.Uncertain, "of these may have been delivered: a retry topic's offsets were lost (--reason expired selects them)"},
 		{p.Sent, "not sent: this replay sent them before"},
 		{p.Replayed, "not sent: an earlier replay sent them (--again sends them)"},
 		{p.Delivered, "not sent: delivered since, says the attempts topic (--again sends them)"},
