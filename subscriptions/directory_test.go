@@ -9,10 +9,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	miniserver "github.com/alicebob/miniredis/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -180,6 +182,34 @@ func TestDropAsksTwice(t *testing.T) {
 	stays(t, 250*time.Millisecond, "known until asked twice", func() bool { return matches(d, "acc1") == 1 })
 	m.HSet(key+"acc1", "hook", hook(1)) // it was missing for a moment only
 	stays(t, time.Second, "known after coming back", func() bool { return matches(d, "acc1") == 1 })
+}
+
+// Two answers that lack different subscriptions of an account drop neither.
+func TestDropAsksTwiceForEach(t *testing.T) {
+	m := miniredis.RunT(t)
+	for i := range 3 {
+		m.HSet(fmt.Sprint(key, "acc", i), "one", hook(1), "two", hook(2))
+	}
+	d, _ := start(t, subscriptions.Config{URL: redisURL(m), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
+		d.SetIntervalsForTest(20*time.Millisecond, 20*time.Millisecond, time.Hour)
+	})
+	ready(t, d)
+	var answers atomic.Int64
+	m.Server().SetPreHook(func(_ *miniserver.Peer, cmd string, args ...string) bool {
+		if strings.EqualFold(cmd, "HGETALL") && slices.Contains(args, key+"acc1") {
+			both := []string{"one", "two"}
+			n := answers.Add(1) % 2
+			m.HSet(key+"acc1", both[n], hook(1))
+			m.HDel(key+"acc1", both[1-n])
+		}
+		return false
+	})
+	for answers.Load() < 30 {
+		if n := matches(d, "acc1"); n != 2 {
+			t.Fatalf("%d of two are in force after %d answers, each of which had the one that the answer before lacked", n, answers.Load())
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func TestShrinkIsRefusedUntilAccepted(t *testing.T) {
