@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -239,7 +240,15 @@ func (a *app) confirm(ctx context.Context, yes bool, question string) error {
 	if !ok || !terminal.Is(in) {
 		return misuse(hint(errors.New("there is no terminal to ask for confirmation"), "add --yes to go ahead, or --dry-run to look first"))
 	}
-	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
+	if a.answered(ctx, in, question+" [y/N]", "y", "yes") {
+		return nil
+	}
+	return &exitError{code: exitProblem, err: errors.New("not sent")}
+}
+
+// answered asks a question on a terminal, and says whether one of the wanted answers was typed.
+func (a *app) answered(ctx context.Context, in *os.File, question string, wanted ...string) bool {
+	fmt.Fprint(a.stderr, question+" ")
 	answer := make(chan string, 1)
 	go func() { // a terminal cannot be read with a context; nothing else reads it once this was interrupted
 		line, _ := bufio.NewReader(in).ReadString('\n') // no answer is a no
@@ -248,12 +257,10 @@ func (a *app) confirm(ctx context.Context, yes bool, question string) error {
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(a.stderr)
+		return false
 	case text := <-answer:
-		if text == "y" || text == "yes" {
-			return nil
-		}
+		return slices.Contains(wanted, text)
 	}
-	return &exitError{code: exitProblem, err: errors.New("not sent")}
 }
 
 // missingReplayTopic is what to create before the first replay, where no instance has yet.

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -352,7 +354,8 @@ func (a *app) acceptCommand() *cobra.Command {
 		Short: "Confirm that Redis holds far fewer subscriptions than before",
 		Long: `accept confirms a loss that instances have refused. Where Redis is empty, or
 holds less than half of what they know, they go on with what they know until
-somebody confirms it; /readyz and the log say so.`,
+somebody confirms it; /readyz and the log say so. On a terminal it asks for the
+number of those that are left.`,
 		Example: "  fanout subscriptions accept",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -365,6 +368,12 @@ somebody confirms it; /readyz and the log say so.`,
 				if n == 0 && !yes {
 					return hint(errors.New("redis holds no subscription: nothing would be delivered any more"), "if that is meant, repeat with --yes")
 				}
+				if in, ok := a.stdin.(*os.File); ok && !yes && terminal.Is(in) {
+					question := fmt.Sprintf("Redis holds %s. Whatever else is in force ends on every instance. Type %d to accept that:", count(n, "subscription"), n)
+					if !a.answered(ctx, in, question, strconv.Itoa(n)) {
+						return &exitError{code: exitProblem, err: errors.New("not accepted")}
+					}
+				}
 				if err := store.AcceptShrink(ctx); err != nil {
 					return err
 				}
@@ -376,6 +385,6 @@ somebody confirms it; /readyz and the log say so.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&yes, "yes", false, "accept that there is no subscription at all")
+	cmd.Flags().BoolVar(&yes, "yes", false, "ask nothing, and accept that there is no subscription at all too")
 	return configured(cmd)
 }

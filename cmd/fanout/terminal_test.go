@@ -224,3 +224,20 @@ func TestTablesOnATerminal(t *testing.T) {
 		}
 	}
 }
+
+// Accepting a loss asks for the number of what is left: neither a reflex nor another number is an answer.
+func TestAcceptAsksForTheNumber(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 3 {
+		w.redis.HSet("fanout:account:acme", fmt.Sprintf("hook-%d", i), `{"url":"http://127.0.0.1:9/","events":["*"]}`)
+	}
+	for answer, code := range map[string]int{"y\n": 1, "4\n": 1, "3\n": 0} {
+		c := w.onTerminal(t, 24, 100, "subscriptions", "accept")
+		until(t, func() (bool, string) { return strings.Contains(c.text(), "Type 3 to accept"), c.text() })
+		c.press(t, answer)
+		if got := c.exit(t); got != code || strings.Contains(c.text(), "accepted: 3 subscriptions") != (code == 0) {
+			t.Errorf("%q: exit %d\n%s", answer, got, c.text())
+		}
+	}
+}
