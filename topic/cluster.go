@@ -25,6 +25,7 @@ type Cluster struct {
 	leaders   *wire.Leaders
 	buffers   sync.Pool // of *[]byte: memory for answers to fetches
 	turns     *turns    // for unpacking them
+	failing   failingReplicas
 }
 
 // Option changes how a Cluster is made.

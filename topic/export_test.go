@@ -1,6 +1,9 @@
 package topic
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // ReadPage reads a broker's answer to a fetch from the offset, with the aborted transactions that it lists: by producer, where each begins.
 func ReadPage(ctx context.Context, from int64, aborted map[int64][]int64, packed []byte) (offsets []int64, next int64, err error) {
@@ -52,3 +55,27 @@ func (t Turn) End() { t.end() }
 func NewPage(t *Turns, packed []byte) *Page {
 	return &Page{packed: packed, unpacking: (&unpacking{turns: t.t}).begin()}
 }
+
+// Nearest says which broker a partition is read from.
+type Nearest struct{ n nearest }
+
+// TwoNearest are those of two partitions.
+func TwoNearest() (first, second *Nearest) {
+	failing := new(failingReplicas)
+	return &Nearest{nearest{failing: failing, replica: noReplica}}, &Nearest{nearest{failing: failing, replica: noReplica}}
+}
+
+// Prefers tells what the leader prefers.
+func (n *Nearest) Prefers(replica int32) { n.n.prefers(replica, time.Now()) }
+
+// Reads says whether a replica is read.
+func (n *Nearest) Reads() bool {
+	replica, _ := n.n.choose(time.Now())
+	return replica != noReplica
+}
+
+// Failed tells that the replica failed.
+func (n *Nearest) Failed() { n.n.failed(time.Now()) }
+
+// Serves tells that a broker answers.
+func (n *Nearest) Serves(broker int32) { n.n.failing.serves(broker) }

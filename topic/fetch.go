@@ -29,8 +29,8 @@ const fetchBytes = 1 << 20
 type Fetcher struct {
 	cluster   *Cluster
 	partition Partition
-	replica   int32 // that the leader prefers for this rack (KIP-392); -1: none
-	maxBytes  int   // of an answer
+	nearest   nearest
+	maxBytes  int // of an answer
 	wait      time.Duration
 	buffers   *sync.Pool
 	unpacking unpacking
@@ -42,7 +42,10 @@ const maxThrottle = time.Minute
 
 // Fetcher makes one for a partition.
 func (c *Cluster) Fetcher(p Partition) *Fetcher {
-	return &Fetcher{cluster: c, partition: p, replica: noReplica, maxBytes: fetchBytes, wait: fetchWait, buffers: &c.buffers, unpacking: unpacking{turns: c.turns}}
+	return &Fetcher{
+		cluster: c, partition: p, nearest: nearest{failing: &c.failing, replica: noReplica}, maxBytes: fetchBytes, wait: fetchWait,
+		buffers: &c.buffers, unpacking: unpacking{turns: c.turns},
+	}
 }
 
 // aheadBytes bounds one answer to whoever reads ahead: it takes a few records of many.
@@ -54,8 +57,6 @@ func (c *Cluster) FetcherAhead(p Partition) *Fetcher {
 	f.maxBytes, f.wait = aheadBytes, 0
 	return f
 }
-
-const noReplica = -1
 
 // Page is one answer of a broker: a run of records, and where the log begins and ends. Close it before the next fetch.
 type Page struct {
@@ -95,41 +96,70 @@ func (f *Fetcher) Fetch(ctx context.Context, offset int64) (*Page, error) {
 	if !sleep(ctx, time.Until(f.resume)) {
 		return nil, context.Cause(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
 	page, err := f.fetch(ctx, offset)
 	if err != nil {
-		f.replica = noReplica
-		if wire.WrongLeader(err) {
-			f.cluster.leaders.Forget(f.partition.Topic)
-		}
 		return nil, fmt.Errorf("fetch %s@%d: %w", f.partition, offset, Needs("Read", err))
 	}
 	return page, nil
 }
 
+// fetch reads from the replica in this rack where the leader prefers one. Whatever is the matter with that, the leader serves.
 func (f *Fetcher) fetch(ctx context.Context, offset int64) (*Page, error) {
+	replica, named := f.nearest.choose(time.Now())
+	if replica != noReplica {
+		page, _, err := f.ask(ctx, &wire.FetchRequest{Offset: offset, Broker: replica}, replicaTimeout)
+		if err == nil {
+			f.nearest.failing.serves(replica)
+			return page, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		f.nearest.failed(time.Now())
+	}
+	request := wire.FetchRequest{Offset: offset, Broker: wire.AnyBroker}
+	if named {
+		request.Rack = f.cluster.cfg.Kafka.Rack
+	}
+	page, preferred, err := f.ask(ctx, &request, fetchTimeout)
+	if err != nil || preferred < 0 || f.nearest.prefers(preferred, time.Now()) {
+		return page, err
+	}
+	page.Close()
+	request.Rack = ""
+	page, _, err = f.ask(ctx, &request, fetchTimeout)
+	return page, err
+}
+
+// ask fetches once: from the request's broker, or else from the leader. preferred is the replica that a leader prefers; -1: none.
+func (f *Fetcher) ask(ctx context.Context, r *wire.FetchRequest, timeout time.Duration) (page *Page, preferred int32, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	defer func() {
+		if wire.WrongLeader(err) {
+			f.cluster.leaders.Forget(f.partition.Topic)
+		}
+	}()
 	leader, epoch, err := f.cluster.leaders.Leader(ctx, f.partition)
 	if err != nil {
-		return nil, err
+		return nil, noReplica, err
 	}
-	if f.replica != noReplica {
-		leader = f.replica
+	r.Partition, r.Epoch, r.MaxWait, r.MaxBytes = f.partition, epoch, f.wait, f.maxBytes
+	if r.Broker == wire.AnyBroker {
+		r.Broker = leader
 	}
 	var buffer *[]byte
-	answer, err := f.cluster.wire.Fetch(ctx, &wire.FetchRequest{
-		Partition: f.partition, Offset: offset, Epoch: epoch, Broker: leader, Rack: f.cluster.cfg.Kafka.Rack, MaxWait: f.wait, MaxBytes: f.maxBytes,
-		Buffer: func(n int) []byte {
-			buffer = takeBuffer(f.buffers, n)
-			return (*buffer)[:n]
-		},
-	})
+	r.Buffer = func(n int) []byte {
+		buffer = takeBuffer(f.buffers, n)
+		return (*buffer)[:n]
+	}
+	answer, err := f.cluster.wire.Fetch(ctx, r)
 	if err != nil {
-		return nil, err // the buffer may still be written to
+		return nil, noReplica, err // the buffer may still be written to
 	}
 	f.resume = time.Now().Add(min(answer.Throttled, maxThrottle))
-	page := &Page{
-		partition: f.partition, Start: answer.LogStart, End: answer.LastStable, High: answer.HighWatermark, next: offset, packed: answer.Records,
+	page = &Page{
+		partition: f.partition, Start: answer.LogStart, End: answer.LastStable, High: answer.HighWatermark, next: r.Offset, packed: answer.Records,
 		unpacking: f.unpacking.begin(), free: func() { f.buffers.Put(buffer) },
 	}
 	if page.End < 0 { // a broker without transactions
@@ -141,10 +171,10 @@ func (f *Fetcher) fetch(ctx context.Context, offset int64) (*Page, error) {
 		}
 		page.aborted[t.ProducerID] = append(page.aborted[t.ProducerID], t.First)
 	}
-	if answer.Preferred >= 0 && answer.Preferred != leader {
-		f.replica = answer.Preferred
+	if answer.Preferred == r.Broker {
+		answer.Preferred = noReplica
 	}
-	return page, nil
+	return page, answer.Preferred, nil
 }
 
 // largeBuffer is from where on buffers are made in steps of an eighth of it: an answer is as large as was asked for, and a head.

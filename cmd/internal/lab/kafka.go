@@ -23,6 +23,7 @@ type KafkaConfig struct {
 	JVM        []string          // over -Xms512m -Xmx1g
 	Secure     *KafkaSecurity    // adds listeners that ask for a password; nil means plaintext only
 	Proxied    bool              // adds a plaintext listener that is advertised at another port; see KafkaNode.Proxy
+	Racks      bool              // each node is in a rack of its own (KafkaNode.Rack), and consumers may read from the nearest replica
 }
 
 // Kafka is a cluster of Apache Kafka brokers in KRaft mode.
@@ -137,6 +138,10 @@ func (k *Kafka) properties(n *KafkaNode, cfg KafkaConfig) map[string]string {
 	if cfg.Proxied {
 		p["listener.security.protocol.map"] = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT," + listenerProxied + ":PLAINTEXT"
 	}
+	if cfg.Racks {
+		p["broker.rack"] = n.Rack()
+		p["replica.selector.class"] = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+	}
 	maps.Copy(p, cfg.Secure.properties())
 	maps.Copy(p, cfg.Properties)
 	return p
@@ -214,6 +219,9 @@ func (n *KafkaNode) Addr() string { return loopback(n.port) }
 
 // LogDir is the folder of the node's logs.
 func (n *KafkaNode) LogDir() string { return n.dir + "/data" }
+
+// Rack is the node's rack, where KafkaConfig.Racks asked for them.
+func (n *KafkaNode) Rack() string { return "rack-" + strconv.Itoa(n.ID) }
 
 // listenerProxied is the name of the listener that KafkaConfig.Proxied adds.
 const listenerProxied = "PROXIED"
