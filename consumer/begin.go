@@ -126,7 +126,7 @@ func (b *beginning) begin() error {
 			return fmt.Errorf("first commit: %w", err)
 		}
 	}
-	b.g.layout.remember(asked)
+	b.g.topics.remember(asked)
 	for i, h := range b.holds {
 		h.mu.Lock()
 		h.partition = partitions[i]
@@ -235,7 +235,7 @@ func (g *group) neverCommitted(ctx context.Context, name string) ([]topic.Partit
 // beginSource commits where each partition of a source begins. Partitions that are younger than this process begin with their first record,
 // and so does a topic that was deleted and created again.
 func (g *group) beginSource(ctx context.Context, name string, all []topic.Partition, at int64) error {
-	old := g.layout.olderThanThis(name, len(all))
+	old := g.topics.olderThanThis(name, len(all))
 	starts, err := g.cfg.cluster.OffsetsAt(ctx, all[:old], at)
 	if err != nil {
 		return err

@@ -259,7 +259,7 @@ func (c *Consumer) newGroup(cfg groupConfig, label string, begun map[string]bool
 	log := c.log.With(zap.String("group", cfg.id))
 	g := newGroup(cfg, begun, log, c.metrics, label)
 	g.membership = newMembership(membershipConfig{
-		group: c.cluster.Group(cfg.id), holdings: g, topics: g.layout.topics, log: log, instance: c.cfg.Kafka.InstanceID, session: c.cfg.sessionTimeout(), heartbeat: heartbeatInterval,
+		group: c.cluster.Group(cfg.id), holdings: g, topics: g.topics.all, log: log, instance: c.cfg.Kafka.InstanceID, session: c.cfg.sessionTimeout(), heartbeat: heartbeatInterval,
 		sizes: func(ctx context.Context, names []string) (map[string]int, error) {
 			return c.cluster.SizesOf(ctx, names, true)
 		},

@@ -26,7 +26,7 @@ type group struct {
 	log        *zap.Logger
 	observe    *groupMetrics
 
-	layout   *layout
+	topics   *groupTopics
 	watch    *watch
 	handover *handover
 
@@ -74,7 +74,7 @@ func (h *holding) get() *partition {
 func newGroup(cfg groupConfig, begun map[string]bool, log *zap.Logger, m *metrics, label string) *group {
 	g := &group{
 		cfg: cfg, log: log, observe: m.group(label), holds: make(map[topic.Partition]*holding),
-		layout: &layout{begun: begun}, watch: newWatch(cfg.stalledAfter, time.Now()),
+		topics: &groupTopics{begun: begun}, watch: newWatch(cfg.stalledAfter, time.Now()),
 	}
 	coordinator := cfg.cluster.Group(cfg.id)
 	g.identity = &topicIdentity{cluster: cfg.cluster, group: coordinator, metrics: m, log: log}
@@ -102,7 +102,7 @@ func (g *group) run(stop context.Context) {
 
 // setSizes tells which of the group's topics exist, and how large they are. The group shares them again where they have grown.
 func (g *group) setSizes(sizes map[string]int) {
-	if g.layout.set(sizes) {
+	if g.topics.set(sizes) {
 		g.log.Info("topics or partitions have changed; the group shares them again", zap.Any("partitions", sizes))
 		g.membership.topicsChanged()
 	}

@@ -146,7 +146,7 @@ func (c *Consumer) lookAtTopics(ctx context.Context) {
 		}
 		c.reconsider(ctx, sizes)
 		for _, g := range c.groups() {
-			for name, before := range g.layout.topics() {
+			for name, before := range g.topics.all() {
 				if sizes[name] > 0 {
 					delete(absent, name)
 					continue

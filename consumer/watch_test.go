@@ -55,9 +55,9 @@ func TestWatchRecovers(t *testing.T) {
 }
 
 // Partitions that were added, and those of a topic that was created again, are younger than this process.
-func TestLayoutKnowsWhatIsYoung(t *testing.T) {
+func TestGroupKnowsWhatIsYoung(t *testing.T) {
 	t.Parallel()
-	l := &layout{begun: make(map[string]bool)}
+	l := &groupTopics{begun: make(map[string]bool)}
 	sizes := func(n int) map[string]int { return map[string]int{"a": n} }
 	for _, step := range []struct {
 		sizes   map[string]int
@@ -70,7 +70,7 @@ func TestLayoutKnowsWhatIsYoung(t *testing.T) {
 			t.Errorf("%v: changed %v, %d older", step.sizes, changed, older)
 		}
 	}
-	l = &layout{begun: make(map[string]bool)}
+	l = &groupTopics{begun: make(map[string]bool)}
 	l.set(sizes(3))
 	l.remember([]topic.Partition{{Topic: "a", ID: 1}})
 	if older := l.olderThanThis("a", 3); older != 0 {
