@@ -275,42 +275,50 @@ var errNoBackfill = problemf(http.StatusNotFound, "this instance knows no backfi
 // planPatience is how long a dry run waits for the group to commit all that the backfill is about.
 const planPatience = time.Minute
 
+// backfillConfig is the backfill that is asked for, ready to plan.
+func (p *panel) backfillConfig(ask *backfillAsk) (operate.BackfillConfig, error) {
+	cfg, err := ask.config(p.sources(), p.Directory.Lookup(ask.Account, ask.Subscription), time.Now())
+	cfg.Plan = dispatcher.NewPlanner(p.Directory).Plan
+	return cfg, err
+}
+
+// backfill begins a backfill, which goes on after ctx.
+func (p *panel) backfill(ctx context.Context, by caller, cfg *operate.BackfillConfig) (backfillStatus, error) {
+	if _, err := p.Kafka.Create(ctx, p.ReplayTopic); err != nil {
+		return backfillStatus{}, err
+	}
+	status, err := p.backfills.begin(ctx, p.Kafka, cfg)
+	if err == nil {
+		p.record(by, &topic.EndpointEvent{
+			Kind: topic.KindBackfill, Account: cfg.Account, Subscription: cfg.Subscription, Detail: fmt.Sprintf("backfill %s of %s", cfg.Name, cfg.Topic),
+		})
+	}
+	return status, err
+}
+
 func (a *api) startBackfill(w http.ResponseWriter, r *http.Request) error {
 	var ask backfillAsk
 	if err := decode(r, &ask); err != nil {
 		return err
 	}
-	var sources []string
-	for _, s := range a.Kafka.Config().AllSources() {
-		sources = append(sources, s.Topic)
-	}
-	cfg, err := ask.config(sources, a.Directory.Lookup(ask.Account, ask.Subscription), time.Now())
+	cfg, err := a.backfillConfig(&ask)
 	if err != nil {
 		return err
 	}
-	cfg.Plan = dispatcher.NewPlanner(a.Directory).Plan
 	if ask.DryRun {
 		return a.planBackfill(w, r, &cfg)
 	}
-	if _, err := a.Kafka.Create(r.Context(), a.ReplayTopic); err != nil {
-		return err
-	}
-	status, err := a.backfills.begin(r.Context(), a.Kafka, &cfg)
+	status, err := a.backfill(r.Context(), a.callerOf(r, scope{}), &cfg)
 	if err != nil {
 		return err
 	}
-	a.record(a.callerOf(r, scope{}), &topic.EndpointEvent{
-		Kind: topic.KindBackfill, Account: cfg.Account, Subscription: cfg.Subscription, Detail: fmt.Sprintf("backfill %s of %s", cfg.Name, cfg.Topic),
-	})
 	w.Header().Set("Location", "/api/v1/backfills/"+status.Name)
 	writeJSON(w, http.StatusAccepted, "application/json", status)
 	return nil
 }
 
 func (a *api) planBackfill(w http.ResponseWriter, r *http.Request, cfg *operate.BackfillConfig) error {
-	ctx, cancel := context.WithTimeout(r.Context(), planPatience)
-	defer cancel()
-	plan, err := operate.NewBackfill(a.Kafka, *cfg).Plan(ctx)
+	plan, err := a.backfillPlan(r.Context(), cfg, planPatience)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return problemf(http.StatusServiceUnavailable, "the group has not committed all that the backfill is about: begin it without dryRun, and it waits")
 	}
@@ -319,6 +327,13 @@ func (a *api) planBackfill(w http.ResponseWriter, r *http.Request, cfg *operate.
 	}
 	writeJSON(w, http.StatusOK, "application/json", plan)
 	return nil
+}
+
+// backfillPlan is what a backfill would send now. The error is context.DeadlineExceeded where that is not known in time.
+func (p *panel) backfillPlan(ctx context.Context, cfg *operate.BackfillConfig, patience time.Duration) (*operate.BackfillPlan, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return operate.NewBackfill(p.Kafka, *cfg).Plan(ctx)
 }
 
 func (a *api) getBackfill(w http.ResponseWriter, r *http.Request) error {

@@ -136,13 +136,13 @@ func TestReadingIsNotDisturbed(t *testing.T) {
 	b.click(`.attempts li:nth-child(3) summary`)
 	b.text(`document.querySelector("#attempts details[open] pre").scrollIntoView(); ""`)
 	before := b.text(where)
-	failures := b.text(`document.querySelector("#live dl").innerText`)
+	failures := b.text(`document.querySelector("#live .state").innerText`)
 	for i := range 60 {
 		w.open(fmt.Sprintf("after-%d", i), "acme")
 	}
 	b.sees("new") // at the foot of the window
 	b.sees("The list waits while you read it.")
-	w.until("the rest of the page", func() bool { return b.text(`document.querySelector("#live dl").innerText`) != failures })
+	w.until("the rest of the page", func() bool { return b.text(`document.querySelector("#live .state").innerText`) != failures })
 	if now := b.text(where); now != before || !strings.HasSuffix(now, "true") {
 		t.Errorf("the opened attempt was %q, and is %q", before, now)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
@@ -318,4 +319,15 @@ func (b *browser) gone(text string) {
 	b.w.until("no "+text, func() bool {
 		return b.text(fmt.Sprintf(`String(document.body.innerText.includes(%q))`, text)) == "false"
 	})
+}
+
+// hovers puts the pointer at the newest column of a chart, and sees what it tells.
+func (b *browser) hovers(area, text string) {
+	b.t.Helper()
+	at := b.text(fmt.Sprintf(`(() => { const e = document.querySelector(%q); e.scrollIntoView({block: "center"}); const r = e.getBoundingClientRect(); return (r.right - 2) + " " + (r.top + r.height / 2); })()`, area))
+	var x, y float64
+	_, err := fmt.Sscan(at, &x, &y)
+	must(b.t, err)
+	call(b, input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: input.DispatchMouseEventTypeMouseMoved, X: x, Y: y})
+	b.sees(text)
 }

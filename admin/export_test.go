@@ -77,3 +77,15 @@ func (b Budgets) Scan(ctx context.Context, account string) (func(), error) {
 
 // Discreet is what a customer is told.
 var Discreet = discreet
+
+// Chart is a picture of figures over time.
+type Chart = chart
+
+// NewSeries is a line, or a part of the bars.
+func NewSeries(name string, values ...float64) series { return series{Name: name, Values: values} }
+
+// Number and RoundUp are how its scale is written and where it ends.
+var (
+	Number  = number
+	RoundUp = roundUp
+)

@@ -76,6 +76,7 @@ func functions() template.FuncMap {
 		"iso":     func(t any) string { return moment(t).UTC().Format(time.RFC3339) },
 		"date":    func(t any) string { return moment(t).UTC().Format("2006-01-02 15:04 MST") },
 		"clock":   func(t any) string { return clock(moment(t), time.Now()) },
+		"minute":  func(t time.Time) string { return t.UTC().Format("15:04") },
 		"ago":     func(t any) string { return ago(time.Since(moment(t))) },
 		"due":     func(t any) string { return due(time.Until(moment(t))) },
 		"overdue": func(t any) string { return overdue(time.Until(moment(t))) },
@@ -87,18 +88,19 @@ func functions() template.FuncMap {
 			}
 			return millis(*v)
 		},
-		"ms3": millis,
-		"whole": func(v float64) string { // of an attempts record, which has whole milliseconds
-			if v < 1 {
-				return "< 1 ms"
+		"ms3":   millis,
+		"whole": wholeMillis,
+		"wholeOf": func(v *float64) string {
+			if v == nil {
+				return "–"
 			}
-			return strconv.FormatFloat(math.Round(v), 'f', 0, 64) + " ms"
+			return wholeMillis(*v)
 		},
 		"percent": func(v *float64) string {
 			if v == nil {
 				return "–"
 			}
-			return strconv.FormatFloat(math.Floor(*v*1000)/10, 'f', 1, 64) + " %"
+			return share(*v)
 		},
 		"seconds": func(v float64) string { return length(time.Duration(v * float64(time.Second))) },
 		"json": func(v any) (string, error) {
@@ -122,12 +124,12 @@ var (
 	anchors = map[string]string{
 		"url": "url", "events": "events", "id": "id", "headers": "headers", "maxInFlight": "maxInFlight", "maxPerSecond": "maxPerSecond",
 		"description": "description", "account": "account", "reason": "reason", "rate": "rate", "maxFailures": "max", "from": "from", "to": "to",
-		"event": "event", "outcome": "outcome", "status": "status",
+		"event": "event", "outcome": "outcome", "status": "status", "topic": "topic",
 	}
 	labels = map[string]string{
 		"url": "Webhook URL", "events": "Events", "id": "Name", "account": "Account", "headers": "Request headers", "description": "Description",
 		"maxInFlight": "Attempts at once", "maxPerSecond": "Attempts a second", "reason": "Reason", "rate": "Rate", "maxFailures": "Failures", "from": "From", "to": "To",
-		"event": "Event", "outcome": "Outcome", "status": "HTTP status",
+		"event": "Event", "outcome": "Outcome", "status": "HTTP status", "topic": "Source",
 	}
 )
 
@@ -219,6 +221,20 @@ func number(v float64) string {
 		return strconv.FormatFloat(v, 'f', 1, 64)
 	}
 	return strconv.FormatFloat(math.Round(v), 'f', 0, 64)
+}
+
+// share is a part of the whole.
+func share(v float64) string { return strconv.FormatFloat(math.Floor(v*1000)/10, 'f', 1, 64) + " %" }
+
+// wholeMillis is a duration of an attempts record, which has whole milliseconds.
+func wholeMillis(v float64) string {
+	switch {
+	case v < 1:
+		return "< 1 ms"
+	case v < 10_000:
+		return strconv.FormatFloat(math.Round(v), 'f', 0, 64) + " ms"
+	}
+	return strconv.FormatFloat(v/1000, 'f', 1, 64) + " s"
 }
 
 func millis(v float64) string {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -49,10 +50,11 @@ func newNoticeSeal(keys Keys) (*noticeSeal, error) {
 type noticePlace struct {
 	scope       scope
 	account, id string
+	page        string // empty: the settings
 }
 
 // path is the page's: the browser brings the cookie nowhere else.
-func (p noticePlace) path() string { return p.scope.Base + settingsPath }
+func (p noticePlace) path() string { return p.scope.Base + cmp.Or(p.page, settingsPath) }
 
 // cookie names one for each webhook, so that two open pages do not take each other's.
 func (p noticePlace) cookie() string {

@@ -136,7 +136,7 @@ const (
 func (p *pages) deliveriesPage(r *http.Request, s scope) (view, error) {
 	form := newDeliveryForm(r, s)
 	body := deliveriesBody{Form: form, Events: p.catalogue().Texts(), Outcomes: shownOutcomes(), Filtered: form.filtered(s), Asked: time.Now()}
-	v := view{Title: "Deliveries", Nav: "deliveries"}
+	v := view{Title: "Deliveries", Nav: "deliveries", Hub: p.hubOf(form.Account, form.Subscription, "deliveries")}
 	q, bad := form.query(body.Events)
 	if len(bad) > 0 {
 		body.Problem, v.Status = invalid(bad...), http.StatusUnprocessableEntity

@@ -9,11 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"fanout/dispatcher"
-	"fanout/event"
-	"fanout/operate"
 	"fanout/subscriptions"
 )
 
@@ -182,89 +179,6 @@ func (p *pages) seen(s scope) iter.Seq[*subscriptions.Subscription] {
 // contains says whether text has part in it, whatever their case. The empty part is in every text.
 func contains(text, part string) bool {
 	return strings.Contains(strings.ToLower(text), strings.ToLower(part))
-}
-
-type endpointBody struct {
-	Silent      []otherInstance
-	Account, ID string
-	Row         row
-	Events      []event.Name
-	Lane        operate.Lane
-	Attempts    []shownAttempt
-	Read        time.Time // when the attempts topic was, for them; zero: they are this instance's own
-}
-
-// shownAttempt is an outcome for people.
-type shownAttempt struct {
-	attempt
-	Badge  badge
-	Answer string // what came back, in a few words
-	Key    string
-	Sent   string // the request as it was sent, if the configuration has not changed since
-
-	Recorded             bool // it is of the attempts topic, and any instance's
-	TrackingID, Instance string
-}
-
-func (p *pages) newShownAttempt(s scope, sub *subscriptions.Subscription, one *dispatcher.Attempt) shownAttempt {
-	a := shownAttempt{attempt: newAttempt(one), Key: key(one.ID, one.Time.String())}
-	if s.Portal {
-		a.forCustomer()
-	}
-	a.Badge, a.Answer, a.Sent = outcomeBadge(&a.attempt), answer(&a.attempt), a.Request
-	if a.Attempt == 0 {
-		return a
-	}
-	if a.BatchSize > 1 { // of the request, this one's part is kept
-		return a
-	}
-	del := dispatcher.Delivery{ID: one.ID, Account: one.Account, Subscription: one.Subscription, Event: one.Event, Body: one.Body, FirstSeen: one.Time}
-	if text, blocked := p.Dispatcher.Renderer().Request(sub, &del, one.Time.Add(-one.Took)); blocked == "" {
-		a.Sent = strings.ReplaceAll(text, "\r\n", "\n")
-	}
-	return a
-}
-
-// answer is what an attempt brought. Where none was made, the status is that of an earlier attempt.
-func answer(a *attempt) string {
-	switch {
-	case a.Attempt == 0 && a.Status != 0:
-		return "last answer: " + strconv.Itoa(a.Status)
-	case a.Attempt == 0:
-		return "no request was made"
-	case a.Status != 0:
-		return "HTTP " + strconv.Itoa(a.Status)
-	}
-	return a.Reason
-}
-
-func (p *pages) endpoint(r *http.Request, s scope) (view, error) {
-	account, id := own(s, r), r.Form.Get("id")
-	sub := p.Directory.Lookup(account, id)
-	if sub == nil {
-		return view{}, errNoWebhook
-	}
-	lanes, silent := p.allLanes(r.Context(), func(l *dispatcher.LaneStatus) bool { return l.Account == account && l.Subscription == id })
-	l := lanes[[2]string{account, id}]
-	body := endpointBody{Account: account, ID: id, Row: newRow(sub, l, len(silent) == 0), Events: sub.Events().Names(p.catalogue()), Lane: newLane(cmp.Or(l, new(dispatcher.LaneStatus)))}
-	if !s.Portal {
-		body.Silent = silent
-	}
-	if s.Portal {
-		body.Row.forCustomer()
-	}
-	recorded, read, ok := p.recents.look(r.Context(), p.panel, s, account, id)
-	if ok {
-		body.Read = read
-		for i := range recorded {
-			body.Attempts = append(body.Attempts, fromTopic(s, &recorded[i]))
-		}
-		return view{Title: id, Nav: "endpoints", Body: body}, nil
-	}
-	for _, one := range p.Dispatcher.Recent(account, id) {
-		body.Attempts = append(body.Attempts, p.newShownAttempt(s, sub, &one))
-	}
-	return view{Title: id, Nav: "endpoints", Body: body}, nil
 }
 
 // own is the account that a request is about: in the portal the token's, whatever the request says.

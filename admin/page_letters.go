@@ -71,7 +71,7 @@ func (p *pages) deadLetters(r *http.Request, s scope) (view, error) {
 	body.Replays = p.replays.all(func(one *replayStatus) bool {
 		return one.State == replayRunning && (!s.Portal || one.Account == s.Account)
 	})
-	v := view{Title: "Dead letters", Nav: "dead-letters"}
+	v := view{Title: "Dead letters", Nav: "dead-letters", Hub: p.hubOf(form.Account, form.Subscription, "dead-letters")}
 	filter, bad := form.filter()
 	if len(bad) > 0 {
 		body.Problem, v.Status = invalid(bad...), http.StatusUnprocessableEntity

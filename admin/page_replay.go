@@ -60,14 +60,7 @@ func newReplayName(now time.Time) string {
 func (f *replayForm) ask(s scope) (*replayAsk, error) {
 	ask := &replayAsk{by: s, Name: f.Name, Account: f.Letters.Account, Again: f.Again}
 	var bad []badField
-	rate, err := strconv.ParseFloat(f.Rate, 64)
-	if err != nil || rate < 1 {
-		bad = append(bad, badField{"rate", "must be a number from 1 to 1000000"})
-	}
-	most, err := strconv.Atoi(f.MaxFailures)
-	if err != nil {
-		bad = append(bad, badField{"maxFailures", "must be a whole number, or 0 for never"})
-	}
+	rate, most, bad := paceOf(bad, f.Rate, f.MaxFailures)
 	ask.Rate, ask.MaxFailures = &rate, new(whole(most))
 	if f.Selected {
 		ask.IDs = f.IDs
@@ -83,6 +76,18 @@ func (f *replayForm) ask(s scope) (*replayAsk, error) {
 		return nil, invalid(bad...)
 	}
 	return ask, nil
+}
+
+// paceOf reads how fast something is sent, and after how many failures it stops.
+func paceOf(bad []badField, rateText, mostText string) (rate float64, most int, wrong []badField) {
+	rate, err := strconv.ParseFloat(rateText, 64)
+	if err != nil || !(rate >= 1 && rate <= 1e6) {
+		bad = append(bad, badField{"rate", "must be a number from 1 to 1000000"})
+	}
+	if most, err = strconv.Atoi(mostText); err != nil {
+		bad = append(bad, badField{"maxFailures", "must be a whole number, or 0 for never"})
+	}
+	return rate, most, bad
 }
 
 // planReplay shows what a replay would send. It sends nothing.

@@ -71,7 +71,7 @@ func (p *pages) settings(r *http.Request, s scope) (view, error) {
 	v := settingsView(body)
 	if body.Account != "" {
 		var told *notice
-		if told, v.Cookie = p.notices.take(r, noticePlace{s, body.Account, id}); told != nil {
+		if told, v.Cookie = p.notices.take(r, noticePlace{scope: s, account: body.Account, id: id}); told != nil {
 			body.notice = *told
 			if told.Tested != nil {
 				body.Sample = told.Tested.Event

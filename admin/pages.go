@@ -50,6 +50,9 @@ func (p *pages) operatorPages() []pageRoute {
 		{"/{$}", "overview", p.overview, nil},
 		{"/accept", "", to("/"), p.accept},
 		{explainPath, "explain", p.explain, nil},
+		{backfillPath, "backfill-plan", p.planBackfill, p.beginBackfill},
+		{"/backfills/{name}", "backfill", p.backfill, nil},
+		{"/backfills/{name}/cancel", "", p.toBackfill, p.endBackfill},
 	}
 }
 
@@ -59,7 +62,7 @@ func (p *pages) sharedPages() []pageRoute {
 		{"/settings", "", to("/settings/events-webhook"), nil},
 		{"/settings/events-webhook", "settings", p.settings, p.changeSettings},
 		{"/endpoints", "endpoints", p.endpoints, nil},
-		{"/endpoints/show", "endpoint", p.endpoint, nil},
+		{endpointPath, "endpoint", p.endpoint, p.changeEndpoint},
 		{"/verdict", "verdict", p.verdictPage, nil},
 		{"/became", "", p.became, nil},
 		{deliveriesPath, "deliveries", p.deliveriesPage, nil},

@@ -157,6 +157,10 @@ func addresses(t *testing.T, portal bool, account, id, position, replay string) 
 			if id != "" {
 				live = append(live, path+q("account", account, "id", id))
 			}
+		case "/endpoints/backfill":
+			if id != "" {
+				pages = append(pages, path+q("account", account, "id", id, "topic", "channel.email", "from", "2020-01-01T00:00"))
+			}
 		case "/explain":
 			pages = append(pages, path) // TestExplain renders the others
 		case "/deliveries":
@@ -173,7 +177,8 @@ func addresses(t *testing.T, portal bool, account, id, position, replay string) 
 			if replay != "" {
 				live = append(live, "/replays/"+replay)
 			}
-		case "/settings", "/accept", "/replays/{name}/cancel", "/became", "/verdict": // they only redirect
+		case "/settings", "/accept", "/replays/{name}/cancel", "/backfills/{name}/cancel", "/became", "/verdict": // they only redirect
+		case "/backfills/{name}": // TestBackfillPages renders it
 		case "/deliveries/show", "/deliveries/resend": // TestDeliveryPages renders them
 		default:
 			t.Errorf("no test renders %s", path)

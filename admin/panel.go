@@ -35,6 +35,7 @@ type panel struct {
 	others     others
 	findings   findings
 	recents    recents
+	days       days
 	keys       Keys
 	undos      undos
 	streams    atomic.Int32 // that are open

@@ -14,7 +14,7 @@ import (
 
 // What a webhook's page shows of its attempts, and how often the topic is read for it, while somebody looks.
 const (
-	recentShown    = 40
+	recentShown    = 25
 	recentEvery    = 2 * time.Second
 	recentPatience = 2 * time.Second // of one reading
 	recentKept     = 64              // webhooks that somebody looks at

@@ -78,7 +78,7 @@ func (p *pages) done(r *http.Request, s scope, account, id string, fresh bool, n
 		values = append(values, "new", "1")
 	}
 	to := scope{Portal: s.Portal}.path(settingsPath, values...)
-	return view{Cookie: p.notices.give(r, noticePlace{s, account, id}, n)}, moved(to)
+	return view{Cookie: p.notices.give(r, noticePlace{scope: s, account: account, id: id}, n)}, moved(to)
 }
 
 // tryTest sends a test event. What keeps it from being sent now is a result too.

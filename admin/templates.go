@@ -28,6 +28,7 @@ type view struct {
 	scope
 	Title string
 	Nav   string // which entry of the navigation is current; empty: the page has no navigation
+	Hub   *hub   // the webhook that the page is about; nil: there is none
 	Live  string // where the live part is renewed from; empty where there is none
 	Body  any
 
@@ -53,7 +54,7 @@ func (s scope) path(page string, values ...string) string {
 
 // Webhook is the address of a webhook's page.
 func (s scope) Webhook(account, id string) string {
-	return s.path("/endpoints/show", "account", account, "id", id)
+	return s.path(endpointPath, "account", account, "id", id)
 }
 
 // Settings is the address of a webhook's settings.
@@ -84,7 +85,7 @@ func newTemplates(log *zap.Logger, portal *PortalConfig) (*templates, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dashboard: %w", err)
 	}
-	for _, name := range []string{"sign-in", "error", "overview", "endpoints", "endpoint", "verdict", "deliveries", "delivery", "resend", "explain", "dead-letters", "dead-letter", "plan", "replay", "settings"} {
+	for _, name := range []string{"sign-in", "error", "overview", "endpoints", "endpoint", "verdict", "deliveries", "delivery", "resend", "explain", "dead-letters", "dead-letter", "plan", "replay", "backfill-plan", "backfill", "settings"} {
 		page, err := layout.Clone()
 		if err == nil {
 			t.pages[name], err = page.ParseFS(web, "web/"+name+".html")

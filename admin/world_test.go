@@ -111,6 +111,17 @@ func newWorld(t *testing.T, token string) *world {
 // newWorldOf is a world whose admin side is configured otherwise.
 func newWorldOf(t *testing.T, token string, change func(*admin.Config)) *world {
 	t.Helper()
+	return newWorldWith(t, token, change, func(*dispatcher.LanesConfig) {})
+}
+
+// newWorldLanes is a world whose lanes are.
+func newWorldLanes(t *testing.T, token string, lanes func(*dispatcher.LanesConfig)) *world {
+	t.Helper()
+	return newWorldWith(t, token, func(*admin.Config) {}, lanes)
+}
+
+func newWorldWith(t *testing.T, token string, change func(*admin.Config), changeLanes func(*dispatcher.LanesConfig)) *world {
+	t.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "channel.email", "channel.sms"))
 	if err != nil {
 		t.Fatal(err)
@@ -119,6 +130,7 @@ func newWorldOf(t *testing.T, token string, change func(*admin.Config)) *world {
 	w := &world{t: t, token: token, redis: miniredis.RunT(t), recv: newReceiver(t), brokers: cluster.ListenAddrs()}
 	schedule := []time.Duration{100 * time.Millisecond, 200 * time.Millisecond}
 	lanes := dispatcher.LanesConfig{MaxInFlight: 64, Queue: 1000, QueueAge: 2 * time.Second, ParkAfter: 200, ParkMin: 300 * time.Millisecond, ParkMax: time.Second}
+	changeLanes(&lanes)
 	cfg := topic.Config{
 		Kafka:   topic.KafkaConfig{Brokers: cluster.ListenAddrs(), Group: "fanout", CreateTopics: true, Partitions: 2, RetryPartitions: 1, Replication: 1, Start: "earliest"},
 		Sources: []topic.SourceConfig{{Topic: "channel.email"}, {Topic: "channel.sms"}},
@@ -197,9 +209,14 @@ func must(t *testing.T, err error) {
 // until waits for a condition, at most ten seconds.
 func (w *world) until(what string, ok func() bool) {
 	w.t.Helper()
+	w.within(10*time.Second, what, ok)
+}
+
+func (w *world) within(limit time.Duration, what string, ok func() bool) {
+	w.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(10 * time.Second); !ok(); <-tick.C {
+	for end := time.Now().Add(limit); !ok(); <-tick.C {
 		if time.Now().After(end) {
 			w.t.Fatalf("waited in vain: %s", what)
 		}

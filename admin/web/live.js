@@ -82,7 +82,7 @@
     if (focused && !focused.isConnected) region.focus({ preventScroll: true });
     if (held) say("The list waits while you read it.", fresh ? fresh + " new" : "", true);
     else say("");
-    region.dispatchEvent(new CustomEvent("renewed"));
+    region.dispatchEvent(new CustomEvent("renewed", { bubbles: true }));
     return held;
   };
 
