@@ -59,6 +59,7 @@ func (p *panel) resend(ctx context.Context, by caller, s scope, id string, dryRu
 	if err != nil {
 		return nil, asRefusal(err, s)
 	}
+	found.Receiver = p.receiver(ctx, s, found.Account, found.Subscription, 1)
 	if dryRun {
 		return found, nil
 	}
@@ -325,6 +326,7 @@ func (a *api) planBackfill(w http.ResponseWriter, r *http.Request, cfg *operate.
 	if err != nil {
 		return err
 	}
+	plan.Receiver = a.receiver(r.Context(), scope{}, plan.Account, plan.Subscription, plan.Send)
 	writeJSON(w, http.StatusOK, "application/json", plan)
 	return nil
 }

@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -42,4 +43,51 @@ func TestBackfillAndResend(t *testing.T) {
 
 	w.want(404, "POST", "/api/v1/deliveries/msg_x/resend", "")
 	w.want(404, "POST", "/api/v1/deliveries/msg_2mbk7qbnrzvv2pfh3esgfzy4ea/resend", "")
+}
+
+// Whoever plans a replay, a resend or a backfill reads that the receiver does not get it at once; a customer is not told why.
+func TestPlansSayWhoDoesNotGetIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.put("acme", "a")
+	w.recv.answers(503, "down")
+	w.open("dies", "acme")
+	w.until("a dead letter", func() bool { return w.want(200, "GET", "/api/v1/dead-letters", "").json(t)["matched"] == 1.0 })
+	for i := range 250 { // and then it is parked
+		w.open(fmt.Sprintf("t-%d", i), "acme")
+	}
+	receivers := func() []any {
+		list, _ := w.want(200, "POST", "/api/v1/replays", `{"account":"acme","dryRun":true}`).json(t)["receivers"].([]any)
+		return list
+	}
+	w.until("a plan that says parked", func() bool {
+		list := receivers()
+		return len(list) == 1 && strings.Contains(fmt.Sprint(list), "state:parked") && strings.Contains(fmt.Sprint(list), "503")
+	})
+	base := w.link("acme")
+	if page := w.page(200, "/dead-letters/replay?which=all&account=acme"); !strings.Contains(page, "which is parked") || !strings.Contains(page, "last: status 503") {
+		t.Errorf("the page:\n%s", page)
+	}
+	if page := w.page(200, base+"/dead-letters/replay?which=all", anonymous); !strings.Contains(page, "which is parked") || strings.Contains(page, "in a row") {
+		t.Errorf("the customer's page:\n%s", page)
+	}
+	w.recv.answers(204, "")
+	w.want(200, "PUT", "/api/v1/accounts/acme/subscriptions/a", fmt.Sprintf(`{"url":"%s/a","events":["*"],"paused":true}`, w.recv.URL))
+	if list := receivers(); len(list) != 1 || !strings.Contains(fmt.Sprint(list), "state:paused") {
+		t.Errorf("paused: %v", list)
+	}
+	letters, _ := w.want(200, "GET", "/api/v1/dead-letters?account=acme&limit=1", "").json(t)["deadLetters"].([]any)
+	first, _ := letters[0].(map[string]any)
+	id, _ := first["id"].(string)
+	w.until("a resend that says paused", func() bool {
+		a := w.do("POST", "/api/v1/deliveries/"+id+"/resend", `{"dryRun":true}`)
+		return a.status == 200 && strings.Contains(string(a.body), `"state":"paused"`)
+	})
+	if page := w.page(200, "/deliveries/resend?id="+id); !strings.Contains(page, "The webhook is paused") {
+		t.Errorf("the page:\n%s", page)
+	}
+	ask := fmt.Sprintf(`{"topic":"channel.email","account":"acme","subscription":"a","from":%q,"again":true,"dryRun":true}`, time.Now().Add(-time.Hour).UTC().Format(time.RFC3339))
+	if plan := w.want(200, "POST", "/api/v1/backfills", ask).json(t); !strings.Contains(fmt.Sprint(plan["receiver"]), "state:paused") {
+		t.Errorf("a backfill: %v", plan)
+	}
 }

@@ -174,10 +174,54 @@ func (p *panel) plan(ctx context.Context, ask *replayAsk) (*operate.Replay, *ope
 	if err != nil {
 		return nil, nil, err
 	}
+	p.lookAtReceivers(ctx, ask.by, plan)
 	if plan.Groups == nil {
 		plan.Groups = []operate.DeadLetterCount{}
 	}
 	return replay, plan, nil
+}
+
+// lookAtReceivers notes in the plan which receivers do not get at once what is sent to them. A customer is told neither why nor which of our
+// instances knows it.
+func (p *panel) lookAtReceivers(ctx context.Context, s scope, plan *operate.ReplayPlan) {
+	if plan.Send == 0 {
+		return
+	}
+	lanes, silent := p.lanesNow(ctx, s.Account)
+	plan.Look(p.configured, lanes, silent, time.Now())
+	if s.Portal {
+		plan.Silent = nil
+		for i := range plan.Receivers {
+			plan.Receivers[i].Why = ""
+		}
+	}
+}
+
+// receiver is what keeps a subscription from getting at once what is sent to it; nil: nothing that is known.
+func (p *panel) receiver(ctx context.Context, s scope, account, subscription string, send int) *operate.Receiver {
+	lanes, _ := p.lanesNow(ctx, account)
+	r := operate.NewReceiver(account, subscription, send, p.configured(account, subscription), lanes, time.Now())
+	if r != nil && s.Portal {
+		r.Why = ""
+	}
+	return r
+}
+
+// configured is the state that a subscription has by its configuration.
+func (p *panel) configured(account, subscription string) string {
+	return operate.Configured(p.Directory.Lookup(account, subscription))
+}
+
+// lanesNow are the lanes of all instances, of one account or, where that is empty, of all. silent are the instances that did not tell theirs.
+func (p *panel) lanesNow(ctx context.Context, account string) (lanes []operate.Lane, silent []string) {
+	all, others := p.allLanes(ctx, func(l *dispatcher.LaneStatus) bool { return account == "" || l.Account == account })
+	for _, l := range all {
+		lanes = append(lanes, newLane(l))
+	}
+	for _, one := range others {
+		silent = append(silent, one.URL)
+	}
+	return lanes, silent
 }
 
 // start starts a replay. The replay continues after ctx ends.

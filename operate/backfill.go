@@ -46,6 +46,7 @@ type BackfillPlan struct {
 	Dead         int       `json:"dead"`      // they are replayed, not backfilled
 	Unknown      int       `json:"unknown"`   // the attempts topic does not reach back so far
 	Reach        time.Time `json:"reach,omitzero"`
+	Receiver     *Receiver `json:"receiver,omitempty"` // where it does not get them at once, and that was looked for
 
 	ranges map[int]topic.Range
 	skip   map[string]bool     // webhook-ids

@@ -29,6 +29,8 @@ type ReplayPlan struct {
 	Uncertain int               `json:"uncertain"` // of Send: read again when a tier's offsets were lost, so that they may have been delivered
 	NotFound  int               `json:"notFound"`  // of the filter's IDs: no dead letter that the filter selects is one of these
 	Began     time.Time         `json:"began,omitzero"`
+	Receivers []Receiver        `json:"receivers,omitempty"` // those that do not get at once what is sent to them, where that was looked for
+	Silent    []string          `json:"silent,omitempty"`    // instances that did not say whether receivers are parked there
 
 	ranges map[int]topic.Range
 	skip   map[position]bool

@@ -36,6 +36,7 @@ type Resend struct {
 	Was          string    `json:"was"`  // delivered, dead, or discarded: what became of it before; empty: not known
 	Body         string    `json:"body"` // where the body is from: dead letter, source record, or a topic that it has waited in
 	Time         time.Time `json:"time,omitzero"`
+	Receiver     *Receiver `json:"receiver,omitempty"` // where it does not get it at once, and that was looked for
 
 	delivery dispatcher.Delivery
 }

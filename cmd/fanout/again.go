@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fanout/config"
+	"fanout/operate"
 	"fanout/subscriptions"
 )
 
@@ -55,12 +56,13 @@ func (a *app) watchSending(s sending, total int, run func() error) error {
 }
 
 // warnReceiver says on standard error what keeps the subscription's receiver from getting at once what is sent to it. An instance
-// that does not answer is named: nothing is known of its lane.
-func (a *app) warnReceiver(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription) {
+// that does not answer is named: nothing is known of its lane. It returns the same for programs.
+func (a *app) warnReceiver(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription, send int) *operate.Receiver {
 	if sub.Paused() {
 		fmt.Fprintln(a.stderr, "warning: the subscription is paused: what is sent waits until it is resumed, for max_age at most")
 	}
 	now := time.Now()
+	var lanes []operate.Lane
 	for _, instance := range a.lanes(ctx, cfg) {
 		if instance.Err != nil {
 			fmt.Fprintf(a.stderr, "warning: whether the receiver is parked is not known: %v\n", instance.Err)
@@ -71,5 +73,7 @@ func (a *app) warnReceiver(ctx context.Context, cfg *config.Config, sub *subscri
 				fmt.Fprintf(a.stderr, "warning: %s: the receiver is %s\n", instance.Instance, laneWords(l, now))
 			}
 		}
+		lanes = append(lanes, instance.Lanes...)
 	}
+	return operate.NewReceiver(sub.Account(), sub.ID(), send, operate.Configured(sub), lanes, now)
 }

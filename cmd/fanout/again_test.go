@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,7 +12,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"fanout/operate"
 	"fanout/webhook"
 )
 
@@ -201,4 +204,52 @@ func TestResend(t *testing.T) {
 	}
 	w.ok(t, "", "subscriptions", "delete", "acme", "crm")
 	resend("good0", 1, "there is no such subscription any more")
+}
+
+// A dry run of a replay says which receivers do not get at once what is sent: parked on any instance, paused, off, or gone.
+func TestReplaySaysWhoDoesNotGetIt(t *testing.T) {
+	t.Parallel()
+	b := newBuried(t)
+	until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"lanes":[{"account":"acme","subscription":"crm","state":"parked","why":"parked: 12 failures in a row, last: status 503","until":"`+until+`"}]}`)
+	}))
+	t.Cleanup(other.Close)
+	ask := func(admin ...string) string {
+		t.Helper()
+		args := []string{"deadletter", "replay", "--account", "acme", "--dry-run"}
+		for _, one := range admin {
+			args = append(args, "--admin", one)
+		}
+		return b.ok(t, "", args...)
+	}
+	if out := ask(b.admin); strings.Contains(out, "which is") {
+		t.Errorf("of a receiver that is well:\n%s", out)
+	}
+	if out := ask(b.admin, other.URL); !strings.Contains(out, "3 of these go to acme/crm, which is parked until ") || !strings.Contains(out, "12 failures in a row, last: status 503") {
+		t.Errorf("where another instance has it parked:\n%s", out)
+	}
+	apply := func(rest string) {
+		t.Helper()
+		b.ok(t, `{account: acme, id: crm, url: "`+other.URL+`", events: ["*"], `+rest+`}`, "subscriptions", "apply", "-f", "-")
+	}
+	apply("paused: true")
+	if out := ask(b.admin); !strings.Contains(out, "3 of these go to acme/crm, which is paused: they wait") {
+		t.Errorf("paused:\n%s", out)
+	}
+	apply("enabled: false")
+	if out := ask(b.admin); !strings.Contains(out, "3 of these go to acme/crm, which is off: they will be discarded") {
+		t.Errorf("off:\n%s", out)
+	}
+	b.ok(t, "", "subscriptions", "delete", "acme", "crm")
+	other.Close()
+	code, stdout, stderr := b.fanout(t, "", "deadletter", "replay", "--account", "acme", "--dry-run", "-o", "json", "--admin", other.URL)
+	var plan operate.ReplayPlan
+	if err := json.Unmarshal([]byte(stdout), &plan); err != nil || code != 0 {
+		t.Fatalf("exit %d, %v: %s", code, err, stdout)
+	}
+	if len(plan.Receivers) != 1 || plan.Receivers[0].State != operate.ReceiverGone || plan.Receivers[0].Send != 3 || len(plan.Silent) != 1 || !strings.Contains(stderr, "whether receivers are parked is not known") {
+		t.Errorf("gone: %+v, %s", plan, stderr)
+	}
 }

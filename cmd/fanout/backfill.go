@@ -141,7 +141,7 @@ func (a *app) backfill(ctx context.Context, cfg *config.Config, admin *topic.Clu
 	if err != nil {
 		return err
 	}
-	a.warnReceiver(ctx, cfg, sub)
+	plan.Receiver = a.warnReceiver(ctx, cfg, sub, plan.Send)
 	if f.dryRun && a.asJSON() {
 		return a.json(plan)
 	}

@@ -51,6 +51,7 @@ With --name it can be interrupted and run again: it goes on where it ended. What
 an earlier replay sent is skipped, unless --again is given: that sends the
 newest dead letter of each delivery, and nothing that is on its way. It stops
 by itself when more than --max-failures of what it sent have failed again.
+It says which receivers are parked on any instance, paused, off or gone.
 Malformed records are skipped; --edit opens each in $EDITOR, and sends what was
 repaired to its source topic, each once.
 
@@ -73,6 +74,7 @@ command line that is not understood, or nobody to ask and no --yes.`,
 	flags.Float64Var(&f.rate, "rate", 1000, "records a second; 0 means as fast as possible")
 	flags.IntVar(&f.maxFailures, "max-failures", 100, "stop when more than that have failed again; 0 means never")
 	flags.StringVar(&f.fromFile, "from-file", "", "replay what this `FILE` of deadletter export lists; - is standard input")
+	a.adminFlag(cmd)
 	return configured(cmd)
 }
 
@@ -125,11 +127,13 @@ func (a *app) replay(cmd *cobra.Command, f *replayFlags) error {
 }
 
 func (a *app) replayLetters(ctx context.Context, cfg *config.Config, admin *topic.Cluster, rc *operate.ReplayConfig, f *replayFlags) error {
-	gone, err := a.goneLookup(ctx, cfg)
+	configured, err := a.configuredLookup(ctx, cfg)
 	if err != nil {
 		fmt.Fprintf(a.stderr, "warning: it is unknown whether the subscriptions still exist: %v\n", err)
 	} else {
-		rc.Gone = gone
+		rc.Gone = func(account, subscription string) bool {
+			return configured(account, subscription) == operate.ReceiverGone
+		}
 	}
 	if _, err := admin.Create(ctx, missingReplayTopic(cfg)); err != nil {
 		return err
@@ -141,6 +145,7 @@ func (a *app) replayLetters(ctx context.Context, cfg *config.Config, admin *topi
 	if err != nil {
 		return err
 	}
+	a.lookAtReceivers(ctx, cfg, plan, configured)
 	if f.dryRun {
 		if a.asJSON() {
 			return a.json(plan)
@@ -207,6 +212,7 @@ func (a *app) showPlan(p *operate.ReplayPlan, does string) error {
 			fmt.Fprintf(a.stdout, "and %s more: -o json shows all\n", count(more, "group"))
 		}
 	}
+	a.showReceivers(p.Receivers)
 	for _, n := range []struct {
 		n    int
 		text string
@@ -277,8 +283,8 @@ func missingReplayTopic(cfg *config.Config) []topic.Spec {
 	return nil
 }
 
-// goneLookup asks Redis which subscriptions exist, once for each.
-func (a *app) goneLookup(ctx context.Context, cfg *config.Config) (func(account, subscription string) bool, error) {
+// configuredLookup asks Redis which state subscriptions have by their configuration, once for each. What cannot be read counts as well.
+func (a *app) configuredLookup(ctx context.Context, cfg *config.Config) (func(account, subscription string) string, error) {
 	store, err := subscriptions.NewStore(cfg.Redis)
 	if err != nil {
 		return nil, err
@@ -288,18 +294,75 @@ func (a *app) goneLookup(ctx context.Context, cfg *config.Config) (func(account,
 		return nil, err
 	}
 	var mu sync.Mutex // guards known
-	known := make(map[[2]string]bool)
-	return func(account, subscription string) bool {
+	known := make(map[[2]string]string)
+	return func(account, subscription string) string {
 		mu.Lock()
 		defer mu.Unlock()
 		key := [2]string{account, subscription}
-		if gone, ok := known[key]; ok {
-			return gone
+		if state, ok := known[key]; ok {
+			return state
 		}
-		_, there, err := store.Get(ctx, account, subscription)
-		known[key] = err == nil && !there
+		text, there, err := store.Get(ctx, account, subscription)
+		stored := struct {
+			Enabled bool `json:"enabled"`
+			Paused  bool `json:"paused"`
+		}{Enabled: true}
+		switch {
+		case err != nil:
+		case !there:
+			known[key] = operate.ReceiverGone
+		case json.Unmarshal(text, &stored) != nil: // it is invalid, and its last good version may be in force
+		case !stored.Enabled:
+			known[key] = operate.ReceiverOff
+		case stored.Paused:
+			known[key] = operate.ReceiverPaused
+		}
+		known[key] += ""
 		return known[key]
 	}, nil
+}
+
+// lookAtReceivers notes in the plan which receivers do not get at once what is sent to them.
+func (a *app) lookAtReceivers(ctx context.Context, cfg *config.Config, plan *operate.ReplayPlan, configured func(account, subscription string) string) {
+	if plan.Send == 0 {
+		return
+	}
+	if configured == nil {
+		configured = func(_, _ string) string { return "" }
+	}
+	var lanes []operate.Lane
+	var silent []string
+	for _, instance := range a.lanes(ctx, cfg) {
+		if instance.Err != nil {
+			silent = append(silent, instance.Instance)
+			fmt.Fprintf(a.stderr, "warning: whether receivers are parked is not known: %v\n", instance.Err)
+		}
+		lanes = append(lanes, instance.Lanes...)
+	}
+	plan.Look(configured, lanes, silent, time.Now())
+}
+
+// showReceivers shows those that do not get at once what is sent to them.
+func (a *app) showReceivers(all []operate.Receiver) {
+	const most = 20
+	for i := range all[:min(len(all), most)] {
+		r := &all[i]
+		text := r.State
+		if r.Until != nil {
+			text += " until " + r.Until.Local().Format("15:04:05")
+		}
+		if r.Why != "" {
+			text += " (" + r.Why + ")"
+		}
+		becomes := "they wait until it is not, for max_age at most"
+		if !r.Waits() {
+			becomes = "they will be discarded"
+		}
+		fmt.Fprintf(a.stdout, "%8d of these go to %s/%s, which is %s: %s\n", r.Send, terminal.Visible(r.Account), terminal.Visible(r.Subscription), terminal.Visible(text), becomes)
+	}
+	if more := len(all) - most; more > 0 {
+		fmt.Fprintf(a.stdout, "and %s more that do not get it at once: -o json shows all\n", count(more, "receiver"))
+	}
 }
 
 // exported lets the filter select what a file of `deadletter export`, or of list -o ndjson, names.

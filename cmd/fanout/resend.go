@@ -63,7 +63,7 @@ func (a *app) resend(ctx context.Context, cfg *config.Config, admin *topic.Clust
 	if err != nil {
 		return fmt.Errorf("%s is not sent: %w", rc.ID, err)
 	}
-	a.warnReceiver(ctx, cfg, directory.Lookup(r.Account, r.Subscription))
+	r.Receiver = a.warnReceiver(ctx, cfg, directory.Lookup(r.Account, r.Subscription), 1)
 	if !a.asJSON() {
 		was := "of which nothing is known to have come"
 		if r.Was != "" {
