@@ -79,6 +79,22 @@ var faults = []fault{
 			}
 		}
 	}},
+	{"Redis's connections are cut", func(w *world) {
+		w.each(func(i *instance) { i.net.drop(redisAddress) })
+	}},
+	{"Redis's answers are lost for a while", func(w *world) {
+		w.trouble() // a pause comes late
+		w.each(func(i *instance) {
+			i.net.lose(redisAddress)
+			w.later(time.Duration(1+w.dice.IntN(20))*time.Second, func() { i.net.lose("") })
+		})
+	}},
+	{"Redis is emptied, and filled again", (*world).empty},
+	{"a subscription is paused for a while", (*world).pause},
+	{"a subscription is changed", (*world).change},
+	{"a lane is released", (*world).release},
+	{"what is dead is replayed", (*world).replay},
+	{"a delivery is sent again", (*world).resend},
 	{"the name server is away for a while", func(w *world) { w.muteNames(10 * time.Second) }},
 	{"a stop and a start", func(w *world) {
 		w.trouble() // what was in flight when the time was up is made again
@@ -137,7 +153,11 @@ func (w *world) refuse(span time.Duration, key kmsg.Key, err *kerr.Error) {
 
 // later does something when a span has passed, unless the world has ended before.
 func (w *world) later(span time.Duration, do func()) {
-	time.AfterFunc(span, do)
+	time.AfterFunc(span, func() {
+		if !w.closed.Load() {
+			do()
+		}
+	})
 }
 
 // one is some instance.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,10 +23,11 @@ import (
 //     was answered with 2xx, is a dead letter, or has a record in a retry topic that is not settled. So nothing is committed past what is not
 //     settled, in the sources and in the tiers.
 //   - A malformed record that is committed is a dead letter.
-//   - A receiver gets ids that some record has, and no others.
+//   - What an operator sends again ends, or waits, as well: each record of the replay topic.
+//   - A receiver gets ids that some record has, and no others; nothing that its filter leaves out, and nothing while it is paused.
 //   - A receiver that takes everything gets everything; only one that always refuses has dead letters.
 //   - Nothing is delivered twice where nothing went wrong, and not much otherwise.
-//   - No more requests are in flight at a receiver than it allows.
+//   - No more requests are in flight at a receiver than it allows each instance.
 //   - The loss account is balanced.
 type judge struct {
 	w *world
@@ -35,7 +37,9 @@ type judge struct {
 	wanted    map[string]*wanted // by webhook-id
 	malformed map[string]place   // by origin
 	dead      map[string]string  // reasons, by webhook-id or, where that is malformed, by origin
-	waiting   map[string][]place // in retry topics, by webhook-id
+	waiting   map[string][]place // in retry topics and the replay topic, by webhook-id
+	again     map[string]place   // what was sent again, by webhook-id and the replay's name: its record in the replay topic
+	deadAgain map[string]bool    // of these, those that died again
 	records   int
 }
 
@@ -59,6 +63,7 @@ func newJudge(w *world) *judge {
 	return &judge{
 		w: w, seen: make(map[string]map[int]topic.Range), wanted: make(map[string]*wanted), malformed: make(map[string]place),
 		dead: make(map[string]string), waiting: make(map[string][]place),
+		again: make(map[string]place), deadAgain: make(map[string]bool),
 	}
 }
 
@@ -115,6 +120,13 @@ func (j *judge) check(ctx context.Context) {
 				j.w.wrong("%s of %s is lost: its record %s is settled, and it was neither delivered nor is it a dead letter, nor does it wait; its retry records: %v", id, d.receiver.name, source, j.waiting[id])
 				return
 			}
+		}
+	}
+	for life, sent := range j.again {
+		id, _, _ := strings.Cut(life, " ")
+		if retries.settled(sent) && now[id] == 0 && !j.deadAgain[life] && !j.waits(id, retries) {
+			j.w.wrong("%s is lost: its record %s is settled, and it was neither delivered nor is it a dead letter of that replay, nor does it wait", life, sent)
+			return
 		}
 	}
 	for origin, source := range j.malformed {
@@ -210,7 +222,7 @@ func (j *judge) takeSource(ctx context.Context, decoder *topic.Sources) func(*to
 			return nil
 		}
 		for _, to := range j.w.receivers {
-			if account, subscription := split(to.name); account == ev.Account {
+			if account, subscription := split(to.name); account == ev.Account && to.wants(ev.NotificationID) {
 				id := dispatcher.WebhookID(&ev, r.Origin(), subscription)
 				d := j.wanted[id]
 				if d == nil {
@@ -224,9 +236,17 @@ func (j *judge) takeSource(ctx context.Context, decoder *topic.Sources) func(*to
 	}
 }
 
+// lifeOf names a delivery that was sent again.
+func lifeOf(r *topic.Record) string {
+	return r.Header(topic.HeaderWebhookID) + " " + r.Header(topic.HeaderReplay)
+}
+
 func (j *judge) takeWaiting(r *topic.Record) error {
 	id := r.Header(topic.HeaderWebhookID)
 	j.waiting[id] = append(j.waiting[id], placeOf(r))
+	if r.Topic == j.w.admin.Config().Names().Replay {
+		j.again[lifeOf(r)] = placeOf(r)
+	}
 	return nil
 }
 
@@ -234,6 +254,7 @@ func (j *judge) takeDead(r *topic.Record) error {
 	reason := r.Header(topic.HeaderReason)
 	if id := r.Header(topic.HeaderWebhookID); id != "" {
 		j.dead[id] = reason
+		j.deadAgain[lifeOf(r)] = true
 		return nil
 	}
 	j.dead[r.Header(topic.HeaderOrigin)] = reason

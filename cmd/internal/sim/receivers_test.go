@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -26,15 +27,16 @@ const (
 	away           // now and then its connections are closed
 	moved          // 302, always
 	gone           // 410, always
+	held           // its subscription is paused from the beginning: nothing may be sent to it
 	moods
 )
 
 func (m mood) String() string {
-	return [moods]string{"well", "slow", "flaky", "down", "asksLater", "hangs", "away", "moved", "gone"}[m]
+	return [moods]string{"well", "slow", "flaky", "down", "asksLater", "hangs", "away", "moved", "gone", "held"}[m]
 }
 
 // dies says whether deliveries to it may end as dead letters.
-func (m mood) dies() bool { return m == moved || m == gone }
+func (m mood) dies() bool { return m == moved || m == gone || m == held }
 
 // receiver is the endpoint of one subscription. Its answers follow from the seed, the request's id, and how often that has come.
 type receiver struct {
@@ -44,7 +46,12 @@ type receiver struct {
 	limit int // requests that may be in flight at once
 	batch int // elements that one request may have; 0: it gets none
 
-	troubled func() bool // requests may have been given up on of which the receiver knows nothing
+	notification string // that it asks for; a final * matches any rest; empty: all
+
+	json string // of the subscription, while it is not paused
+
+	instances func() int  // that have been started: each has a lane of its own
+	troubled  func() bool // requests may have been given up on of which the receiver knows nothing
 
 	mu       sync.Mutex // guards all below
 	came     map[string]int
@@ -52,6 +59,7 @@ type receiver struct {
 	last     map[string]time.Time
 	inFlight int
 	until    time.Time // of what is down
+	paused   time.Time // since when its subscription is; zero: it is not
 	wrong    []string
 }
 
@@ -61,6 +69,27 @@ func newReceiver(seed uint64, name string, m mood, limit int) *receiver {
 
 // strict says whether the receiver can count what is in flight as its sender does.
 func (r *receiver) strict() bool { return r.mood != hangs && r.mood != away && !r.troubled() }
+
+// pausedFor is within which a pause is in force everywhere, and what was in flight before has come.
+const pausedFor = 12 * time.Second
+
+// quiet says whether nothing may come, since the subscription is paused. The lock is held.
+func (r *receiver) quiet() bool {
+	return r.mood == held || !r.paused.IsZero() && time.Since(r.paused) > pausedFor && !r.troubled()
+}
+
+// pause notes that the subscription is paused, or is no longer.
+func (r *receiver) pause(since time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.paused = since
+}
+
+// wants says whether the subscription asks for the notification.
+func (r *receiver) wants(notification string) bool {
+	begin, wide := strings.CutSuffix(r.notification, "*")
+	return r.notification == "" || r.notification == notification || wide && strings.HasPrefix(notification, begin)
+}
 
 // serve answers one connection's requests.
 func (r *receiver) serve(c net.Conn) {
@@ -83,9 +112,12 @@ func (r *receiver) answer(c net.Conn, req *http.Request, body []byte) bool {
 	id := req.Header.Get("Webhook-Id")
 	ids := r.elements(id, body)
 	r.mu.Lock()
+	if r.quiet() {
+		r.wrong = append(r.wrong, fmt.Sprintf("%s: %s was sent although the subscription is paused since %v", r.name, id, r.paused))
+	}
 	r.inFlight++
-	if r.limit > 0 && r.inFlight > r.limit && r.strict() {
-		r.wrong = append(r.wrong, fmt.Sprintf("%s: %d requests in flight at once, and at most %d were asked for", r.name, r.inFlight, r.limit))
+	if r.limit > 0 && r.inFlight > r.limit*r.instances() && r.strict() {
+		r.wrong = append(r.wrong, fmt.Sprintf("%s: %d requests in flight at once, and at most %d were asked for, of each of %d instances", r.name, r.inFlight, r.limit, r.instances()))
 	}
 	r.came[id]++
 	status, wait, header := r.decide(id, r.came[id])
@@ -159,7 +191,7 @@ func (r *receiver) decide(id string, n int) (status int, wait time.Duration, hea
 		return 302, wait, "Location: http://elsewhere.test/\r\n"
 	case gone:
 		return 410, wait, ""
-	case well, moods:
+	case well, held, moods:
 	}
 	return 204, wait, ""
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"flag"
 	"slices"
 	"testing"
@@ -56,7 +57,8 @@ func run(t *testing.T, seed uint64, p plan) {
 	t.Logf("seed %d: %v in %v", seed, virtual.Round(time.Second), time.Since(began).Round(10*time.Millisecond))
 }
 
-// simulate lets things happen, one after the other, and looks at everything after each; then it lets all come to its end.
+// simulate lets things happen, one after the other, and looks at everything after each; then it lets all come to its end. For some seeds
+// the dead are then replayed, and it does so once more.
 func simulate(t *testing.T, w *world) {
 	t.Helper()
 	ctx := t.Context()
@@ -73,11 +75,21 @@ func simulate(t *testing.T, w *world) {
 			return
 		}
 	}
-	if !w.eventually(w.plan.maxAge+w.plan.parkMax+5*time.Minute, "rest", func() error { return w.judge.rest(ctx) }) {
+	if !w.rest(ctx) {
 		return
 	}
-	w.judge.end(ctx)
+	if w.judge.end(ctx); !t.Failed() && w.dice.IntN(2) == 0 {
+		if w.replay(); !w.rest(ctx) {
+			return
+		}
+		w.judge.end(ctx)
+	}
 	for len(w.instances) > 0 {
 		w.halt(w.instances[0])
 	}
+}
+
+// rest waits until nothing is left to be done.
+func (w *world) rest(ctx context.Context) bool {
+	return w.eventually(w.plan.maxAge+w.plan.parkMax+5*time.Minute, "rest", func() error { return w.judge.rest(ctx) })
 }

@@ -15,6 +15,8 @@ var accounts = []string{"acme", "globex", "initech", "umbrella"}
 
 var sourceTopics = sources
 
+var notifications = []string{"welcome", "promo-spring", "promo-autumn"}
+
 func split(name string) (account, subscription string) {
 	account, subscription, _ = strings.Cut(name, "/")
 	return account, subscription
@@ -74,7 +76,7 @@ func (w *world) event(source string) kafka.Record {
 	if w.dice.IntN(2) == 0 {
 		id = fmt.Sprintf(`,"id":"e%d"`, w.sent)
 	}
-	value := fmt.Sprintf(`{"accountId":%q,"channel":%q,"type":%q,"trackingId":"t%d","notificationId":"welcome","userId":"u"%s}`, account, channel, kind, w.sent, id)
+	value := fmt.Sprintf(`{"accountId":%q,"channel":%q,"type":%q,"trackingId":"t%d","notificationId":%q,"userId":"u"%s}`, account, channel, kind, w.sent, notifications[w.dice.IntN(len(notifications))], id)
 	switch w.dice.IntN(20) {
 	case 0:
 		value = `{"accountId":"` + account + `"` // no JSON

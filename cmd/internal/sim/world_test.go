@@ -53,10 +53,13 @@ type world struct {
 	store     *subscriptions.Store
 	instances []*instance // that run
 	ever      []*instance // also those that have ended, or will
-	started   int
+	started   atomic.Int64
 	ending    sync.WaitGroup
 	judge     *judge
 	sent      int
+	replays   int
+	emptied   atomic.Bool // Redis is, and nobody has filled it again
+	closed    atomic.Bool
 	faults    int         // that may repeat deliveries
 	troubled  atomic.Bool // there was one
 }
@@ -175,17 +178,36 @@ func (w *world) subscribe() {
 			}
 			id := fmt.Sprintf("s%d", k)
 			r := newReceiver(w.seed, account+"/"+id, m, limit)
+			if w.dice.IntN(3) == 0 {
+				r.batch = 2 + w.dice.IntN(6)
+				extra += fmt.Sprintf(`,"batch":{"max":%d,"wait":"%dms"}`, r.batch, w.dice.IntN(3000))
+			}
+			if w.dice.IntN(3) == 0 {
+				r.notification = []string{"welcome", "promo-*"}[w.dice.IntN(2)]
+				extra += fmt.Sprintf(`,"notificationIds":[%q]`, r.notification)
+			}
+			if m == held {
+				extra += `,"paused":true`
+			}
 			r.troubled = func() bool { return w.troubled.Load() }
+			r.instances = func() int { return int(w.started.Load()) }
 			n++
 			host := fmt.Sprintf("h%d.test", n)
 			address := fmt.Sprintf("44.0.0.%d", n)
 			w.receivers[r.name], w.hosts[address] = r, r
 			w.names.Set(host+".", address)
-			if _, err := w.store.Put(w.t.Context(), account, id, fmt.Appendf(nil, `{"url":"http://%s/hook","events":["*"]%s}`, host, extra)); err != nil {
-				w.t.Fatal(err)
-			}
+			r.json = fmt.Sprintf(`{"url":"http://%s/hook","events":["*"]%s}`, host, extra)
+			w.put(r, r.json)
 			w.note("%s is %v%s", r.name, m, extra)
 		}
+	}
+}
+
+// put stores what the receiver's subscription is.
+func (w *world) put(r *receiver, json string) {
+	account, id := split(r.name)
+	if _, err := w.store.Put(w.t.Context(), account, id, []byte(json)); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
@@ -206,8 +228,7 @@ type instance struct {
 // start starts an instance as cmd/fanout does.
 func (w *world) start() {
 	w.t.Helper()
-	w.started++
-	i := &instance{name: fmt.Sprintf("i%d", w.started), net: newNetwork(w.open), reg: prometheus.NewRegistry(), ended: make(chan struct{})}
+	i := &instance{name: fmt.Sprintf("i%d", w.started.Add(1)), net: newNetwork(w.open), reg: prometheus.NewRegistry(), ended: make(chan struct{})}
 	core, logs := observer.New(zapcore.WarnLevel)
 	i.logs = logs
 	log := zap.New(core)
@@ -293,6 +314,7 @@ func (w *world) forget(gone *instance) {
 
 // close ends everything. What still runs after it would keep the bubble from ending.
 func (w *world) close() {
+	w.closed.Store(true)
 	for _, i := range w.ever {
 		i.net.kill()
 		i.stop()
@@ -303,6 +325,7 @@ func (w *world) close() {
 	w.kafka.Close()
 	w.redis.Close()
 	w.serving.Wait()
+	time.Sleep(2 * time.Second) // in which the clients of Redis that are closed end trying to dial
 }
 
 // wrong says what is wrong, with what is needed to see it again.

@@ -1,0 +1,136 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"fanout/event"
+	"fanout/operate"
+	"fanout/subscriptions"
+)
+
+// some is a receiver, by chance; nil where its subscription may not be written now.
+func (w *world) some() *receiver {
+	names := slices.Sorted(maps.Keys(w.receivers))
+	r := w.receivers[names[w.dice.IntN(len(names))]]
+	r.mu.Lock()
+	paused := !r.paused.IsZero()
+	r.mu.Unlock()
+	if w.emptied.Load() || paused || r.mood == held {
+		return nil
+	}
+	return r
+}
+
+// empty takes all that Redis holds, and has the job that writes it write it again later. Nothing is to be lost for it: the instances know
+// what it held, and one that starts reads it from the snapshot file.
+func (w *world) empty() {
+	if _, err := os.Stat(w.cfg.Redis.SnapshotFile); err != nil || w.emptied.Load() {
+		return
+	}
+	w.trouble()
+	w.emptied.Store(true)
+	w.redis.FlushAll()
+	w.later(time.Duration(5+w.dice.IntN(40))*time.Second, func() {
+		for _, r := range w.receivers {
+			account, id := split(r.name)
+			w.redis.HSet("fanout:account:"+account, id, r.stored())
+		}
+		w.emptied.Store(false)
+		if err := w.store.Changed(context.Background(), accounts...); err != nil {
+			w.t.Errorf("announce: %v", err)
+		}
+	})
+}
+
+// stored is the subscription as Redis should hold it.
+func (r *receiver) stored() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.paused.IsZero() {
+		return r.json
+	}
+	return pausedJSON(r.json)
+}
+
+func pausedJSON(json string) string { return strings.TrimSuffix(json, "}") + `,"paused":true}` }
+
+// pause pauses a subscription, and resumes it before what it holds is too old.
+func (w *world) pause() {
+	r := w.some()
+	if r == nil {
+		return
+	}
+	w.put(r, pausedJSON(r.json))
+	r.pause(time.Now())
+	w.note("%s is paused", r.name)
+	w.later(time.Duration(15+w.dice.IntN(45))*time.Second, func() {
+		r.pause(time.Time{})
+		if !w.emptied.Load() { // else it is filled with what it is now
+			w.put(r, r.json)
+		}
+	})
+}
+
+// change changes something of a subscription that changes nothing of what it gets.
+func (w *world) change() {
+	if r := w.some(); r != nil {
+		w.put(r, strings.TrimSuffix(r.json, "}")+fmt.Sprintf(`,"description":"%d"}`, w.dice.IntN(1000)))
+	}
+}
+
+// release opens a lane.
+func (w *world) release() {
+	if r := w.some(); r != nil {
+		account, id := split(r.name)
+		if err := w.store.Release(w.t.Context(), account, id); err != nil {
+			w.t.Errorf("release: %v", err)
+		}
+	}
+}
+
+// replay sends what is dead. It may fail where Kafka does not answer, as an operator's would: then it is one that was interrupted.
+func (w *world) replay() {
+	w.trouble() // what died may have been delivered, and its answer lost
+	w.replays++
+	r := operate.NewReplay(w.admin, operate.ReplayConfig{Name: fmt.Sprintf("replay-%d", w.replays), Rate: 100})
+	plan, err := r.Plan(w.t.Context(), nil, nil)
+	if err == nil {
+		err = r.Run(w.t.Context(), plan)
+	}
+	w.note("%d of the dead are replayed: %v", r.Sent(), err)
+}
+
+// resend sends again what was delivered, or is dead.
+func (w *world) resend() {
+	ids := slices.Sorted(maps.Keys(w.judge.wanted))
+	if len(ids) == 0 {
+		return
+	}
+	w.trouble() // that is a repeat
+	w.replays++
+	r, err := operate.FindResend(w.t.Context(), w.admin, operate.ResendConfig{
+		ID: ids[w.dice.IntN(len(ids))], Name: fmt.Sprintf("resend-%d", w.replays),
+		Wants: func(account, id string, name event.Name) string {
+			data, _, err := w.store.Get(w.t.Context(), account, id)
+			if err != nil {
+				return err.Error()
+			}
+			sub, _ := subscriptions.Parse(account, id, data)
+			return operate.Unwanted(sub, name)
+		},
+	})
+	if err == nil {
+		err = r.Send(w.t.Context(), w.admin)
+	}
+	if _, busy := errors.AsType[*operate.BusyError](err); busy {
+		err = errors.New("it is on its way")
+	}
+	w.note("one is sent again: %v", err)
+}
