@@ -32,6 +32,7 @@ func scenarios() []scenario {
 		{name: "slow-network", about: "a slow line to the broker, then a dead one, then a cut one", kafka: proxied, run: slowNetwork},
 		{name: "disk-full", about: "the snapshot on a full disk", run: diskFull},
 		{name: "transactions", about: "transactional producers with aborts, in every compression", short: true, instances: 2, run: transactions},
+		{name: "open-transaction", about: "producers that die within a transaction", instances: 2, run: openTransaction},
 		{name: "clock", about: "the clocks of two instances set forwards and backwards", waits: true, run: clockSteps},
 		{name: "truncated", about: "the log's start overtakes the offset; a source topic created again", recreates: true, instances: 1, run: truncated},
 		{name: "replaced", about: "a source topic created again while nothing is read", recreates: true, instances: 1, kafka: authorize, run: replaced},

@@ -48,26 +48,108 @@ func transactions(ctx context.Context, w *world) error {
 		return err
 	}
 	w.settle(ctx)
+	if err := w.caughtUp(ctx, 15*time.Second); err != nil {
+		return err
+	}
+	w.notef("%d records aborted; lag 0", sum)
+	return nil
+}
+
+// lag is how many records all instances say that they have not settled.
+func (w *world) lag(ctx context.Context) (lag float64, err error) {
+	for _, f := range w.fans {
+		m, err := f.Metrics(ctx)
+		if err != nil {
+			return 0, err
+		}
+		lag += m.Sum("fanout_lag_records")
+	}
+	return lag, nil
+}
+
+// caughtUp waits until no instance has any lag.
+func (w *world) caughtUp(ctx context.Context, within time.Duration) error {
 	for began := time.Now(); ; {
-		lag := 0.0
-		for _, f := range w.fans {
-			m, err := f.Metrics(ctx)
-			if err != nil {
-				return err
-			}
-			lag += m.Sum("fanout_lag_records")
-		}
-		if lag == 0 {
-			w.notef("%d records aborted; lag 0", sum)
+		lag, err := w.lag(ctx)
+		switch {
+		case err != nil:
+			return err
+		case lag == 0:
 			return nil
-		}
-		if time.Since(began) > 15*time.Second {
+		case time.Since(began) > within:
 			return fmt.Errorf("the lag stays at %v behind the last markers", lag)
 		}
 		if err := pause(ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 	}
+}
+
+// Producers of an open transaction, of whom one has a successor, and how soon the broker looks for transactions that have been open for too
+// long (transaction.abort.timed.out.transaction.cleanup.interval.ms).
+const (
+	deadProducer      = 20
+	succeededProducer = 21
+	transactionLook   = 10 * time.Second
+)
+
+// openTransaction has two producers die within transactions. What is written behind the first record of theirs is not delivered before both
+// have ended, one by its successor and the other by the broker. Then all of it arrives, and nothing of theirs.
+func openTransaction(ctx context.Context, w *world) error {
+	open := w.length(75*time.Second, 15*time.Second)
+	for producer, timeout := range map[uint64]time.Duration{deadProducer: open, succeededProducer: 5 * time.Minute} {
+		if err := w.dieInTransaction(ctx, producer, timeout); err != nil {
+			return err
+		}
+	}
+	if err := pause(ctx, open/2); err != nil {
+		return err
+	}
+	held, err := w.lag(ctx)
+	if err != nil {
+		return err
+	}
+	if held == 0 {
+		w.problems.addf("nothing lags while transactions are open")
+	}
+	if _, err := w.transact(ctx, succeededProducer, kgo.NoCompression(), time.Now()); err != nil {
+		return err
+	}
+	if err := pause(ctx, open/2); err != nil {
+		return err
+	}
+	if err := w.unload(ctx); err != nil {
+		return err
+	}
+	if err := w.caughtUp(ctx, 2*transactionLook+15*time.Second); err != nil {
+		return err
+	}
+	w.faultEnded()
+	w.load(ctx, 20) // for the first delivery
+	w.notef("%.0f records held back; lag 0 after the last transaction's end", held)
+	return pause(ctx, 2*time.Second)
+}
+
+// dieInTransaction writes part of a transaction, and ends without a word to the broker, which ends the transaction after the time-out.
+func (w *world) dieInTransaction(ctx context.Context, producer uint64, timeout time.Duration) error {
+	client, err := kgo.NewClient(
+		kgo.SeedBrokers(w.kafka.Brokers()...), kgo.TransactionalID(fmt.Sprintf("chaos-%d", producer)), kgo.TransactionTimeout(timeout),
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
+	)
+	if err != nil {
+		return err
+	}
+	defer client.Close() // it closes the connections
+	if err := client.BeginTransaction(); err != nil {
+		return err
+	}
+	rng := rand.New(rand.NewPCG(w.seed, 1000+producer))
+	for n := range 200 {
+		n += int(producer) * 10_000_000 // a handful
+		topic, value := draw(rng, n, false)
+		client.Produce(ctx, &kgo.Record{Topic: topic, Key: []byte(strconv.Itoa(n)), Value: value}, nil)
+	}
+	return client.Flush(ctx)
 }
 
 // transact writes transactions until a time, at least one; the last one is aborted. It returns how many records were
