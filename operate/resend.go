@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"sync"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -23,6 +24,7 @@ type ResendConfig struct {
 	Name    string // on the record it sends
 	// Wants says why the subscription would not get it: deleted, disabled or deselected; empty where it would.
 	Wants func(account, subscription string, name event.Name) string
+	Done  *atomic.Int64 // counts the offsets that are read; may be nil
 }
 
 // Resend is a delivery that can be sent again.
@@ -59,21 +61,106 @@ type UnwantedError struct{ Why string }
 // Error implements error.
 func (e *UnwantedError) Error() string { return "it would be discarded: " + e.Why }
 
-// found is what the topics hold of one delivery.
-type found struct{ trace Trace }
+// past is what the topics hold of one delivery.
+type past struct {
+	attempts []topic.Attempt // the newest first
+	waiting  *Waiting
+	dead     *topic.DeadLetter // the newest, without its body
+}
+
+// findPast looks for a delivery from the ends of the topics backwards, since what is sent again is most often of today. It ends at its
+// first attempt; where that is not found, at the topics' beginnings. Where it waits is looked at first: what came of it meanwhile is found then.
+func findPast(ctx context.Context, c *topic.Cluster, id string, done *atomic.Int64) (*past, error) {
+	f := new(past)
+	if err := f.findWaiting(ctx, c, id, done); err != nil || f.waiting != nil {
+		return f, err
+	}
+	first, err := f.findAttempts(ctx, c, id, done)
+	if err != nil {
+		return nil, err
+	}
+	filter := topic.Filter{IDs: []string{id}}
+	if !first.IsZero() {
+		filter.Since = first.Add(-topic.ClockSlack)
+	}
+	letters := c.DeadLetters()
+	ranges, err := letters.Ranges(ctx, &filter)
+	if err != nil {
+		return nil, err
+	}
+	err = letters.Newest(ctx, &filter, ranges, done, func(d *topic.DeadLetter) error {
+		f.dead = d
+		return errEnough
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, err
+	}
+	return f, nil
+}
+
+// findAttempts returns when the first attempt was made; zero where it was not found.
+func (f *past) findAttempts(ctx context.Context, c *topic.Cluster, id string, done *atomic.Int64) (first time.Time, err error) {
+	ranges, err := findRanges(ctx, c, &FindQuery{ID: id})
+	if errors.Is(err, ErrNoAttempts) {
+		return first, nil
+	}
+	if err != nil {
+		return first, err
+	}
+	_, err = c.NewestAttempts(ctx, ranges, done, func(r *topic.Record) bool { return r.Header(topic.HeaderWebhookID) == id }, func(a *topic.AttemptAt) error {
+		if a.ID != id {
+			return nil // anybody may have written it
+		}
+		f.attempts = append(f.attempts, a.Attempt)
+		if a.Stage == dispatcher.StageFirst.String() {
+			first = time.UnixMilli(a.Time)
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return first, err
+	}
+	return first, nil
+}
+
+// findWaiting looks for it in all that the groups have not settled of the topics that deliveries wait in.
+func (f *past) findWaiting(ctx context.Context, c *topic.Cluster, id string, done *atomic.Int64) error {
+	sizes, err := c.Sizes(ctx)
+	if err != nil {
+		return err
+	}
+	queues, err := findQueues(ctx, c, sizes)
+	if err != nil {
+		return err
+	}
+	var found Trace
+	t := &tracer{cfg: TraceConfig{Want: func(of string) *Trace {
+		if of == id {
+			return &found
+		}
+		return nil
+	}}}
+	for name, q := range queues {
+		ranges, err := q.unsettled(ctx, c, name)
+		if err != nil {
+			return err
+		}
+		if err := c.Scan(ctx, name, ranges, done, func(m *topic.Record) error { return t.waiting(m, q.delay, q.progress) }); err != nil {
+			return err
+		}
+	}
+	f.waiting = found.Waiting
+	return nil
+}
 
 // FindResend finds the delivery and its body, and refuses what is on its way.
 func FindResend(ctx context.Context, c *topic.Cluster, cfg ResendConfig) (*Resend, error) {
-	f := new(found)
-	if _, err := FindTraces(ctx, c, TraceConfig{Attempts: true, Want: func(id string) *Trace {
-		if id == cfg.ID {
-			return &f.trace
-		}
-		return nil
-	}}); err != nil {
+	f, err := findPast(ctx, c, cfg.ID, cfg.Done)
+	if err != nil {
 		return nil, err
 	}
-	if w := f.trace.Waiting; w != nil {
+	if w := f.waiting; w != nil {
 		return nil, &BusyError{fmt.Sprintf("it waits in %s, due %s", w.Topic, w.Due.UTC().Format(time.RFC3339))}
 	}
 	r, err := f.delivery(ctx, c, cfg.ID)
@@ -94,9 +181,9 @@ func FindResend(ctx context.Context, c *topic.Cluster, cfg ResendConfig) (*Resen
 }
 
 // delivery is the delivery as it can be sent again: from its dead letter, its source record, or a record that it has waited in.
-func (f *found) delivery(ctx context.Context, c *topic.Cluster, id string) (*Resend, error) {
+func (f *past) delivery(ctx context.Context, c *topic.Cluster, id string) (*Resend, error) {
 	was := f.was()
-	if dead := f.trace.Dead; dead != nil {
+	if dead := f.dead; dead != nil {
 		letter, err := c.DeadLetters().Get(ctx, dead.Partition, dead.Offset)
 		if err != nil {
 			return nil, err
@@ -105,8 +192,8 @@ func (f *found) delivery(ctx context.Context, c *topic.Cluster, id string) (*Res
 			return newResend(letter.Delivery(), was, "dead letter"), nil
 		}
 	}
-	if n := len(f.trace.Attempts); n > 0 {
-		d, err := fromSource(ctx, c, &f.trace.Attempts[n-1])
+	if len(f.attempts) > 0 {
+		d, err := fromSource(ctx, c, &f.attempts[0])
 		if err != nil {
 			return nil, err
 		}
@@ -120,19 +207,23 @@ func (f *found) delivery(ctx context.Context, c *topic.Cluster, id string) (*Res
 		return nil, err
 	case d != nil:
 		return newResend(*d, was, name), nil
-	case len(f.trace.Attempts) == 0 && f.trace.Dead == nil:
+	case len(f.attempts) == 0 && f.dead == nil:
 		return nil, ErrNoDelivery
 	}
 	return nil, ErrNoBody
 }
 
-func (f *found) was() string {
-	switch t := &f.trace; {
-	case t.Delivered:
+// was is what became of it before: delivered if it ever was.
+func (f *past) was() string {
+	ended := func(how dispatcher.Result) bool {
+		return slices.ContainsFunc(f.attempts, func(a topic.Attempt) bool { return a.Outcome == how.String() })
+	}
+	switch {
+	case ended(dispatcher.Delivered):
 		return dispatcher.Delivered.String()
-	case t.Dead != nil:
+	case f.dead != nil:
 		return dispatcher.Dead.String()
-	case t.Discarded != "":
+	case ended(dispatcher.Discarded):
 		return dispatcher.Discarded.String()
 	}
 	return ""
@@ -183,7 +274,7 @@ func fromSource(ctx context.Context, c *topic.Cluster, a *topic.Attempt) (*dispa
 	}, nil
 }
 
-// fromQueues looks for the delivery in what has been settled of the topics that deliveries wait in; nil where it is in none.
+// fromQueues looks for the delivery in the topics that deliveries wait in, from their ends backwards; nil where it is in none.
 func fromQueues(ctx context.Context, c *topic.Cluster, id string) (last *dispatcher.Delivery, where string, err error) {
 	sizes, err := c.Sizes(ctx)
 	if err != nil {
@@ -193,25 +284,17 @@ func fromQueues(ctx context.Context, c *topic.Cluster, id string) (last *dispatc
 	if err != nil {
 		return nil, "", err
 	}
-	var mu sync.Mutex // guards last and where
+	var at time.Time
 	for name := range queues {
-		ranges, err := c.Ranges(ctx, name, time.Time{})
+		m, err := c.NewestRecord(ctx, name, func(m *topic.Record) bool { return m.Header(topic.HeaderWebhookID) == id })
 		if err != nil {
 			return nil, "", err
 		}
-		if err := c.Scan(ctx, name, ranges, nil, func(m *topic.Record) error {
-			if m.Header(topic.HeaderWebhookID) != id {
-				return nil
-			}
-			own := m.Clone()
-			if d, err := topic.DecodeDelivery(c.Config().Catalogue, &own, dispatcher.StageReplay); err == nil {
-				mu.Lock()
-				defer mu.Unlock()
-				last, where = &d, name
-			}
-			return nil
-		}); err != nil {
-			return nil, "", err
+		if m == nil || m.Time.Before(at) {
+			continue
+		}
+		if d, err := topic.DecodeDelivery(c.Config().Catalogue, m, dispatcher.StageReplay); err == nil {
+			last, where, at = &d, name, m.Time
 		}
 	}
 	return last, where, nil

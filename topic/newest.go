@@ -3,9 +3,11 @@ package topic
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // pieceOffsets is how many offsets of a partition are read at once from its end, at first; a piece in which nothing is selected is
@@ -75,6 +77,36 @@ func (c *Cluster) NewestAttempts(ctx context.Context, ranges map[int]Range, done
 		}
 	}
 	return rest, err
+}
+
+// NewestRecord is the newest record of a topic that keep selects, in memory of its own; nil where there is none. It reads from the end, and
+// keep is called from one goroutine a partition.
+func (c *Cluster) NewestRecord(ctx context.Context, name string, keep func(*Record) bool) (found *Record, err error) {
+	ranges, err := c.Ranges(ctx, name, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	n := newest[*Record]{
+		newer:  func(a, b *Record) int { return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(a.ID, b.ID)) },
+		within: func(a, b *Record) int { return cmp.Compare(b.Offset, a.Offset) },
+	}
+	n.read = func(pieces map[int]Range, take func(int, *Record)) error {
+		return c.Scan(ctx, name, pieces, nil, func(r *Record) error {
+			if keep(r) {
+				take(r.ID, new(r.Clone()))
+			}
+			return nil
+		})
+	}
+	enough := errors.New("enough")
+	err = n.each(ranges, func(r *Record) error {
+		found = r
+		return enough
+	})
+	if err != nil && !errors.Is(err, enough) {
+		return nil, err
+	}
+	return found, nil
 }
 
 // newest hands out what partitions hold from their ends backwards.
