@@ -13,16 +13,45 @@ const (
 	notAllowed = "not allowed"
 )
 
+// disclosure is what a customer may read of a reason.
+type disclosure uint8
+
+const (
+	showsStatus   disclosure = iota // the reason, and the status of the receiver's last answer
+	showsAll                        // the detail too: it is the receiver's own answer, or the customer's own configuration
+	hidesWay                        // that it cannot be reached, and not how
+	hidesDecision                   // that it is not allowed, and not by which rule
+)
+
+// disclosureOf says what a customer may read of a reason. known says that somebody has decided so; of another reason only its name is shown.
+func disclosureOf(r dispatcher.Reason) (d disclosure, known bool) {
+	switch r {
+	case dispatcher.DNS, dispatcher.Connect, dispatcher.TLS, dispatcher.Connection, dispatcher.Timeout:
+		return hidesWay, true
+	case dispatcher.BlockedDestination:
+		return hidesDecision, true
+	case dispatcher.StatusFailed, dispatcher.PermanentStatus, dispatcher.Gone, dispatcher.InvalidSubscription, dispatcher.RetryAfter:
+		return showsAll, true
+	case dispatcher.MalformedEvent, dispatcher.AttemptsExhausted, dispatcher.Expired, dispatcher.QueueFull, dispatcher.Parked, dispatcher.Paused,
+		dispatcher.Rate, dispatcher.Network, dispatcher.UnknownEvent, dispatcher.Shutdown, dispatcher.Deleted, dispatcher.Disabled,
+		dispatcher.Deselected, dispatcher.NoReason:
+		return showsStatus, true
+	default: // TestDisclosure names it
+		return showsStatus, false
+	}
+}
+
 // discreet is a reason and its detail as a customer may read them.
 func discreet(reason, detail string, status int) (shownReason, shownDetail string) {
 	kind, _ := dispatcher.ParseReason(reason)
-	switch kind.String() {
-	case "dns", "connect", "tls", "connection", "timeout":
+	switch shows, _ := disclosureOf(kind); shows {
+	case hidesWay:
 		return notReached, ""
-	case "blocked_destination":
+	case hidesDecision:
 		return notAllowed, ""
-	case "status", "permanent_status", "gone", "invalid_subscription", "retry_after":
+	case showsAll:
 		return reason, detail
+	case showsStatus:
 	}
 	if status != 0 {
 		return reason, "last answer: HTTP " + strconv.Itoa(status)

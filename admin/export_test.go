@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"fanout/dispatcher"
 )
 
 // PagePaths lists the paths of the pages: of the operator's alone, and of those that the portal has too.
@@ -17,6 +19,13 @@ func PagePaths() (operator, shared []string) {
 		shared = append(shared, page.path)
 	}
 	return operator, shared
+}
+
+// Discloses says whether it is decided what a customer may read of the reason.
+func Discloses(reason string) bool {
+	r, _ := dispatcher.ParseReason(reason)
+	_, known := disclosureOf(r)
+	return known
 }
 
 // Meter is the meter, read when a test says so.

@@ -295,6 +295,46 @@ func TestContractOutcomesAndReasons(t *testing.T) {
 	checkClosed(t, "reasons of dead letters", dead, dispatcher.DeadReasons())
 }
 
+// DESIGN.md's table of verdicts has every reason in the row of its outcome, and the runbook says what to do about each that dead letters have.
+func TestTablesNameTheReasons(t *testing.T) {
+	t.Parallel()
+	_, rest, _ := strings.Cut(read(t, root, "DESIGN.md"), "\n## The verdict\n")
+	verdicts, _, _ := strings.Cut(rest, "\n## ")
+	var named []string
+	for row := range strings.Lines(verdicts) {
+		cells := strings.Split(row, "|")
+		if len(cells) < 4 {
+			continue
+		}
+		outcome, _, _ := strings.Cut(strings.TrimSpace(cells[2]), " ")
+		for _, span := range code.FindAllString(cells[2], -1) {
+			name := strings.Trim(span, "`")
+			if reason, ok := dispatcher.ParseReason(name); !ok || reason.Of().String() != outcome {
+				t.Errorf("DESIGN.md, The verdict: %s is no reason of %s", name, outcome)
+			}
+			named = append(named, name)
+		}
+	}
+	checkNames(t, "DESIGN.md, The verdict", named, dispatcher.ReasonNames())
+
+	named = nil
+	for row := range strings.Lines(read(t, root, "docs/runbooks/FanoutDeadLetters.md")) {
+		if first, isRow := strings.CutPrefix(strings.TrimSpace(row), "| `"); isRow {
+			name, _, _ := strings.Cut(first, "`")
+			named = append(named, name)
+		}
+	}
+	checkNames(t, "docs/runbooks/FanoutDeadLetters.md", named, dispatcher.DeadReasons())
+}
+
+// checkNames complains about names that a page does not have, and about those that only it has.
+func checkNames(t *testing.T, page string, named, inCode []string) {
+	t.Helper()
+	if diff := cmp.Diff(slices.Sorted(slices.Values(inCode)), slices.Sorted(slices.Values(named))); diff != "" {
+		t.Errorf("%s: reasons of the code (-), of the page (+):\n%s", page, diff)
+	}
+}
+
 // The headers of records are package topic's.
 func TestContractHeaders(t *testing.T) {
 	t.Parallel()
