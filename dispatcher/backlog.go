@@ -58,6 +58,27 @@ func (w waiting) most(n int64) waiting {
 	return waiting{n, w.bytes * n / w.n}
 }
 
+// allowance is for how much of what an account, or a lane, has waiting reading waits: for an equal share in number and in
+// bytes, or for what is delivered soon, whatever its bytes. One delivery is always within it.
+type allowance struct {
+	equal waiting
+	quick int64
+}
+
+// of is the part of what waits that is within the allowance.
+func (al allowance) of(w waiting) waiting {
+	if w.n <= max(1, al.quick) {
+		return w
+	}
+	part := w.most(max(al.equal.n, al.quick))
+	if most := max(al.equal.bytes, w.most(al.quick).bytes); part.bytes > most {
+		part = waiting{max(1, part.n*most/part.bytes), most}
+	}
+	return part
+}
+
+func (al allowance) exceededBy(w waiting) bool { return al.of(w) != w }
+
 // tally is what waits, the number and the bytes together in one word.
 type tally struct{ word atomic.Int64 }
 
@@ -78,18 +99,21 @@ func newBacklog(cfg *LanesConfig, accounts *atomic.Int64) *backlog {
 	}
 }
 
-// ofAccount is the allowance of an account that delivers at such a pace, in deliveries a second: an equal share, or what it
-// delivers soon. Equal shares together are a little more than the limit: where all accounts have as much waiting as one
-// another, reading stops. By its pace alone none has more than half of the limit, so that one that falls silent while it has
-// much waiting does not stop the others.
-func (b *backlog) ofAccount(pace float64) int64 {
-	return max(share(6*b.limit, 5*b.accounts.Load()), min(b.limit/2, int64(pace*worthWaiting)))
+// ofAccount is the allowance of an account that delivers at such a pace, in deliveries a second. Equal shares together are a
+// little more than the limit: where all accounts have as much waiting as one another, reading stops.
+func (b *backlog) ofAccount(pace float64) allowance {
+	parts := 5 * b.accounts.Load()
+	return allowance{waiting{share(6*b.limit, parts), share(6*maxCountedBytes, parts)}, b.quick(pace)}
 }
 
 // ofLane is the same for one of so many lanes of an account that has such an allowance.
-func (b *backlog) ofLane(ofAccount, lanes int64, pace float64) int64 {
-	return max(share(ofAccount, lanes), min(b.limit/2, int64(pace*worthWaiting)))
+func (b *backlog) ofLane(al allowance, lanes int64, pace float64) allowance {
+	return allowance{waiting{share(max(al.equal.n, al.quick), lanes), share(al.equal.bytes, lanes)}, b.quick(pace)}
 }
+
+// quick is how many are delivered soon at such a pace. It is no more than half of the limit, so that whoever falls silent while
+// it has much waiting does not stop the others.
+func (b *backlog) quick(pace float64) int64 { return min(b.limit/2, int64(pace*worthWaiting)) }
 
 // share is an equal part, rounded up.
 func share(whole, parts int64) int64 { return (whole + parts - 1) / max(1, parts) }
@@ -100,7 +124,7 @@ func (b *backlog) exceedsAllowance(l *lane, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ofAccount := b.ofAccount(a.pace(now))
-	return a.waiting.n > ofAccount || l.waiting.n > b.ofLane(ofAccount, a.lanes.Load(), l.drain.pace.now(now))
+	return ofAccount.exceededBy(a.waiting) || b.ofLane(ofAccount, a.lanes.Load(), l.drain.pace.now(now)).exceededBy(l.waiting)
 }
 
 // accountExceeds says whether the account has more waiting than its allowance; nil has nothing.
@@ -110,7 +134,7 @@ func (b *backlog) accountExceeds(a *account, now time.Time) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.waiting.n > b.ofAccount(a.pace(now))
+	return b.ofAccount(a.pace(now)).exceededBy(a.waiting)
 }
 
 // full says whether the account has more waiting than is kept: more than any account may, or more than its allowance where
@@ -123,7 +147,7 @@ func (b *backlog) full(a *account, now time.Time) bool {
 		return true
 	}
 	all := b.beyond.load()
-	return (all.n > maxBeyond || all.bytes > maxBeyondBytes) && w.n > b.ofAccount(a.pace(now))
+	return (all.n > maxBeyond || all.bytes > maxBeyondBytes) && b.ofAccount(a.pace(now)).exceededBy(w)
 }
 
 // crowded says whether more waits for batches than is kept, and the lane has more than two of them.
@@ -161,11 +185,11 @@ func (b *backlog) count(l *lane, more waiting, now time.Time) {
 	defer a.mu.Unlock()
 	ofAccount := b.ofAccount(a.pace(now))
 	was := l.counted
-	l.counted = l.waiting.most(b.ofLane(ofAccount, a.lanes.Load(), l.drain.pace.now(now)))
+	l.counted = b.ofLane(ofAccount, a.lanes.Load(), l.drain.pace.now(now)).of(l.waiting)
 	a.waiting = a.waiting.plus(more)
 	a.countable = a.countable.plus(l.counted.minus(was))
 	was = a.counted
-	a.counted = a.countable.most(ofAccount)
+	a.counted = ofAccount.of(a.countable)
 	counted := a.counted.minus(was)
 	if beyond := more.minus(counted); beyond != (waiting{}) {
 		b.beyond.add(beyond)

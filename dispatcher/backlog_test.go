@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,41 @@ func TestBacklogOfHealthyAccounts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A few accounts whose receivers hang stop nobody's reading, however large what they have waiting is.
+func TestLargeDeliveriesThatHang(t *testing.T) {
+	in(t, config(), func(w *world) {
+		const accounts, hanging = 100, 20
+		large := []byte(`{"eventType":"OPEN","trackingId":"` + strings.Repeat("x", 1<<20) + `"}`)
+		for i := range accounts {
+			w.set(fmt.Sprintf("b%d/s%d", i, i), `,"maxInFlight":1`)
+			w.on(fmt.Sprintf("b%d/s%d", i, i), always(answer{status: 204, after: time.Millisecond}))
+			if i < hanging {
+				w.on(fmt.Sprintf("b%d/s%d", i, i), always(hang))
+			}
+		}
+		read := func(i int) *dispatcher.Delivery {
+			began := time.Now()
+			if err := w.d.WaitForCapacity(w.t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if waited := time.Since(began); waited > 0 {
+				t.Fatalf("reading waited for %s", waited)
+			}
+			return w.delivery(fmt.Sprintf("b%d/s%d", i, i))
+		}
+		for range 20 {
+			for i := range accounts {
+				del := read(i)
+				if i < hanging {
+					del.Body = large
+				}
+				w.d.Submit(del)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
 }
 
 // Accounts that were quick and fall silent have much waiting then, and reading soon goes on without them.
