@@ -38,26 +38,17 @@ func comparison(name string, variants func(ld load) []variant) func(context.Cont
 		pairs := fs.Int("pairs", 3, "how often the variants take turns")
 		only := fs.String("only", "", "keep the first variant, and of the others those whose name holds this")
 		profiles := fs.String("profile", "", "write a CPU profile of each variant's last run to this folder")
-		if err := fs.Parse(args); err != nil {
-			return err
-		}
-		var build []string
-		if *profiles != "" {
-			if err := os.MkdirAll(*profiles, 0o700); err != nil {
-				return err
+		w, end, err := begin(ctx, fs, args, func() ([]string, error) {
+			if *profiles == "" {
+				return nil, nil
 			}
-			build = []string{"-tags", "profile"}
-		}
-		l, err := lab.New()
+			return profiled(), os.MkdirAll(*profiles, 0o700)
+		})
 		if err != nil {
 			return err
 		}
-		defer l.Close()
-		nginx, err := l.Nginx(ctx)
-		if err != nil {
-			return err
-		}
-		w, err := newWorld(ctx, l, build...)
+		defer end()
+		nginx, err := w.lab.Nginx(ctx)
 		if err != nil {
 			return err
 		}

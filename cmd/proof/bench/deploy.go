@@ -45,18 +45,11 @@ func deploy(ctx context.Context, args []string, out io.Writer) error {
 	rate := fs.Int("rate", 1500, "events a second, spread evenly")
 	before := fs.Duration("before", 15*time.Second, "how long nothing is done, after a warm-up")
 	span := fs.Duration("for", 60*time.Second, "how long events are produced, all in all")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	l, err := lab.New()
+	w, end, err := begin(ctx, fs, args, nil)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	w, err := newWorld(ctx, l)
-	if err != nil {
-		return err
-	}
+	defer end()
 	r := &rollout{steady: w.steady(deployTopic, ld, *rate, *span)}
 	transport := &kafka.Transport{}
 	defer transport.CloseIdleConnections()

@@ -13,8 +13,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go"
-
-	"fanout/cmd/internal/lab"
 )
 
 // crowding is what some accounts do beside the others: each has many webhooks, and each of its events is for all of them.
@@ -59,18 +57,11 @@ func fairness(ctx context.Context, args []string, out io.Writer) error {
 	warm := fs.Duration("warm", 5*time.Second, "how long at its beginning nothing is measured")
 	pairs := fs.Int("pairs", 2, "how often the runs take turns")
 	only := fs.String("only", "", "those whose name holds this")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	l, err := lab.New()
+	w, end, err := begin(ctx, fs, args, nil)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	w, err := newWorld(ctx, l)
-	if err != nil {
-		return err
-	}
+	defer end()
 	fmt.Fprintf(out, "%s; the others: %d accounts, %d events a second for %s after %s, real Kafka\n", machine(), ld.subscriptions, *rate, *span, *warm)
 	run := 0
 	for _, c := range crowds() {

@@ -21,18 +21,11 @@ func inFlight(ctx context.Context, args []string, out io.Writer) error {
 	fs.IntVar(&ld.events, "events", 40_000, "events; they must last until so many are in flight")
 	delay := fs.Duration("delay", 8*time.Second, "how long the receivers take to answer")
 	pairs := fs.Int("pairs", 3, "how often")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	l, err := lab.New()
+	w, end, err := begin(ctx, fs, args, nil)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	w, err := newWorld(ctx, l)
-	if err != nil {
-		return err
-	}
+	defer end()
 	fmt.Fprintf(out, "%s; %d subscriptions whose receivers answer after %s, signed\n", machine(), ld.subscriptions, *delay)
 	peaks := make([]int64, 0, *pairs)
 	for i := range *pairs {

@@ -50,12 +50,8 @@ func (p *perSecond) list(from, to int) []int {
 	return out
 }
 
-func newSingleReceiver(ctx context.Context, l *lab.Lab) (*singleReceiver, error) {
-	w, err := newWorld(ctx, l)
-	if err != nil {
-		return nil, err
-	}
-	r, err := l.Receiver(lab.KeepIDs)
+func (w *world) singleReceiver() (*singleReceiver, error) {
+	r, err := w.lab.Receiver(lab.KeepIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -118,15 +114,12 @@ func outage(ctx context.Context, args []string, out io.Writer) error {
 	span := fs.Duration("for", 60*time.Second, "how long the receiver fails")
 	status := fs.Int("status", 500, "what it answers meanwhile")
 	patience := fs.Duration("patience", 8*time.Minute, "how long to wait for the backlog")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	l, err := lab.New()
+	w, end, err := begin(ctx, fs, args, nil)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	o, err := newSingleReceiver(ctx, l)
+	defer end()
+	o, err := w.singleReceiver()
 	if err != nil {
 		return err
 	}
@@ -197,15 +190,12 @@ func shorten(list []int) string {
 func limits(ctx context.Context, args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("rate", flag.ContinueOnError)
 	span := fs.Duration("for", 30*time.Second, "how long each run is")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	l, err := lab.New()
+	w, end, err := begin(ctx, fs, args, nil)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	o, err := newSingleReceiver(ctx, l)
+	defer end()
+	o, err := w.singleReceiver()
 	if err != nil {
 		return err
 	}
@@ -325,20 +315,13 @@ func idle(ctx context.Context, args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("idle", flag.ContinueOnError)
 	ld := load{partitions: 6}
 	fs.IntVar(&ld.subscriptions, "subscriptions", 1_000_000, "subscriptions, each of which gets one delivery")
-	if err := fs.Parse(args); err != nil {
+	w, end, err := begin(ctx, fs, args, nil)
+	if err != nil {
 		return err
 	}
+	defer end()
 	ld.events = ld.subscriptions
-	l, err := lab.New()
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	w, err := newWorld(ctx, l)
-	if err != nil {
-		return err
-	}
-	nginx, err := l.Nginx(ctx)
+	nginx, err := w.lab.Nginx(ctx)
 	if err != nil {
 		return err
 	}

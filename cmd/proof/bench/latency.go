@@ -30,18 +30,11 @@ func latency(ctx context.Context, args []string, out io.Writer) error {
 	rate := fs.Int("rate", 0, "events a second; 0 means half of what fanout delivers beside the producer, offered more than that")
 	span := fs.Duration("for", 20*time.Second, "how long")
 	warm := fs.Duration("warm", 5*time.Second, "how long at the beginning nothing is measured")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	l, err := lab.New()
+	w, end, err := begin(ctx, fs, args, nil)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	w, err := newWorld(ctx, l)
-	if err != nil {
-		return err
-	}
+	defer end()
 	if *rate == 0 {
 		if *rate, err = w.half(ctx, ld, out); err != nil {
 			return err

@@ -68,6 +68,32 @@ func newWorld(ctx context.Context, l *lab.Lab, build ...string) (*world, error) 
 	return w, err
 }
 
+// profiled are the arguments that build a fanout which writes profiles.
+func profiled() []string { return []string{"-tags", "profile"} }
+
+// begin parses the flags of a part and starts its world. build says with what arguments fanout is built, once the flags are
+// known; nil: with none. The caller calls end.
+func begin(ctx context.Context, fs *flag.FlagSet, args []string, build func() ([]string, error)) (w *world, end func(), err error) {
+	if err := fs.Parse(args); err != nil {
+		return nil, nil, err
+	}
+	var with []string
+	if build != nil {
+		if with, err = build(); err != nil {
+			return nil, nil, err
+		}
+	}
+	l, err := lab.New()
+	if err != nil {
+		return nil, nil, err
+	}
+	if w, err = newWorld(ctx, l, with...); err != nil {
+		l.Close()
+		return nil, nil, err
+	}
+	return w, l.Close, nil
+}
+
 func account(i int) string { return fmt.Sprintf("account-%06d", i) }
 
 // secret is a signing secret of 32 bytes, the same for all: what it costs to sign does not depend on the key.

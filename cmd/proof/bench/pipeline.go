@@ -42,15 +42,17 @@ func besideLoops(ctx context.Context, name string, args []string, out io.Writer)
 	count := fs.Int("pairs", 3, "how often fanout and the loops take turns")
 	attempts := fs.Bool("attempts", false, "with attempts.topic: true")
 	profile := fs.String("profile", "", "write a CPU profile of fanout's last run to this file")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	l, err := lab.New()
+	w, end, err := begin(ctx, fs, args, func() ([]string, error) {
+		if *profile == "" {
+			return nil, nil
+		}
+		return profiled(), nil
+	})
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	nginx, err := l.Nginx(ctx)
+	defer end()
+	nginx, err := w.lab.Nginx(ctx)
 	if err != nil {
 		return err
 	}
@@ -61,20 +63,12 @@ func besideLoops(ctx context.Context, name string, args []string, out io.Writer)
 			return err
 		}
 	}
-	var tags []string
-	if *profile != "" {
-		tags = []string{"-tags", "profile"}
-	}
-	w, err := newWorld(ctx, l, tags...)
-	if err != nil {
-		return err
-	}
 	w.attempts, w.profile = *attempts, *profile
 	if err := w.subscribe(ctx, ld.subscriptions, to.url); err != nil {
 		return err
 	}
 	scheme, _, _ := strings.Cut(to.url, ":")
-	fmt.Fprintf(out, "%s; %d events, %d subscriptions, signed, commits on; nginx answers 204 over %s; loops of %d connections\n",
+	fmt.Fprintf(out, "%s; %d events, %d subscriptions, signed, commits on; nginx answers 204 over %s; loops of %d connections; calls are read(2) and write(2) a delivery\n",
 		machine(), ld.events, ld.subscriptions, scheme, ld.connections)
 	fresh, few := to, ld
 	fresh.closing, few.events = true, min(ld.events, 10_000)
@@ -89,8 +83,8 @@ func besideLoops(ctx context.Context, name string, args []string, out io.Writer)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "%d  fasthttp loop %6.0f/s %5.1f µs   fanout %6.0f/s %5.1f µs %4d MiB   post loop %6.0f/s %5.1f µs   pace %.2f, CPU %.2f of fasthttp, %.2f of post\n",
-			i+1, p.fast.pace, micros(p.fast.cpu), p.fanout.pace, micros(p.fanout.cpu), p.fanout.peak>>20,
+		fmt.Fprintf(out, "%d  fasthttp loop %6.0f/s %5.1f µs   fanout %6.0f/s %5.1f µs %4d MiB %.2f calls   post loop %6.0f/s %5.1f µs   pace %.2f, CPU %.2f of fasthttp, %.2f of post\n",
+			i+1, p.fast.pace, micros(p.fast.cpu), p.fanout.pace, micros(p.fanout.cpu), p.fanout.peak>>20, p.fanout.calls,
 			p.own.pace, micros(p.own.cpu), p.paceRatio(), p.cpuRatio(), p.ownRatio())
 		pairs = append(pairs, p)
 	}
@@ -157,6 +151,7 @@ type ran struct {
 
 	peak  int64         // bytes of the instance that had most
 	first time.Duration // from the call to drain to the first request
+	calls float64       // read(2) and write(2) a delivery
 }
 
 // drain waits while fanout works off what a topic holds, and measures from its first request to its last. Then it checks
@@ -232,7 +227,10 @@ func (w *world) drain(ctx context.Context, r work, nginx *lab.Nginx) (ran, error
 	if seen > n || seen < n && !r.failing && !r.batched {
 		return ran{}, fmt.Errorf("%d requests for %d deliveries", seen, n)
 	}
-	return ran{newFigure(n, took, ended.CPU-started.CPU), ended.Peak, began.Sub(called)}, w.settled(ctx, r)
+	return ran{
+		figure: newFigure(n, took, ended.CPU-started.CPU), peak: ended.Peak, first: began.Sub(called),
+		calls: float64(ended.Calls-started.Calls) / float64(n),
+	}, w.settled(ctx, r)
 }
 
 // usage is the CPU of all instances, and the memory of the largest.
@@ -247,6 +245,7 @@ func (r work) usage() (lab.Usage, error) {
 			return sum, err
 		}
 		sum.CPU += u.CPU
+		sum.Calls += u.Calls
 		sum.Peak = max(sum.Peak, u.Peak)
 	}
 	return sum, nil

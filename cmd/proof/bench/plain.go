@@ -203,19 +203,12 @@ func besidePlain(ctx context.Context, name string, subscriptions int, args []str
 	}
 	pairs := fs.Int("pairs", 3, "how often they take turns")
 	attempts := fs.Bool("attempts", false, "with attempts.topic: true")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	l, err := lab.New()
+	w, end, err := begin(ctx, fs, args, nil)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	nginx, err := l.Nginx(ctx)
-	if err != nil {
-		return err
-	}
-	w, err := newWorld(ctx, l)
+	defer end()
+	nginx, err := w.lab.Nginx(ctx)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -46,5 +48,24 @@ func TestPartsRun(t *testing.T) {
 		if !strings.Contains(out.String(), test.want) {
 			t.Errorf("bench %s: no %q", test.args, test.want)
 		}
+	}
+}
+
+// mostCalls pins read(2) and write(2) a delivery: the look at a kept connection, the request, the response; Kafka's are few.
+const mostCalls = 3.3
+
+func TestCallsOfADelivery(t *testing.T) {
+	lab.RequireKafka(t)
+	lab.RequireTools(t, "nginx", "redis-server")
+	var out strings.Builder
+	if err := run(t.Context(), []string{"pipeline", "-pairs", "1", "-events", "20000"}, &out); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	found := regexp.MustCompile(`([0-9.]+) calls`).FindStringSubmatch(out.String())
+	if found == nil {
+		t.Fatalf("no calls in\n%s", &out)
+	}
+	if calls, err := strconv.ParseFloat(found[1], 64); err != nil || calls < 2 || calls > mostCalls {
+		t.Errorf("%s reads and writes a delivery, want at most %.1f", found[1], mostCalls)
 	}
 }

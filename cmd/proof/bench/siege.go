@@ -47,18 +47,11 @@ func besieged(ctx context.Context, args []string, out io.Writer) error {
 	connections := fs.Int("connections", 10_000, "connections that send half a request")
 	streams := fs.Int("streams", 1000, "streams that are asked for with one portal link")
 	webhooks := fs.Int("webhooks", 100_000, "webhooks of one account, pushed into Redis")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	l, err := lab.New()
+	w, end, err := begin(ctx, fs, args, nil)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	w, err := newWorld(ctx, l)
-	if err != nil {
-		return err
-	}
+	defer end()
 	fmt.Fprintf(out, "%s; %d events a second for %s after %s; %d half-open connections and %d streams at the admin listener\n",
 		machine(), *rate, *span, *warm, *connections, *streams)
 	var ratios []float64

@@ -30,18 +30,11 @@ func slow(ctx context.Context, args []string, out io.Writer) error {
 	span := fs.Duration("for", 30*time.Second, "how long each run is")
 	warm := fs.Duration("warm", 3*time.Second, "how long at its beginning nothing is measured")
 	pairs := fs.Int("pairs", 2, "how often the runs take turns")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	l, err := lab.New()
+	w, end, err := begin(ctx, fs, args, nil)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	w, err := newWorld(ctx, l)
-	if err != nil {
-		return err
-	}
+	defer end()
 	fmt.Fprintf(out, "%s; %d events a second over %d subscriptions for %s after %s, real Kafka\n", machine(), *rate, ld.subscriptions, *span, *warm)
 	run := 0
 	for _, t := range []slowReceivers{{"1 of 100 hangs", 1, 0}, {"10 of 100 hang", 10, 0}, {"1 of 100 answers after 9 s", 1, 9 * time.Second}} {

@@ -42,18 +42,11 @@ func waiting(ctx context.Context, args []string, out io.Writer) error {
 	rate := flags.Int("rate", 1500, "events a second of all the others")
 	span := flags.Duration("for", 60*time.Second, "how long each run is")
 	warm := flags.Duration("warm", 5*time.Second, "how long at its beginning nothing is measured")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	l, err := lab.New()
+	w, end, err := begin(ctx, flags, args, nil)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	w, err := newWorld(ctx, l)
-	if err != nil {
-		return err
-	}
+	defer end()
 	fmt.Fprintf(out, "%s; the others: %d accounts, %d events a second for %s after %s, real Kafka\n", machine(), ld.subscriptions, *rate, *span, *warm)
 	alone, err := w.steady("bench.waiting.none", ld, *rate, *span+*warm).others(ctx, slowReceivers{}, 0, int(*warm/produceEvery))
 	if err != nil {
