@@ -45,6 +45,7 @@ func parts() []part {
 		{"siege", "what deliveries and /healthz notice of a flood at the admin listener, and the settings page of 100 000 webhooks", besieged},
 		{"outage", "a receiver that fails for a while: requests it got, and how its backlog drains", outage},
 		{"rate", "maxPerSecond over 1 and 3 instances, and Retry-After", limits},
+		{"rest", "what an instance costs that has nothing to do, and a delivery where there are few", rest},
 		{"idle", "memory after many subscriptions each got one delivery", idle},
 		{receiverPart, "(used by latency) a receiver that notes when requests come", receive},
 	}

@@ -38,6 +38,7 @@ func TestPartsRun(t *testing.T) {
 		{"retry -pairs 1 -events 5000 -subscriptions 100", "medians, retry: first attempts"},
 		{"waiting -events 2000 -rate 500 -for 2s -warm 500ms -settle 1s", "rewrites a delivery and minute"},
 		{"siege -pairs 1 -rate 500 -for 2s -warm 500ms -connections 50 -streams 10 -webhooks 100", "the settings page of an account"},
+		{"rest -for 2s -rates 500 -subscriptions 100", "1000 requests"},
 		{"latency -rate 1000 -for 2s -warm 500ms -subscriptions 100", "2500 requests, 0 missing"},
 	} {
 		var out strings.Builder
