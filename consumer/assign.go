@@ -9,7 +9,7 @@ import (
 	"fanout/topic/wire"
 )
 
-// claim is what a member brings to an assignment.
+// claim is a member's side of an assignment: its topics, and the partitions that it has.
 type claim struct {
 	member     string
 	topics     []string         // it would read
@@ -18,7 +18,7 @@ type claim struct {
 	leaving    bool             // it gives up what it has, and gets nothing more
 }
 
-// assignment is what the leader gives out.
+// assignment is the result that the leader gives out.
 type assignment struct {
 	target map[string][]wire.Partition // who is to have what in the end, by member
 	given  map[string][]wire.Partition // of that, what may be given now: nobody else has it
@@ -128,7 +128,7 @@ func (s *sharing) place() {
 	}
 }
 
-// level moves partitions, one at a time, from a member to one that has two less, until there is no such pair. Each move makes
+// level moves partitions, one at a time, from a member to one that has two less, until no such pair is left. Each move makes
 // the sum of the squares of the loads smaller, so it ends.
 func (s *sharing) level() {
 	for {

@@ -27,7 +27,7 @@ const (
 	attemptsRetry      = 250 * time.Millisecond
 	attemptsMarks      = time.Second // between tries to mark what was given up
 	attemptsBatchBytes = 512 << 10   // before they are compressed
-	attemptsBytes      = 32 << 20    // of records that are not acknowledged; what comes on top is given up
+	attemptsBytes      = 32 << 20    // of records that are not acknowledged; more are given up
 	attemptsGaps       = 4096        // partitions of sources for which gaps are kept
 )
 
@@ -62,7 +62,7 @@ type attemptsLog struct {
 	gaps       map[sourcePartition]offsetRange
 }
 
-// attemptsPartition is what waits for one partition, which has one request under way at a time.
+// attemptsPartition holds the records that wait for one partition, which has one request under way at a time.
 type attemptsPartition struct {
 	queue []*attemptsBatch
 	busy  bool
@@ -198,7 +198,7 @@ func (l *attemptsLog) send(ctx context.Context, home int, b *attemptsBatch) {
 		}
 	}
 	if !written && ctx.Err() != nil {
-		return // the process ends: what the records hold back is not committed either
+		return // the process ends: the offsets that these records hold back are not committed either
 	}
 	if !written {
 		l.logLost(cmp.Or(err, failure))

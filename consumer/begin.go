@@ -153,7 +153,7 @@ func (b *beginning) tell(offsets map[topic.Partition]wire.Offset, now time.Time)
 	}
 }
 
-// maxStood is how long a handover may have taken: what stood for longer belonged to nobody.
+// maxStood is how long a handover may have taken: a partition that stood for longer belonged to nobody.
 const maxStood = 2 * time.Minute
 
 // beginSources begins the sources of which the group has no offset at all, where they do not begin with their first record. unbegun are

@@ -38,7 +38,7 @@ func (c *Config) lookInterval() time.Duration {
 	return 5 * time.Second
 }
 
-// stopMargin is what of the shutdown time-out is left for leaving the groups, and for what ends after the consumer.
+// stopMargin is the part of the shutdown time-out that is left for leaving the groups, and for all that ends after the consumer.
 func (c *Config) stopMargin() time.Duration { return min(2*time.Second, c.ShutdownTimeout/4) }
 
 // sessionTimeout is how long the coordinator waits for a member's heartbeat before it gives its partitions to others.

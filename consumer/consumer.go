@@ -136,7 +136,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return nil
 }
 
-// record begins to write attempts records, where they are wanted. What it returns waits for the end of that.
+// record begins to write attempts records, where they are wanted. The returned function waits for the end of that.
 func (c *Consumer) record() (wait func()) {
 	if !c.cfg.AttemptsTopic {
 		return func() {}
@@ -172,7 +172,7 @@ func (c *Consumer) boundStop(stopping context.Context) {
 			c.retry.membership.hurry()
 		}
 		if now.After(deadline.Add(c.cfg.stopMargin() / 2)) {
-			c.end() // what is open is abandoned
+			c.end() // open records are abandoned
 			return
 		}
 		sleep(c.background, 10*time.Millisecond)

@@ -80,7 +80,7 @@ func TestCommitsBesideADeniedTopic(t *testing.T) {
 	i.end()
 }
 
-// A topic that appears just after the start is no missing one: what the client knows of the cluster may be a second old.
+// A topic that appears just after the start does not count as missing: the client's picture of the cluster may be a second old.
 func TestSourceThatAppearsAtTheStart(t *testing.T) {
 	w := newWorld(t, "channel.email")
 	w.cfg.Sources = append(w.cfg.Sources, topic.SourceConfig{Topic: "channel.late"})

@@ -38,7 +38,7 @@ type group struct {
 	readers sync.WaitGroup
 }
 
-// groupConfig is what a group is made of.
+// groupConfig configures a group.
 type groupConfig struct {
 	id           string
 	cluster      *topic.Cluster

@@ -12,7 +12,7 @@ import (
 
 // Times of a handover: a partition that moves, or a stop (docs/contract.md#handover).
 const (
-	handoverGrace = 500 * time.Millisecond  // what is in flight may finish
+	handoverGrace = 500 * time.Millisecond  // attempts in flight may finish
 	handoverWrite = 2500 * time.Millisecond // then its records are written, and committed
 )
 

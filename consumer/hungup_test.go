@@ -48,7 +48,7 @@ func (h *hangUp) over(cluster *kfake.Cluster) {
 	}
 }
 
-// A broker that hangs up once, as when a client must sign in again, is no fault: nothing is said, and everything is delivered. One that
+// A broker that hangs up once, as when a client must sign in again, is not at fault: nothing is said, and everything is delivered. One that
 // goes on doing so is.
 func TestOneHangUpIsNoFault(t *testing.T) {
 	w := newWorld(t, "channel.email")

@@ -167,7 +167,7 @@ func (i *topicIdentity) hasOffset(ctx context.Context, p *partition) (bool, erro
 	return ok && at.At >= 0, err
 }
 
-// outOfRange finds where to read on when the offset lies outside of the log. What is missing is counted and said.
+// outOfRange finds where to read on when the offset lies outside of the log. Missing records are counted and logged.
 func (i *topicIdentity) outOfRange(ctx context.Context, p *partition, next int64) error {
 	log, err := i.logRange(ctx, p)
 	if err != nil {

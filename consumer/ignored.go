@@ -65,7 +65,7 @@ func (w *ignoredWatch) look(name string, now [recordResults]uint64) (ignored uin
 	return ignored
 }
 
-// counts is what became of the records of each source so far.
+// counts says what became of the records of each source so far.
 func (m *metrics) counts() map[string][recordResults]uint64 {
 	counts := make(map[string][recordResults]uint64)
 	known := m.bySource.Load()

@@ -25,7 +25,7 @@ type intake struct {
 	largestBody int          // of a delivery that is taken up from a retry or replay topic, in bytes
 }
 
-// decoded is what a source record turned out to be: an event, ignored (event.ErrIgnored) or malformed.
+// decoded is a source record that was looked at: an event, ignored (event.ErrIgnored) or malformed.
 type decoded struct {
 	event event.Event
 	err   error
@@ -53,7 +53,7 @@ func (in *intake) take(reading context.Context, p *partition, r *unsettledRecord
 	r.done()
 }
 
-// fetch does the same with a record of a retry tier that is not due: what it waited for is over.
+// fetch does the same with a record of a retry tier that is not due: its wait is over early.
 func (in *intake) fetch(p *partition, r *unsettledRecord, record *topic.Record) {
 	in.takeUp(p, r, record, true)
 	r.done()

@@ -13,7 +13,7 @@ import (
 	"fanout/topic/wire"
 )
 
-// subscription is what the member says of itself when it joins.
+// subscription describes the member to the leader when it joins.
 func (m *membership) subscription(wanted map[string]int) []byte {
 	data := memberData{Generation: m.member.given, Leaving: m.member.leaving, Layout: layoutOf(wanted)}
 	s := wire.Subscription{UserData: data.encode(), Owned: m.holdings.held()}
@@ -35,7 +35,7 @@ func layoutOf(sizes map[string]int) string {
 	return strconv.FormatUint(h.Sum64(), 36)
 }
 
-// assignmentData is what the leader tells each member besides its partitions.
+// assignmentData goes from the leader to each member besides its partitions.
 type assignmentData struct {
 	Staying int `json:"staying"` // members that do not leave
 }

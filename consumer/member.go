@@ -28,7 +28,7 @@ func (p phase) String() string {
 	return [phases]string{"outside", "joining", "syncing", "stable", "left"}[p]
 }
 
-// reply is what the coordinator's answer, or its absence, means to a member.
+// reply is the meaning of the coordinator's answer, or of its absence, to a member.
 type reply uint8
 
 const (
@@ -69,8 +69,8 @@ func replyOf(err error) reply {
 	return replyRefused
 }
 
-// member is this process's part in a group, as a machine: it does no I/O and knows no clock. What it is told is one of its methods;
-// what is to be done about it is an effect. One goroutine may use it.
+// member is this process's part in a group, as a machine: it does no I/O and knows no clock. Each message to it is one of its methods;
+// its answer is an effect, to be carried out. One goroutine may use it.
 type member struct {
 	phase      phase
 	id         string // empty until the coordinator has given one
@@ -81,7 +81,7 @@ type member struct {
 	givingUp   bool   // partitions are being given up: it joins again, or leaves, after that
 }
 
-// effect is what has to be done when the member has been told something.
+// effect lists the actions that follow from a message to the member.
 type effect struct {
 	add     []topic.Partition // begin to read these
 	giveUp  []topic.Partition // stop reading these, commit, and let go
@@ -89,7 +89,7 @@ type effect struct {
 	lose    bool              // let go of everything at once, without a commit: it is somebody else's
 }
 
-// memberData is what the member says of itself when it joins.
+// memberData describes the member to the others when it joins.
 type memberData struct {
 	Generation int32  `json:"generation"`        // in which it got what it has (KIP-792)
 	Leaving    bool   `json:"leaving,omitempty"` // it gives up what it has, and wants nothing
@@ -120,7 +120,7 @@ func (m *member) joined(r reply, id string, generation int32) effect {
 	return effect{} // the same again, after a pause
 }
 
-// synced takes the answer to a SyncGroup: what it is to have. held is what it has.
+// synced takes the answer to a SyncGroup: the partitions that it is assigned. held are those that it has.
 func (m *member) synced(r reply, assigned, held []topic.Partition) effect {
 	switch r {
 	case replyDone:
@@ -178,7 +178,7 @@ func (m *member) changed() {
 }
 
 // stop is told that the process stops. A dynamic member says so first: the others are then ready to take its partitions when it has let
-// go of them. A static one keeps its place: what it has waits for its restart.
+// go of them. A static one keeps its place: its partitions wait for its restart.
 func (m *member) stop(held []topic.Partition) effect {
 	if m.leaving {
 		return effect{}

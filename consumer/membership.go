@@ -34,9 +34,9 @@ const (
 	leaveTimeout      = 2 * time.Second
 )
 
-// holdings is what a member's partitions are handed to. Each method is called from one goroutine, apart from giveUp.
+// holdings takes a member's partitions. Each method is called from one goroutine, apart from giveUp.
 type holdings interface {
-	// held is what was added and not given up, or lost, since.
+	// held lists the partitions that were added and have not been given up, or lost, since.
 	held() []topic.Partition
 	// add begins to read the partitions. It does not block.
 	add(partitions []topic.Partition)
@@ -55,17 +55,17 @@ type coordinator interface {
 	Leave(ctx context.Context, member, instance string) error
 }
 
-// memberID is what a commit is made in the name of.
+// memberID is the member in whose name a commit is made.
 type memberID struct {
 	id, instance string
 	generation   int32
 }
 
-// membershipConfig is what a membership is made of.
+// membershipConfig configures a membership.
 type membershipConfig struct {
 	group     coordinator
 	holdings  holdings
-	topics    func() map[string]int                                             // what the member would read, with their partitions; none where none exists yet
+	topics    func() map[string]int                                             // the topics that the member would read, with their partitions; empty until one exists
 	sizes     func(ctx context.Context, names []string) (map[string]int, error) // of topics that exist
 	instance  string                                                            // kafka.instance_id; empty: dynamic
 	session   time.Duration                                                     // the time-out that is asked for first
@@ -195,7 +195,7 @@ func (m *membership) run(ctx context.Context) {
 	if m.member.id != "" && m.instance == "" {
 		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 		defer cancel()
-		if err := m.group.Leave(ctx, m.member.id, ""); err != nil && !wire.Fenced(err) { // fenced: it is no member already
+		if err := m.group.Leave(ctx, m.member.id, ""); err != nil && !wire.Fenced(err) { // fenced: it has left already
 			m.log.Warn("leaving the group fails; its partitions are free when the session times out", zap.Error(err))
 		}
 	}
@@ -228,7 +228,7 @@ func (m *membership) do(e effect) {
 		m.log.Warn("the group has gone on without this member; it lets go of its partitions and joins again",
 			zap.Strings("partitions", names(m.holdings.held())))
 		m.holdings.lose()
-		m.gaveUp = nil // what was being given up is lost with the rest
+		m.gaveUp = nil // the partitions that were being given up are lost with the rest
 	}
 	if len(e.add) > 0 {
 		m.holdings.add(e.add)
@@ -475,7 +475,7 @@ func (m *membership) failed(ctx context.Context, err error, text string) {
 	}
 }
 
-// leavingNow is closed once there is no use in waiting.
+// leavingNow is closed once waiting is useless.
 func (m *membership) leavingNow() <-chan struct{} {
 	if m.member.leaving {
 		return m.hurrying

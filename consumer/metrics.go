@@ -10,7 +10,7 @@ import (
 	"fanout/dispatcher"
 )
 
-// recordResult is what a record turned out to be: the label result of fanout_records_total.
+// recordResult says what a record turned out to be: the label result of fanout_records_total.
 type recordResult uint8
 
 const (

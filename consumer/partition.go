@@ -294,7 +294,7 @@ func (p *partition) commitment(now time.Time, metadata, always bool) (wire.Offse
 	if p.lost != nil {
 		return due, false // whoever reads it next would not know that the offset had been lost
 	}
-	if p.held || p.state == topicDeleted { // the offset may be that of a topic which is no more
+	if p.held || p.state == topicDeleted { // the offset may be that of a deleted topic
 		return due, false
 	}
 	if p.letGo { // its records seem to be settled, and whoever has the partition next is to read them
@@ -386,7 +386,7 @@ func (p *partition) abandon() {
 	}
 }
 
-// progressReport is what the group's health check asks of a partition.
+// progressReport answers the group's health check for one partition.
 type progressReport struct {
 	partition topic.Partition
 	since     time.Duration // for how long there has been something to do and nothing was settled
@@ -424,7 +424,7 @@ func (p *partition) lagLocked(now time.Time) (records int64, age time.Duration) 
 	}
 	unread := max(0, max(p.end, p.high)-p.tracker.next)
 	if p.stage == dispatcher.StageRetry && p.state == awaitingDue {
-		return records, age // what is next is not due, so neither is what lies behind it
+		return records, age // the next record is not due, so those behind it are not either
 	}
 	switch {
 	case unread == 0 || age > 0:

@@ -171,7 +171,7 @@ func (r *reader) hand(ctx context.Context, page *topic.Page) error {
 		r.awaitDue(ctx, later, page.Next())
 	}
 	if page.Next() > from {
-		return nil // what came before the damage is good; the next fetch meets the damage alone
+		return nil // the records before the damage are good; the next fetch meets the damage alone
 	}
 	return err
 }

@@ -21,11 +21,11 @@ func (s readState) String() string {
 	return [readStates]string{"reading", "awaiting the group", "awaiting capacity", "awaiting due", "awaiting the registry", "awaiting its owner", "awaiting a producer", "broker failing", "topic deleted"}[s]
 }
 
-// readEvent is what happens to a reader.
+// readEvent is an event in a reader's life.
 type readEvent uint8
 
 const (
-	goesOn          readEvent = iota // what it waited for is there
+	goesOn          readEvent = iota // its wait is over
 	groupSilent                      // see awaitingGroup
 	capacityMissing                  // see awaitingCapacity
 	notDue                           // see awaitingDue

@@ -210,7 +210,7 @@ func TestStartOffsets(t *testing.T) {
 	}
 }
 
-// Until something was settled there is no commit but the first one: after a crash `latest` must not mean a later offset.
+// Until something was settled only the first commit exists: after a crash `latest` must not mean a later offset.
 func TestLatestIsRememberedFromTheStart(t *testing.T) {
 	w := newWorld(t, "channel.email")
 	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)

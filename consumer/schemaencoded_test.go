@@ -171,7 +171,7 @@ func TestRegistryAway(t *testing.T) {
 	}
 }
 
-// Waiting for the registry is no standstill: nothing is to be restarted, or joined again.
+// Waiting for the registry does not count as a standstill: nothing is restarted, or joined again.
 func TestRegistryAwayIsNoStandstill(t *testing.T) {
 	w := newSchemaWorld(t)
 	w.cfg.StalledAfter = time.Second

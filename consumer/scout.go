@@ -43,8 +43,8 @@ type wanted struct {
 	told     int       // how often it was told
 	since    time.Time // when it was told last
 	ownWaits bool      // see openedLanes.tell
-	from     int64     // what lies before has been looked at
-	until    int64     // what lies here or behind belongs to the next opening; -1: not known yet
+	from     int64     // all records before have been looked at
+	until    int64     // records here or behind belong to the next opening; -1: not known yet
 	done     bool      // all of it has been looked at
 }
 
@@ -57,7 +57,7 @@ func newScout(r *reader, fetcher *topic.Fetcher, opened *openedLanes, waits func
 	}
 }
 
-// want notes that a lane is open. What it deferred later lies behind what was looked at before.
+// want notes that a lane is open. Deliveries that it deferred later lie behind those that were looked at before.
 func (s *scout) want(key string, ownWaits bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -310,7 +310,7 @@ func (s *search) consider(c *candidate, r *topic.Record) {
 	s.intake.fetch(s.partition, u, r)
 }
 
-// welcome says whether a record may be handed on before it is due. What is due now, its reader comes to.
+// welcome says whether a record may be handed on before it is due. A record that is due now is left to its reader.
 func (s *search) welcome(c *candidate, r *topic.Record) bool {
 	if !dueTime(r, s.partition.delay).After(s.began) {
 		return false

@@ -75,7 +75,7 @@ func (t *tracker) markAhead(offset int64) {
 	}
 }
 
-// markBytes is what one more settled offset can cost in a commit's metadata: two numbers, and what it splits.
+// markBytes is the most that one more settled offset can cost in a commit's metadata: two numbers, and a range that it splits.
 const markBytes = 8
 
 // marks is how many more records may be taken ahead so that the commit's metadata, whose text now has size bytes, can mark them all.

@@ -20,7 +20,7 @@ type unsettledRecord struct {
 	one        [1]dispatcher.Delivery // backs deliveries: most records have one
 }
 
-// flow is what the records of one stage share on their way from read to settled.
+// flow is shared by the records of one stage on their way from read to settled.
 type flow struct {
 	stage   dispatcher.Stage
 	settler *settler

@@ -32,7 +32,7 @@ const (
 	batchBytes   = 900 << 10
 )
 
-// truncatedBytes is what is kept of a record that the broker refuses as too large (docs/contract.md#truncated).
+// truncatedBytes is how much is kept of a record that the broker refuses as too large (docs/contract.md#truncated).
 const truncatedBytes = 64 << 10
 
 // writeTimeout is how long one produce request may take before it is made again.
@@ -77,7 +77,7 @@ type producer interface {
 	Produce(ctx context.Context, p topic.Partition, records []kafka.Record) (int64, error)
 }
 
-// newWriter makes a writer that works until ctx is done. What then still waits is given up: it was never acknowledged,
+// newWriter makes a writer that works until ctx is done. Records that still wait then are given up: they were never acknowledged,
 // so the record it came from is not committed either.
 func newWriter(ctx context.Context, log producer, logger *zap.Logger, repair func(context.Context, string)) *writer {
 	return &writer{ctx: ctx, log: log, logger: logger, repair: repair, topics: make(map[string]*topicWriter)}

@@ -17,7 +17,7 @@ import (
 // keepShrunk is for how long a 413 keeps the size of a lane's batches down.
 const keepShrunk = time.Hour
 
-// sizeCap is what a 413 has left of the size of a lane's batches.
+// sizeCap is the size of a lane's batches that a 413 has left.
 type sizeCap struct {
 	most  int // deliveries
 	until time.Time

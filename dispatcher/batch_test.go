@@ -131,7 +131,7 @@ func TestBatchWithoutWait(t *testing.T) {
 	})
 }
 
-// Waiting for others is no age in the queue, which is shorter here than the wait.
+// Waiting for others does not count as age in the queue, which is shorter here than the wait.
 func TestWaitingForABatchIsNoQueueAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, config())

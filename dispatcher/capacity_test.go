@@ -233,7 +233,7 @@ func TestProbeIsDue(t *testing.T) {
 	})
 }
 
-// Thousands of test events at once: no more reach the receiver at a time than the lane allows, those for which there is no room
+// Thousands of test events at once: no more reach the receiver at a time than the lane allows, those that find no room
 // are told so, and all are counted and logged. A delivery of another account is not delayed.
 func TestManyTestEvents(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)

@@ -37,7 +37,7 @@ func TestTuneConcurrency(t *testing.T) {
 	if limit = play(tr, limit, 10, func(limit int64) float64 { return float64(limit) }); limit != 2048 {
 		t.Errorf("after receivers became slow only %d attempts may be under way", limit)
 	}
-	// At first the connections are made. That is no reason for more of them.
+	// At first the connections are made. That does not call for more of them.
 	tr, now, ended, cold := fresh(), time.Unix(0, 0), uint64(0), int64(tuneStart)
 	for _, pace := range []float64{0, 3000, 8000, 14_000, 40_000} {
 		ended += uint64(pace * tuneEvery.Seconds())

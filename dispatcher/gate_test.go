@@ -20,7 +20,7 @@ func TestGateToExhaustion(t *testing.T) {
 	cfg.ParkAfter = 3
 	start := time.Unix(1_800_000_000, 0)
 	depth, least := 7, 100_000
-	if RaceDetector { // one goroutine: there is no race to be seen
+	if RaceDetector { // one goroutine: it has no race to be seen
 		depth, least = 6, 20_000
 	}
 	states := 0
@@ -283,7 +283,7 @@ func TestRampAfterHold(t *testing.T) {
 	}
 }
 
-// Timers that fire a little late cost nothing of a rate, and there is no burst after a rest.
+// Timers that fire a little late cost nothing of a rate, and no burst follows a rest.
 func TestRateThroughLateTimers(t *testing.T) {
 	r := rate{perSecond: 50, share: 1}
 	start := time.Unix(1_800_000_000, 0)

@@ -113,7 +113,7 @@ func TestRoomOfALaneThatSendsNothing(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		capacity("down", "0 false")
 
-		w.set("slow", "") // nobody's fault, and yet there is no capacity
+		w.set("slow", "") // nobody's fault, and yet nothing has capacity
 		w.on("slow", always(hang))
 		w.submitN("slow", 8)
 		time.Sleep(time.Second)

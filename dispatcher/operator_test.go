@@ -47,7 +47,7 @@ func TestRecentKeepsFailuresLongest(t *testing.T) {
 	})
 }
 
-// Decisions show too, but a flood of them is no reason to forget what happened.
+// Decisions show too, but a flood of them does not push out what happened.
 func TestRecentDecisions(t *testing.T) {
 	in(t, config(), func(w *world) {
 		w.set("s", "")

@@ -2,7 +2,7 @@ package dispatcher
 
 import "time"
 
-// Result is what became of a delivery, for now or for good. It is a metric label: a closed set.
+// Result says what became of a delivery, for now or for good. It is a metric label: a closed set.
 type Result uint8
 
 // The outcomes (docs/contract.md#outcomes-and-reasons).
@@ -29,7 +29,7 @@ func (r Result) String() string {
 	return [results]string{"delivered", "retry", "deferred", "dead", "discarded", "abandoned"}[r]
 }
 
-// Outcome is what an attempt, or the decision not to attempt, led to. It is plain data: the consumer settles it.
+// Outcome is the result of an attempt, or of the decision not to attempt. It is plain data: the consumer settles it.
 type Outcome struct {
 	Result Result
 	Reason Reason

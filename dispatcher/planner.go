@@ -11,7 +11,7 @@ import (
 	"fanout/webhook"
 )
 
-// RecordMetadata is what a Planner needs to know of the record that an event was decoded from.
+// RecordMetadata tells a Planner of the record that an event was decoded from.
 type RecordMetadata struct {
 	Origin      Origin
 	AppendedAt  time.Time

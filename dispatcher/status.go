@@ -9,7 +9,7 @@ import (
 	"fanout/subscriptions"
 )
 
-// LaneStatus is what a lane is doing, for operators.
+// LaneStatus is a lane's state, for operators.
 type LaneStatus struct {
 	Account, Subscription string
 
@@ -56,7 +56,7 @@ func (d *Dispatcher) Lane(account, subscription string) (LaneStatus, bool) {
 	return d.status(l, time.Now()), true
 }
 
-// status is what the lane, which is locked, is doing.
+// status is the state of the lane, which is locked.
 func (d *Dispatcher) status(l *lane, now time.Time) LaneStatus {
 	cfg, g := &d.cfg.Lanes, &l.gate
 	s := LaneStatus{

@@ -14,7 +14,7 @@ import (
 	"fanout/subscriptions"
 )
 
-// TestResult is what a test event led to.
+// TestResult is the result of a test event.
 type TestResult struct {
 	Request  string // the request as it was, or would have been, sent; secrets and own header values are masked
 	Sent     bool   // a request was made, or tried; else Detail says why not

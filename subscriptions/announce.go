@@ -61,7 +61,7 @@ func (p *Peers) Announce(instance, url string, key []byte) {
 	}
 }
 
-// heartbeat is what this instance says now.
+// heartbeat is this instance's word of itself now.
 func (p *Peers) heartbeat(own Demand) heartbeat {
 	h := heartbeat{Number: time.Now().UnixNano(), Demand: own}
 	if p.announcement != nil {

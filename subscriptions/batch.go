@@ -15,13 +15,13 @@ const (
 	MaxBatchWait = 5 * time.Second
 )
 
-// Batch is what a subscription asks for that wants many events in one POST.
+// Batch is the wish of a subscription that wants many events in one POST.
 type Batch struct {
 	Max  int           // deliveries in one POST; 0: it asks for no batches
 	Wait time.Duration // how long the oldest may wait for others, in whole milliseconds
 }
 
-// Batch is what the subscription asks for.
+// Batch is the subscription's wish.
 func (s *Subscription) Batch() Batch {
 	return Batch{Max: int(s.batchMax), Wait: time.Duration(s.batchWait) * time.Millisecond}
 }

@@ -14,7 +14,7 @@ type Changed struct {
 	By          string // the actor that announced it; empty: not said, so a client of Redis
 }
 
-// ChangeKind is what happened to a subscription.
+// ChangeKind says what happened to a subscription.
 type ChangeKind string
 
 // The kinds of changes, in the words of endpoint events.
@@ -34,7 +34,7 @@ const (
 const actorApply = "apply"
 
 // Observe has changed called for each change that this Directory sees, in order for each account. It must not block and must not
-// call the Directory. What a first load finds is no change, and a change that an instance has made and announced as an actor's is
+// call the Directory. A first load finds no changes, and a change that an instance has made and announced as an actor's is
 // told by that instance; that a stored version is not valid, or is again, is always told. It is set before Run.
 func (d *Directory) Observe(changed func(Changed)) { d.changed = changed }
 
@@ -137,7 +137,7 @@ func (d *Directory) observe(s stored, known []Subscription, next []*Subscription
 	}
 }
 
-// problemOf is what is wrong with the stored version of a subscription; empty where nothing is.
+// problemOf says what is wrong with the stored version of a subscription; empty where nothing is.
 func (d *Directory) problemOf(account string, sub *Subscription) string {
 	d.state.mu.Lock()
 	defer d.state.mu.Unlock()

@@ -34,7 +34,7 @@ func about(key string, err error) error {
 // maxReason bounds what is said of an error, in bytes.
 const maxReason = 400
 
-// trouble is what went wrong, and what to do about it where that is known.
+// trouble says what went wrong, and what to do about it where that is known.
 type trouble struct{ found, remedy string }
 
 func (t trouble) String() string {

@@ -28,7 +28,7 @@ func WithDial(dial func(ctx context.Context, network, addr string) (net.Conn, er
 	return func(o *options) { o.dial = dial }
 }
 
-// dialWith is what the options say, or the operating system's.
+// dialWith is the options' dial function, or the operating system's.
 func dialWith(opts []Option) dialFunc {
 	var o options
 	for _, opt := range opts {

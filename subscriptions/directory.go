@@ -40,7 +40,7 @@ type Directory struct {
 	evicted map[string]int64 // by server, at the last load that agreed with Redis; only a load touches it
 
 	changed func(Changed) // nil: nobody observes
-	record  *recorder     // nil: what changes is not written down
+	record  *recorder     // nil: changes are not written down
 }
 
 // writing guards the table's writing side, and keeps what was read earlier from being applied over what was read
@@ -69,7 +69,7 @@ type intervals struct {
 	writeMany time.Duration // the same for a large snapshot
 }
 
-// state is what Status shows.
+// state is shown by Status.
 type state struct {
 	mu              sync.Mutex
 	suspectedLosses int // how often Redis may have lost something

@@ -530,7 +530,7 @@ func TestSnapshotFile(t *testing.T) {
 	})
 }
 
-// Where the stream does not have every change since the file was written, the file is no answer while Redis has one:
+// Where the stream does not have every change since the file was written, the file does not count while Redis answers:
 // events would find no subscription. What Redis holds is in force the first time that the directory is ready.
 func TestStaleSnapshotFile(t *testing.T) {
 	t.Parallel()

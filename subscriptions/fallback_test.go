@@ -8,7 +8,7 @@ import (
 )
 
 // A start with a snapshot file waits a second for a Redis that has not answered, and ten for one that has: a connection
-// that was lost during a full load is no outage.
+// that was lost during a full load does not count as an outage.
 func TestFallBackToTheFile(t *testing.T) {
 	type step struct {
 		after  time.Duration

@@ -84,7 +84,7 @@ func staysWhenLeftOut(name string) bool {
 	return keyNamed(name) == nil
 }
 
-// withoutStrayTimes is what is stored, without the expiries of secrets that the next version does not have.
+// withoutStrayTimes is the stored JSON without the expiries of secrets that the next version does not have.
 func (o object) withoutStrayTimes(next object) object {
 	raw := next.get("secrets")
 	if raw == "" {

@@ -74,7 +74,7 @@ type Reader struct {
 // Reader reads subscriptions as this configuration has it.
 func (c *Config) Reader() Reader { return Reader{c.Catalogue} }
 
-// Parse is what the function of that name does.
+// Parse does what the function of that name does.
 func (r Reader) Parse(account, id string, data []byte) (*Subscription, *ValidationError) {
 	return r.parse(account, id, string(data))
 }

@@ -50,7 +50,7 @@ type peer struct {
 	silent int // answers of Redis since the last change
 }
 
-// heartbeat is what an instance says of itself, as Redis holds it.
+// heartbeat is an instance's word of itself, as Redis holds it.
 type heartbeat struct {
 	Number int64  `json:"beat"` // another number each time
 	Demand Demand `json:"demand,omitempty"`

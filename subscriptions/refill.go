@@ -86,7 +86,7 @@ func (d *Directory) suspectLoss() {
 	d.state.mu.Unlock()
 }
 
-// suspectedLosses counts them. What a full load may confirm are those from before it began: it read some accounts before the
+// suspectedLosses counts them. A full load may confirm those from before it began: it read some accounts before the
 // others came up.
 func (d *Directory) suspectedLosses() int {
 	d.state.mu.Lock()

@@ -22,7 +22,7 @@ func ReviewSent(account, id string, data []byte, now time.Time) Review {
 	return Reader{}.ReviewSent(account, id, data, now)
 }
 
-// ReviewSent is what the function of that name does.
+// ReviewSent does what the function of that name does.
 func (r Reader) ReviewSent(account, id string, data []byte, now time.Time) Review {
 	return review(&parser{catalogue: r.Catalogue, strict: true, reviews: true, now: now}, account, id, data)
 }
@@ -33,7 +33,7 @@ func ReviewStored(account, id string, data []byte, now time.Time) Review {
 	return Reader{}.ReviewStored(account, id, data, now)
 }
 
-// ReviewStored is what the function of that name does.
+// ReviewStored does what the function of that name does.
 func (r Reader) ReviewStored(account, id string, data []byte, now time.Time) Review {
 	return review(&parser{catalogue: r.Catalogue, reviews: true, now: now}, account, id, data)
 }

@@ -31,7 +31,7 @@ type Rotation struct {
 
 // Rotate makes a new secret, of the kind of the first one, for the subscription as it is stored. The first one signs on for
 // as long as lasts says, 0 removes it at once; the others stay until their own expiry, or until somebody removes them. No
-// secret that still signs makes way for the new one: where there is no room for it, the error is a [*ConflictError].
+// secret that still signs makes way for the new one: where it finds no room, the error is a [*ConflictError].
 func Rotate(stored []byte, lasts time.Duration, now time.Time) (Rotation, error) {
 	sub, texts, err := readSecrets(stored, now)
 	if err != nil {

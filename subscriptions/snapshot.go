@@ -147,13 +147,13 @@ func (d *Directory) sweep() {
 	}
 }
 
-// restored is what a start knows from the snapshot file, besides the table.
+// restored is the part of the snapshot file that is not the table.
 type restored struct {
 	position string // in the change stream; empty where that is another one's
 	foreign  bool   // of another catalogue or version: only a full load tells what is in force
 }
 
-// readSnapshot fills the table from the file. It says false where there is no file to use.
+// readSnapshot fills the table from the file. It says false without a file to use.
 func (d *Directory) readSnapshot() (restored, bool) {
 	if d.snapshot == "" {
 		return restored{}, false

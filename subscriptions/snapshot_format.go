@@ -27,7 +27,7 @@ const (
 	snapshotMagic1 = "fanout subscriptions 1"
 )
 
-// snapshotHead is what stands before the subscriptions.
+// snapshotHead stands before the subscriptions.
 type snapshotHead struct {
 	fingerprint string
 	names       []string // of the events: name i is bit i of a subscription

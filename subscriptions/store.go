@@ -89,7 +89,7 @@ func (s *Store) WrongKeys(ctx context.Context) (wrong []*StoreError, err error) 
 	return wrong, nil
 }
 
-// StoreError is what went wrong with Redis. It names no address and no credential.
+// StoreError says what went wrong with Redis. It names no address and no credential.
 type StoreError struct {
 	Found  string
 	Remedy string // empty where the error does not say what to do

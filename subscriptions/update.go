@@ -59,7 +59,7 @@ type update struct {
 	change  Change
 
 	next    json.RawMessage
-	made    bool  // next is what change made
+	made    bool  // change made next
 	created bool  // nothing was stored
 	same    bool  // nothing is to be written
 	refused error // of change, or what is wrong with what it made
@@ -97,7 +97,7 @@ func (u *update) make(ctx context.Context, from redis.Cmdable) error {
 	return nil
 }
 
-// read is what is stored; nil where there is nothing.
+// read is the stored JSON; nil where nothing is stored.
 func (u *update) read(ctx context.Context, from redis.Cmdable) (json.RawMessage, error) {
 	data, err := from.HGet(ctx, u.key, u.id).Bytes()
 	if errors.Is(err, redis.Nil) {

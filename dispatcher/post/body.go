@@ -84,7 +84,7 @@ func (in *reader) chunkSize() (int64, error) {
 	return int64(n), nil
 }
 
-// trailers reads to the end of the message. A line that is no field leaves it open what others would make of it, and the
+// trailers reads to the end of the message. A line that is not a field leaves it open what others would make of it, and the
 // connection is not used again (RFC 9112 section 7.1.2).
 func (in *reader) trailers() error {
 	for left := maxBody; ; {

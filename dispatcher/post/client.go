@@ -6,7 +6,7 @@
 // bodies never decompressed. Retries, schedules and signatures are left to the caller; the one exception is a kept
 // connection that the server had closed before it answered anything, which is worth one new connection.
 //
-// What it waits for is a connection of the Dial function that it is handed, a channel or a timer: with connections in
+// It waits for a connection of the Dial function that it is handed, a channel or a timer, and for nothing else: with connections in
 // memory it runs in virtual time.
 package post
 
@@ -24,7 +24,7 @@ import (
 	"fanout/egress"
 )
 
-// Config is what a Client is told. Zero values mean the defaults.
+// Config configures a Client. Zero values mean the defaults.
 type Config struct {
 	Egress         *egress.Rules     // required
 	ConnectTimeout time.Duration     // bounds DNS, TCP and TLS together; default 3s
@@ -56,7 +56,7 @@ type Client struct {
 	conns map[*conn]struct{} // all that are open
 }
 
-// Response is what a server answered.
+// Response is a server's answer.
 type Response struct {
 	Status     int    // 100 to 999; 1xx only for 101
 	RetryAfter string // the header's value; empty where there was none
@@ -106,7 +106,7 @@ func New(cfg Config) (*Client, error) {
 // head is the complete request head, from the request line to the empty line, with the right Content-Length; neither
 // slice is kept or changed. resp.Body's capacity is used again. The error is an [*Error]; resp then holds no answer.
 //
-// Once a status is in there is no error any more; of the body at most 64 KiB are read, for at most a second, and never
+// Once a status is in nothing is an error any more; of the body at most 64 KiB are read, for at most a second, and never
 // past the deadline. A kept connection that was closed before any byte of a response is replaced by a new one, once.
 func (c *Client) Do(t *egress.Target, head, body []byte, deadline time.Time, resp *Response) error {
 	*resp = Response{Body: resp.Body[:0]}

@@ -51,7 +51,7 @@ type conn struct {
 	since        time.Time
 }
 
-// newConn makes a conn of nc. Where nc is no socket, it is used as a stream and nothing more: whether a kept one has been
+// newConn makes a conn of nc. Where nc is not a socket, it is used as a stream and nothing more: whether a kept one has been
 // closed is then found out by using it.
 func newConn(nc net.Conn) (*conn, error) {
 	c := &conn{sock: sock{Conn: nc}}
@@ -68,7 +68,7 @@ func newConn(nc net.Conn) (*conn, error) {
 }
 
 // exchange sends a request and reads the response. again says that the connection is fit for another one. Any error
-// means that there is no status.
+// means that no status came.
 func (c *conn) exchange(head, body []byte, resp *Response) (again bool, err error) {
 	c.in.started = false
 	sendErr := c.send(head, body)
@@ -151,7 +151,7 @@ func (c *conn) awaitFirst(r io.Reader) error {
 // answered says that at least one byte of a response to the last request came in.
 func (c *conn) answered() bool { return c.in.started }
 
-// release gives the block back; what it held is lost.
+// release gives the block back, and loses its content.
 func (c *conn) release() {
 	if c.in.block != nil {
 		blocks.Put(c.in.block)
@@ -179,7 +179,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // before, and is then told the right one when that has passed.
 type sock struct {
 	net.Conn
-	raw      syscall.RawConn // nil: it is no socket
+	raw      syscall.RawConn // nil: not a socket
 	deadline time.Time
 	armed    time.Time // what the poller was told; never after deadline
 	brief    bool      // Read must not wait

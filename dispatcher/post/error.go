@@ -15,7 +15,7 @@ import (
 	"fanout/egress"
 )
 
-// Kind says why there is no status. All but Blocked and Canceled are reasons of a retry.
+// Kind says why no status came. All but Blocked and Canceled are reasons of a retry.
 type Kind uint8
 
 // The kinds. A time-out is Timeout whatever was waited for, but for names, which are DNS.
@@ -39,7 +39,7 @@ func (k Kind) String() string {
 type Error struct {
 	Kind   Kind
 	Detail string      // short, readable text that names no URL and no address that a name resolved to
-	Cause  reach.Cause // what beside the receiver may be at fault
+	Cause  reach.Cause // who besides the receiver may be at fault
 
 	// Lookup is the look-up that failed, where one did: all exchanges that waited for it have the same number. It is one
 	// failure, however many they were. 0: none.
@@ -130,7 +130,7 @@ func lookupError(err error, limit time.Duration) *Error {
 	return out
 }
 
-// exchangeError says why there is no status on a connection that was made; limit is what the exchange had of time.
+// exchangeError says why no status came on a connection that was made; limit is how much time the exchange had.
 func exchangeError(cn *conn, err error, limit time.Duration) *Error {
 	if isTimeout(err) {
 		return failure(Timeout, "no answer within "+brief(limit))

@@ -13,7 +13,7 @@ const (
 	maxLocation = 2 << 10  // bytes of a Location that are kept
 )
 
-// header is what matters of a response's status line and header fields.
+// header has the parts that matter of a response's status line and header fields.
 type header struct {
 	status     int
 	http10     bool
@@ -153,7 +153,7 @@ func (h *header) settle() {
 		h.chunked, h.length = !h.opaque, -1
 	}
 	if h.status == 101 || h.status == 204 || h.status == 304 {
-		// There is no body. A 304 may tell the length of another one; a 204 that tells one may go on to send it.
+		// No body follows. A 304 may tell the length of another one; a 204 that tells one may go on to send it.
 		if h.status == 204 && (h.chunked || h.length > 0) {
 			h.keep = false
 		}

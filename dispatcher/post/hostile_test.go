@@ -38,7 +38,7 @@ type hostile struct {
 	name   string
 	play   script
 	status int
-	kind   post.Kind // where there is no status
+	kind   post.Kind // where no status comes
 	detail string    // of the error, or the body's beginning
 	body   []byte    // of the request, if not the payload
 }

@@ -9,7 +9,7 @@ import (
 	"fanout/egress"
 )
 
-// key is what connections are kept under.
+// key is the key that connections are kept under.
 type key struct {
 	host   string
 	port   uint16
@@ -23,7 +23,7 @@ func keyOf(t *egress.Target) key { return key{t.Host, t.Port, t.TLS, t.Rooted, t
 // recheckEvery is how often at most a host's addresses are looked up again because connections to it are kept.
 const recheckEvery = 30 * time.Second
 
-// host is what is kept of one host.
+// host keeps the connections of one host, and its last look-up.
 type host struct {
 	conns  []*conn         // idle ones, the one used last at the end
 	listed *resolve.Answer // what the last look-up said; nil: the host is an address, or none of our business

@@ -149,7 +149,7 @@ func TestMaxAge(t *testing.T) {
 	})
 }
 
-// TestSpeaksFirst says that what comes before the request is sent is no answer to it, on a fresh connection and a kept
+// TestSpeaksFirst says that bytes which come before the request is sent do not answer it, on a fresh connection and a kept
 // one, with TLS and without; but for a refusal of whatever might come.
 func TestSpeaksFirst(t *testing.T) {
 	ca := newAuthority(t)

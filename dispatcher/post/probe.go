@@ -47,7 +47,7 @@ func (c *Client) CheckProxy(ctx context.Context) error {
 	return nil // it would not, or not soon: that is what was expected
 }
 
-// reachProxy opens a connection to the proxy, within the connect time-out; nil where there is no proxy.
+// reachProxy opens a connection to the proxy, within the connect time-out; nil without a proxy.
 func (c *Client) reachProxy(ctx context.Context) (*conn, error) {
 	if c.proxy == nil {
 		return nil, nil //nolint:nilnil // no proxy is nothing to connect to

@@ -204,7 +204,7 @@ func TestProxyRefuses(t *testing.T) {
 	}
 }
 
-// TestProxyAway says that a proxy which cannot be used is no fault of the receiver's.
+// TestProxyAway says that a proxy which cannot be used is not the receiver's fault.
 func TestProxyAway(t *testing.T) {
 	ca := newAuthority(t)
 	unused, err := net.Listen("tcp", "127.0.0.1:0")

@@ -78,7 +78,7 @@ type racing struct {
 	won     atomic.Bool
 }
 
-// tried is what became of a try.
+// tried is the result of a try.
 type tried struct {
 	addr netip.Addr
 	cn   *conn
@@ -100,7 +100,7 @@ func (r *racing) try(ctx context.Context, c *Client, addr netip.Addr, open func(
 	}
 }
 
-// worse is the error that says more of why there is no connection: what is our own fault first, then how far the tries
+// worse is the error that says more of why no connection was made: our own fault first, then how far the tries
 // got.
 func worse(a, b error) error {
 	rank := func(err error) int {

@@ -34,7 +34,7 @@ func (f Files) Trusts() bool {
 	return err == nil && (pool == nil || !pool.Equal(x509.NewCertPool()))
 }
 
-// roots is the system's roots with those of the file; nil where there is no file and the system has some.
+// roots is the system's roots with those of the file; nil without a file where the system has some.
 func (f Files) roots() (*x509.CertPool, error) {
 	system := systemRoots()
 	if f.CA == "" {
@@ -138,7 +138,7 @@ func (t *trust) current(now time.Time) (*tls.Config, *tls.Certificate) {
 	if now.Sub(t.checked) >= after {
 		t.checked = now
 		if t.empty || t.stamps != t.files.stamps() {
-			_ = t.read(now) // what cannot be read any more is as it was: it may be half written
+			_ = t.read(now) // a file that cannot be read any more counts as unchanged: it may be half written
 		}
 	}
 	return t.config, t.cert

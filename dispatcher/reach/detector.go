@@ -14,7 +14,7 @@ const (
 	maxAsked  = 8               // of them, asked about at once
 )
 
-// Question is what has to be asked about a cause.
+// Question is a question to be asked about a cause.
 type Question struct {
 	Cause  Cause
 	Places []Place // each of them is asked for
@@ -29,7 +29,7 @@ type Question struct {
 	round uint64
 }
 
-// Verdict is what is known of a failure's cause.
+// Verdict is the finding about a failure's cause.
 type Verdict uint8
 
 // The verdicts.

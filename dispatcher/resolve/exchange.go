@@ -65,7 +65,7 @@ func roundTrip(ctx context.Context, dial Dial, network, server string, q questio
 	return r, err
 }
 
-// overPackets passes over whatever is no answer to the question, for as long as it takes.
+// overPackets passes over whatever does not answer the question, for as long as it takes.
 func overPackets(conn net.Conn, packet []byte, id uint16, q question) (reply, error) {
 	if _, err := conn.Write(packet); err != nil {
 		return reply{}, fmt.Errorf("ask: %w", err)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// addresses is what the servers said of a name, both families together.
+// addresses is the servers' answer about a name, both families together.
 //
 //nolint:recvcheck // add is what makes one
 type addresses struct {
@@ -21,7 +21,7 @@ type addresses struct {
 
 func (a addresses) any() bool { return len(a.v6)+len(a.v4) > 0 }
 
-// missing reports whether the servers said that there is no address.
+// missing reports whether the servers said that the name has no address.
 func (a addresses) missing() bool { return !a.any() && a.err == nil }
 
 func (a addresses) all() []netip.Addr { return append(slices.Clip(a.v6), a.v4...) }
@@ -66,7 +66,7 @@ func (r *Resolver) both(ctx context.Context, s *settings, name string, early fun
 	ask := func(qtype dnsmessage.Type) {
 		q, err := newQuestion(name, qtype)
 		if err != nil {
-			answers <- answer{qtype, outcome{reply: reply{ttl: maxTTL}}} // too long for DNS: there is no such name
+			answers <- answer{qtype, outcome{reply: reply{ttl: maxTTL}}} // too long for DNS: such a name cannot exist
 			return
 		}
 		answers <- answer{qtype, r.ask(ctx, s, q)}

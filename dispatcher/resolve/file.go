@@ -23,7 +23,7 @@ type file[T any] struct {
 	size    int64
 }
 
-// current is what the file says at the time now.
+// current is the file's content at the time now.
 func (f *file[T]) current(now time.Time) T {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -53,7 +53,7 @@ func (q question) packet(id uint16, edns bool) ([]byte, error) {
 
 func newID() uint16 { return uint16(rand.Uint32()) }
 
-// reply is what matters of a server's answer to a question.
+// reply has the parts that matter of a server's answer to a question.
 type reply struct {
 	rcode     dnsmessage.RCode
 	truncated bool

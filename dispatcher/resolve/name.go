@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// name is what is known of one name. The Resolver's lock guards it.
+// name holds the answers about one name. The Resolver's lock guards it.
 type name struct {
 	answer  *Answer   // the last good one, perhaps old; nil: none
-	failed  *Error    // why there is no answer
+	failed  *Error    // why no answer came
 	asked   time.Time // when the look-up that led to answer or failed began
 	until   time.Time // the servers are not asked again before
 	failing bool      // the servers did not know, and the old answer serves

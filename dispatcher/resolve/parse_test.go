@@ -49,7 +49,7 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
-// FuzzParseSettings says that nothing in a resolv.conf leads to a server that is no address, or to no server.
+// FuzzParseSettings says that nothing in a resolv.conf leads to a server that is not an address, or to no server.
 func FuzzParseSettings(f *testing.F) {
 	f.Add("nameserver 10.0.0.1\nsearch a b\noptions ndots:5")
 	f.Add("nameserver [10.0.0.1]:5353\ndomain x.\noptions timeout:99999999999999999999")

@@ -18,7 +18,7 @@ const (
 	maxAttempts = 5
 )
 
-// settings is what resolv.conf(5) says.
+// settings are those of resolv.conf(5).
 type settings struct {
 	servers       []string // host:port, in the order of the file; never empty
 	search        []string // absolute, with the final dot
@@ -31,7 +31,7 @@ type settings struct {
 	noAAAA        bool
 }
 
-// parseSettings reads a resolv.conf. What it does not understand it passes over, as resolvers do. Beside an address a
+// parseSettings reads a resolv.conf. It passes over lines that it does not understand, as resolvers do. Beside an address a
 // name server may be given as [address]:port, which OpenBSD has. By default resolvers ask twice and wait for five seconds each
 // time; here it is five times, a second apart, so that whoever asks while the servers come back soon has an answer.
 func parseSettings(text []byte) settings {

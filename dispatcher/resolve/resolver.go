@@ -23,7 +23,7 @@ import (
 const (
 	minTTL     = time.Second
 	maxTTL     = 5 * time.Minute
-	maxNoTTL   = 30 * time.Second // of "there is no such name": who has just made one should not wait for long
+	maxNoTTL   = 30 * time.Second // of "no such name": who has just made one should not wait for long
 	staleFor   = time.Hour        // how long the last good addresses serve while DNS fails
 	staleAfter = time.Second      // how long a fresh answer is waited for where there is an old one
 	failedFor  = time.Second      // how long a failure stands for all who ask, while the servers know nothing else (RFC 9520)
@@ -33,7 +33,7 @@ const (
 	maxKnown   = 32_768          // names remembered at once, some 300 bytes each
 )
 
-// Config is what a Resolver is told. Zero values mean the defaults.
+// Config configures a Resolver. Zero values mean the defaults.
 type Config struct {
 	ResolvConf string // path of resolv.conf(5); default /etc/resolv.conf
 	Hosts      string // path of hosts(5); default /etc/hosts
@@ -68,7 +68,7 @@ type Answer struct {
 // error with the same ID.
 type Error struct {
 	ID       uint64 // of the look-up; never 0
-	NotFound bool   // the servers say that there is no such name, or that it has no address; else they do not say
+	NotFound bool   // the servers say that the name does not exist, or has no address; else they do not say
 	ByName   string // where the name exists only with the resolver's search list, which was not asked for: the name then
 	Err      error  // the reason; its text names neither servers nor addresses
 }
@@ -146,7 +146,7 @@ func (r *Resolver) Lookup(ctx context.Context, host string) (*Answer, error) {
 }
 
 // Refresh asks the servers for a name, as Lookup takes it, whatever is known of it, and returns nil where they know: that
-// there is no such name is an answer too. The error is an [*Error].
+// the name does not exist is an answer too. The error is an [*Error].
 func (r *Resolver) Refresh(ctx context.Context, host string) error {
 	host, now := strings.ToLower(host), time.Now()
 	_, err := r.await(ctx, host, r.join(host, now), now)
@@ -172,7 +172,7 @@ func (r *Resolver) Servers() []string { return slices.Clone(r.settings.current(t
 // Searches reports whether resolv.conf has a search list.
 func (r *Resolver) Searches() bool { return len(r.settings.current(time.Now()).search) > 0 }
 
-// ServerAnswer is what a name server says when it is asked for the root zone.
+// ServerAnswer is a name server's answer when it is asked for the root zone.
 type ServerAnswer struct {
 	Took     time.Duration
 	Answered bool  // it said something

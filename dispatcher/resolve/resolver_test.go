@@ -280,7 +280,7 @@ func TestFailures(t *testing.T) {
 }
 
 // TestBrokenFamily says that the addresses of one family serve although the servers fail on the other, and that "there
-// is none" of one family is no answer for both.
+// is none" of one family does not answer for both.
 func TestBrokenFamily(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := dnstest.New(anAddress)
