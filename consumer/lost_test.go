@@ -118,6 +118,7 @@ func TestOffsetsOfTiersThatWereLost(t *testing.T) {
 func TestCrashWhileLostOffsetsAreRead(t *testing.T) {
 	w := newWorld(t, "channel.email")
 	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
+	w.dir.set(t, "acme", "b", `{"url":"`+w.recv.URL+`/b","events":["*"]}`)
 	w.createTopic("fanout.retry.200ms", 2)
 	w.createTopic("fanout.attempts", 2)
 	hangs := make(chan struct{})
@@ -126,11 +127,12 @@ func TestCrashWhileLostOffsetsAreRead(t *testing.T) {
 	w.recv.on("/a", func(http.ResponseWriter, *http.Request) { <-hangs })
 	old := []kafka.Record{retried(2, 3*time.Hour), retried(3, 3*time.Hour)}
 	w.produce("fanout.retry.200ms", 0, retried(1, time.Minute), old[0], old[1], retried(4, 3*time.Hour))
+	w.produce("fanout.retry.200ms", 1, retryRecord("b", 5))
 	w.produce("fanout.attempts", 0, succeeded(&old[0], "", time.Now().Add(-time.Hour)), succeeded(&old[1], "", time.Now().Add(-time.Hour)))
 
 	i := w.start()
 	w.until("all were taken up", func() bool { return len(w.recv.got("/a")) == 1 && len(w.deadIDs()) > 0 })
-	time.Sleep(time.Second) // two commits' time
+	w.until("another partition is committed", func() bool { return w.committed("fanout.retry", "fanout.retry.200ms")[1].CommittedOffset == 1 })
 	if at := w.committed("fanout.retry", "fanout.retry.200ms")[0].CommittedOffset; at != -1 {
 		t.Errorf("%d is committed before what is too old is settled", at)
 	}
