@@ -25,9 +25,10 @@ import (
 
 // remote is a running instance, asked on its admin address.
 type remote struct {
-	base  string      // such as http://127.0.0.1:8080
-	token string      // admin.token; empty where it has none, or is not to be told
-	keys  *admin.Keys // sign in place of the token, where the address was announced; nil: the token is sent
+	base   string      // such as http://127.0.0.1:8080
+	token  string      // admin.token; empty where it has none, or is not to be told
+	keys   *admin.Keys // sign in place of the token, where the address was announced; nil: the token is sent
+	portal string      // /portal/ID, where it is asked through a portal link, whose token token is
 }
 
 // remotePatience is how long a remote may take to answer.
@@ -186,6 +187,8 @@ func (r remote) unreachable(err error) error {
 func (r remote) refused(status int, header http.Header, body []byte) error {
 	problem, ok := problemOf(header, body)
 	switch {
+	case status == http.StatusUnauthorized && r.portal != "":
+		return errNoLink(r.base)
 	case status == http.StatusUnauthorized:
 		return hint(fmt.Errorf("%s refuses the token (401)", r.base), "set admin.token, or FANOUT_ADMIN_TOKEN, to that of the instance")
 	case status == http.StatusMisdirectedRequest:

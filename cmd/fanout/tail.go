@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fanout/cmd/internal/terminal"
+	"fanout/config"
 	"fanout/dispatcher"
 	"fanout/event"
 	"fanout/topic"
@@ -33,9 +34,15 @@ until it is interrupted. It counts what a slow terminal
 misses, and says so. With -o json, as with -o ndjson, each outcome is one line.
 
 With --forward each attempt's request is POSTed to a local program as well, with
-its webhook-id, and signed with a secret that is printed when it begins.`,
+its webhook-id, and signed with a secret that is printed when it begins.
+
+With --portal-link a customer's developer follows their own account, with no
+other configuration: what the instance sees that the link leads to. One such
+stream is open at a time, and it ends with the link.`,
 		Example: `  fanout tail --account acme --outcome retry
-  fanout tail --reason timeout --admin 10.0.0.7:8080 --admin 10.0.0.8:8080`,
+  fanout tail --reason timeout --admin 10.0.0.7:8080 --admin 10.0.0.8:8080
+  fanout tail --portal-link https://HOST/portal/TOKEN/ \
+    --forward http://localhost:3000/hooks`,
 		Args:        cobra.NoArgs,
 		Annotations: map[string]string{streams: ""},
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -43,6 +50,10 @@ its webhook-id, and signed with a secret that is printed when it begins.`,
 				return err
 			}
 			cfg, err := a.load(cmd)
+			if err != nil {
+				return err
+			}
+			remotes, err := a.toFollow(cmd.Context(), &cfg, &f)
 			if err != nil {
 				return err
 			}
@@ -54,7 +65,7 @@ its webhook-id, and signed with a secret that is printed when it begins.`,
 				fmt.Fprintf(a.stderr, "forwarding to %s, signed with %s\n", to.url, to.secret)
 			}
 			t := &tailer{localProgram: to, a: a, flags: f, width: a.width(), silence: 30 * time.Second} // an instance sends a line every 5 seconds
-			return t.run(cmd.Context(), a.remotes(cmd.Context(), &cfg))
+			return t.run(cmd.Context(), remotes)
 		},
 	}
 	flags := cmd.Flags()
@@ -64,16 +75,29 @@ its webhook-id, and signed with a secret that is printed when it begins.`,
 	flags.StringVar(&f.event, "event", "", "of this event name, such as EMAIL_OPEN")
 	flags.StringVar(&f.reason, "reason", "", "with this reason, such as timeout")
 	flags.StringVar(&f.forward, "forward", "", "POST each attempt's request to this `URL`, such as http://localhost:3000/hooks")
+	flags.StringVar(&f.portalLink, "portal-link", "", "follow the account of this portal link, a `URL`")
 	flags.IntVar(&f.limit, "limit", 0, "end after so many; 0 means never")
 	a.adminFlag(cmd)
 	return configured(cmd)
+}
+
+// toFollow are the instances to follow, or the portal that a link leads to.
+func (a *app) toFollow(ctx context.Context, cfg *config.Config, f *tailFlags) ([]remote, error) {
+	if f.portalLink == "" {
+		return a.remotes(ctx, cfg), nil
+	}
+	if f.account != "" || len(a.admins) > 0 {
+		return nil, misusef("--portal-link says whose account it is and whom to ask: leave out --account and --admin")
+	}
+	portal, err := a.openPortal(ctx, f.portalLink)
+	return []remote{portal}, err
 }
 
 // tailFlags select the outcomes to show.
 type tailFlags struct {
 	account, subscription, outcome, event, reason string
 	limit                                         int
-	forward                                       string
+	forward, portalLink                           string
 }
 
 func (f *tailFlags) check(c *event.Catalogue) error {
@@ -168,7 +192,11 @@ func (t *tailer) follow(ctx context.Context, r remote) error {
 	defer hangUp(nil)
 	silence := time.AfterFunc(t.silence, func() { hangUp(errSilent) })
 	defer silence.Stop()
-	answer, err := r.get(ctx, "/api/v1/tail?"+t.flags.query())
+	path := "/api/v1/tail?"
+	if r.portal != "" {
+		path = r.portal + "/api/v1/stream?"
+	}
+	answer, err := r.get(ctx, path+t.flags.query())
 	if context.Cause(ctx) == errSilent { //nolint:errorlint // it is ours, unwrapped
 		return r.unreachable(context.DeadlineExceeded)
 	}
