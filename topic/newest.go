@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -23,7 +22,7 @@ const (
 // but for pieces of 500, which are sorted by the time of death.
 func (l *DeadLetters) Newest(ctx context.Context, filter *Filter, ranges map[int]Range, done *atomic.Int64, f func(*DeadLetter) error) error {
 	n := newest[*DeadLetter]{newer: newer, within: newer}
-	n.read = func(pieces map[int]Range, take func(int, *DeadLetter)) error {
+	n.read = func(pieces map[int]Range, _ func(int, time.Time), take func(int, *DeadLetter)) error {
 		return l.Each(ctx, filter, pieces, done, func(d *DeadLetter) error {
 			slim := *d
 			slim.Key, slim.Value, slim.Headers = nil, nil, nil
@@ -56,9 +55,11 @@ func (c *Cluster) NewestAttempts(ctx context.Context, ranges map[int]Range, done
 			return cmp.Or(cmp.Compare(b.Time, a.Time), cmp.Compare(a.Partition, b.Partition))
 		},
 		within: func(a, b *AttemptAt) int { return cmp.Compare(b.Offset, a.Offset) },
+		at:     func(a *AttemptAt) time.Time { return time.UnixMilli(a.Time) },
 	}
-	n.read = func(pieces map[int]Range, take func(int, *AttemptAt)) error {
+	n.read = func(pieces map[int]Range, seen func(int, time.Time), take func(int, *AttemptAt)) error {
 		return c.Scan(ctx, c.cfg.Names().Attempts, pieces, done, func(r *Record) error {
+			seen(r.ID, r.Time)
 			if !keep(r) {
 				return nil
 			}
@@ -89,9 +90,11 @@ func (c *Cluster) NewestRecord(ctx context.Context, name string, keep func(*Reco
 	n := newest[*Record]{
 		newer:  func(a, b *Record) int { return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(a.ID, b.ID)) },
 		within: func(a, b *Record) int { return cmp.Compare(b.Offset, a.Offset) },
+		at:     func(r *Record) time.Time { return r.Time },
 	}
-	n.read = func(pieces map[int]Range, take func(int, *Record)) error {
+	n.read = func(pieces map[int]Range, seen func(int, time.Time), take func(int, *Record)) error {
 		return c.Scan(ctx, name, pieces, nil, func(r *Record) error {
+			seen(r.ID, r.Time)
 			if keep(r) {
 				take(r.ID, new(r.Clone()))
 			}
@@ -111,9 +114,12 @@ func (c *Cluster) NewestRecord(ctx context.Context, name string, keep func(*Reco
 
 // newest hands out what partitions hold from their ends backwards.
 type newest[T any] struct {
-	read   func(pieces map[int]Range, take func(partition int, item T)) error // everything that is selected in pieces of partitions
-	newer  func(a, b T) int                                                   // which of two partitions' items comes first
-	within func(a, b T) int                                                   // likewise of one partition
+	// read takes everything that is selected in pieces of partitions, and says of every record, selected or not, that it was seen. Both are
+	// called from one goroutine a partition.
+	read   func(pieces map[int]Range, seen func(partition int, at time.Time), take func(partition int, item T)) error
+	newer  func(a, b T) int  // which of two partitions' items comes first
+	within func(a, b T) int  // likewise of one partition
+	at     func(T) time.Time // when an item was; nil: nothing is said of what is seen
 
 	parts []*backward[T]
 }
@@ -121,9 +127,10 @@ type newest[T any] struct {
 // backward is how far a partition has been read from its end.
 type backward[T any] struct {
 	partition int
-	left      Range // not read yet
-	size      int64 // offsets of the next piece
-	items     []T   // read and not handed out, the newest first
+	left      Range     // not read yet
+	size      int64     // offsets of the next piece
+	items     []T       // read and not handed out, the newest first
+	oldest    time.Time // of all that was seen; zero: nothing was
 }
 
 func (n *newest[T]) each(ranges map[int]Range, f func(T) error) error {
@@ -131,14 +138,12 @@ func (n *newest[T]) each(ranges map[int]Range, f func(T) error) error {
 		n.parts = append(n.parts, &backward[T]{partition: id, left: r, size: pieceOffsets})
 	}
 	for {
-		if err := n.refill(); err != nil {
-			return err
-		}
-		var next *backward[T]
-		for _, b := range n.parts {
-			if len(b.items) > 0 && (next == nil || n.newer(b.items[0], next.items[0]) < 0) {
-				next = b
+		next := n.first()
+		if behind := n.behind(next); len(behind) > 0 {
+			if err := n.refill(behind); err != nil {
+				return err
 			}
+			continue
 		}
 		if next == nil {
 			return nil
@@ -150,40 +155,56 @@ func (n *newest[T]) each(ranges map[int]Range, f func(T) error) error {
 	}
 }
 
-// refill reads the next piece of each partition that has none at hand, all at once, until each has something or has been read to its
-// beginning.
-func (n *newest[T]) refill() error {
-	for {
-		pieces, reading := make(map[int]Range), make(map[int]*backward[T])
-		for _, b := range n.parts {
-			if len(b.items) > 0 || b.left.From >= b.left.To {
-				continue
-			}
-			piece := Range{From: max(b.left.From, b.left.To-b.size), To: b.left.To}
-			b.left.To, b.size = piece.From, min(2*b.size, maxPieceOffsets)
-			pieces[b.partition], reading[b.partition] = piece, b
-		}
-		if len(pieces) == 0 {
-			return nil
-		}
-		var mu sync.Mutex // guards items
-		err := n.read(pieces, func(partition int, item T) {
-			mu.Lock()
-			defer mu.Unlock()
-			b := reading[partition]
-			b.items = append(b.items, item)
-		})
-		if err != nil {
-			for id, b := range reading { // what was read of it in part is left for whoever goes on
-				b.left.To, b.items = pieces[id].To, nil
-			}
-			return err
-		}
-		for _, b := range reading {
-			if len(b.items) > 0 {
-				b.size = pieceOffsets
-			}
-			slices.SortFunc(b.items, n.within)
+// first is the partition whose item at hand is the newest; nil: none has one.
+func (n *newest[T]) first() (next *backward[T]) {
+	for _, b := range n.parts {
+		if len(b.items) > 0 && (next == nil || n.newer(b.items[0], next.items[0]) < 0) {
+			next = b
 		}
 	}
+	return next
+}
+
+// behind are the partitions that may hold something newer than the item that is next. One that has nothing at hand, and was read to before that
+// time, does not: so what lies in one partition comes at once, and the others are not read to their beginnings for it.
+func (n *newest[T]) behind(next *backward[T]) (behind []*backward[T]) {
+	for _, b := range n.parts {
+		past := next != nil && n.at != nil && !b.oldest.IsZero() && !b.oldest.After(n.at(next.items[0]))
+		if len(b.items) == 0 && b.left.From < b.left.To && !past {
+			behind = append(behind, b)
+		}
+	}
+	return behind
+}
+
+// refill reads the next piece of each of these partitions, all at once.
+func (n *newest[T]) refill(behind []*backward[T]) error {
+	pieces, reading := make(map[int]Range), make(map[int]*backward[T])
+	for _, b := range behind {
+		piece := Range{From: max(b.left.From, b.left.To-b.size), To: b.left.To}
+		b.left.To, b.size = piece.From, min(2*b.size, maxPieceOffsets)
+		pieces[b.partition], reading[b.partition] = piece, b
+	}
+	seen := func(partition int, at time.Time) {
+		if b := reading[partition]; b.oldest.IsZero() || at.Before(b.oldest) {
+			b.oldest = at
+		}
+	}
+	err := n.read(pieces, seen, func(partition int, item T) {
+		b := reading[partition]
+		b.items = append(b.items, item)
+	})
+	if err != nil {
+		for id, b := range reading { // what was read of it in part is left for whoever goes on
+			b.left.To, b.items = pieces[id].To, nil
+		}
+		return err
+	}
+	for _, b := range reading {
+		if len(b.items) > 0 {
+			b.size = pieceOffsets
+		}
+		slices.SortFunc(b.items, n.within)
+	}
+	return nil
 }
