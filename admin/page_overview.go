@@ -55,7 +55,7 @@ func (p *pages) overview(r *http.Request, _ scope) (view, error) {
 		body.Trouble = append(body.Trouble, newLane(l))
 	}
 	body.Instances, body.Silent = p.others.look(r.Context(), p.panel), silent
-	reasons, counted := p.tally.look(r.Context(), p.panel)
+	reasons, _, counted := p.tally.look(r.Context(), p.panel)
 	body.Counting = counted.IsZero()
 	if time.Since(counted) > shownAsNow {
 		body.Counted = counted

@@ -58,7 +58,7 @@ func newReplayName(now time.Time) string {
 
 // ask is the form as the API has it.
 func (f *replayForm) ask(s scope) (*replayAsk, error) {
-	ask := &replayAsk{by: s, Name: f.Name, Account: f.Letters.Account, Again: f.Again}
+	ask := &replayAsk{by: s, Name: f.Name, Account: f.Letters.Account, Again: f.Again, back: scope{Portal: s.Portal}.Letters(f.Letters)}
 	var bad []badField
 	rate, most, bad := paceOf(bad, f.Rate, f.MaxFailures)
 	ask.Rate, ask.MaxFailures = &rate, new(whole(most))
@@ -70,7 +70,13 @@ func (f *replayForm) ask(s scope) (*replayAsk, error) {
 	} else {
 		filter, wrong := f.Letters.filter()
 		bad = append(bad, wrong...)
-		ask.Subscription, ask.Reasons, ask.From, ask.To = filter.Subscription, filter.Reasons, filter.Since, filter.Until
+		if f.Letters.Text != "" {
+			return nil, problemf(http.StatusUnprocessableEntity, "a text is looked for in the list only: tick the dead letters that are meant")
+		}
+		ask.Subscription, ask.Event, ask.Reasons, ask.From, ask.To = filter.Subscription, filter.Event, filter.Reasons, filter.Since, filter.Until
+		for _, status := range filter.Statuses {
+			ask.Statuses = append(ask.Statuses, whole(status))
+		}
 	}
 	if len(bad) > 0 {
 		return nil, invalid(bad...)
@@ -139,7 +145,7 @@ func (p *pages) startReplay(r *http.Request, s scope) (view, error) {
 
 func (p *pages) replay(r *http.Request, s scope) (view, error) {
 	one, err := p.ownReplay(r, s)
-	return view{Title: "Replay", Nav: "dead-letters", Body: one}, err
+	return view{Title: "Replay", Nav: "dead-letters", Body: &one}, err
 }
 
 // ownReplay is the replay of the path; in the portal it must have been asked for by the account itself.

@@ -33,7 +33,8 @@ type replayAsk struct {
 	MaxFailures  *whole    `json:"maxFailures"`
 	DryRun       bool      `json:"dryRun"`
 
-	by scope // whoever asks
+	by   scope  // whoever asks
+	back string // the list that it was asked for from; empty: none
 }
 
 // Bounds and defaults of a replay, the same as those of the command.
@@ -133,6 +134,26 @@ type replayStatus struct {
 	Started  time.Time           `json:"started"`
 	Ended    *time.Time          `json:"ended,omitempty"`
 	Error    string              `json:"error,omitempty"`
+
+	Back    string        `json:"-"` // the list of dead letters that it was asked for from, without the scope's base
+	sending time.Duration // how long it has been writing, or waiting for its rate
+}
+
+// Pace is how many it sends a second, 0 before the first.
+func (s *replayStatus) Pace() float64 {
+	if s.sending <= 0 {
+		return 0
+	}
+	return float64(s.Sent) / s.sending.Seconds()
+}
+
+// Left is how long it will take to send the rest, in words; empty where that is not known, or it has ended.
+func (s *replayStatus) Left() string {
+	rest, pace := float64(int64(s.Plan.Send)-s.Sent), s.Pace()
+	if s.State != replayRunning || pace == 0 || rest <= 0 {
+		return ""
+	}
+	return length(max(time.Second, time.Duration(rest/pace*float64(time.Second))))
 }
 
 // replays are those that this instance runs or ran. The replay topic records what each has sent, so any instance can
@@ -229,7 +250,7 @@ func (p *panel) start(ctx context.Context, by caller, ask *replayAsk) (replaySta
 	if _, err := ask.config(p.catalogue(), time.Now()); err != nil {
 		return replayStatus{}, err
 	}
-	running := &runningReplay{portal: ask.by.Portal, status: replayStatus{Name: ask.Name, State: replayRunning, Account: ask.Account, Started: time.Now().UTC()}}
+	running := &runningReplay{portal: ask.by.Portal, status: replayStatus{Name: ask.Name, State: replayRunning, Account: ask.Account, Started: time.Now().UTC(), Back: ask.back}}
 	if err := p.replays.reserve(running); err != nil {
 		return replayStatus{}, err
 	}
@@ -330,7 +351,7 @@ func (r *replays) get(name string) (replayStatus, bool) {
 
 func (r *runningReplay) now() replayStatus {
 	s := r.status
-	s.Sent, s.Failures = r.replay.Sent(), r.replay.Failures()
+	s.Sent, s.Failures, s.sending = r.replay.Sent(), r.replay.Failures(), r.replay.Sending()
 	return s
 }
 

@@ -99,7 +99,13 @@ func newTemplates(log *zap.Logger, portal *PortalConfig) (*templates, error) {
 
 // Letters is the address of the dead letters that a filter finds.
 func (s scope) Letters(f letterForm) string {
-	return s.path("/dead-letters", "account", f.Account, "subscription", f.Subscription, "reason", f.Reason, "from", f.From, "to", f.To)
+	return s.path("/dead-letters", "account", f.Account, "subscription", f.Subscription, "event", f.Event, "reason", f.Reason, "status", f.Status, "q", f.Text, "from", f.From, "to", f.To)
+}
+
+// Group is the address of a group of dead letters, within the time that a filter asks for.
+func (s scope) Group(g letterGroup, f letterForm) string {
+	f.Account, f.Subscription, f.Reason = g.Account, g.Subscription, g.Reason
+	return s.Letters(f)
 }
 
 // DeadLetter is the address of one dead letter.

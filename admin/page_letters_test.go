@@ -1,0 +1,128 @@
+package admin_test
+
+import (
+	"html"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var letterBox = regexp.MustCompile(`name="id" value="([0-9]+/[0-9]+)"`)
+
+// older is the address of the page behind a page; empty where there is none.
+func older(page string) string {
+	before, _, more := strings.Cut(page, `" rel="next"`)
+	if !more {
+		return ""
+	}
+	return html.UnescapeString(before[strings.LastIndex(before, `href="`)+len(`href="`):])
+}
+
+// All dead letters can be walked through, each once, also where many died in one moment.
+func TestDeadLettersPageByPage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	const own, others = 230, 20
+	w.until("the topic", func() bool { return w.do("GET", "/api/v1/dead-letters", "").status == 200 })
+	for i := range own {
+		w.letter("acme", "orders", "msg_"+strconv.Itoa(i)+"-")
+	}
+	for range others {
+		w.letter("globex", "crm", "msg_other")
+	}
+	base := w.link("acme")
+	for at, want := range map[string]int{"/dead-letters": own + others, "/dead-letters?account=acme&status=503": own, base + "/dead-letters": own, base + "/dead-letters?q=msg_7-": 1, "/dead-letters?event=EMAIL_OPEN&reason=expired": own + others} {
+		var as []func(*http.Request)
+		if strings.HasPrefix(at, base) {
+			as = append(as, anonymous)
+		}
+		seen := map[string]bool{}
+		for pages, next := 0, at; next != ""; pages++ {
+			page := w.page(200, next, as...)
+			for _, found := range letterBox.FindAllStringSubmatch(page, -1) {
+				if seen[found[1]] {
+					t.Errorf("%s shows %s twice", at, found[1])
+				}
+				seen[found[1]] = true
+			}
+			if strings.HasPrefix(at, base) && strings.Contains(page, "globex") {
+				t.Errorf("%s shows another account", at)
+			}
+			if next = older(page); pages > 3 {
+				t.Fatalf("%s has no end", at)
+			}
+		}
+		if len(seen) != want {
+			t.Errorf("%s shows %d, want %d", at, len(seen), want)
+		}
+	}
+	for _, query := range []string{"event=SMS_FAILED", "status=404", "q=nowhere", "reason=gone", "last=24h", "before=1/0/0"} {
+		if page := w.page(200, "/dead-letters?account=acme&"+query); letterBox.MatchString(page) {
+			t.Errorf("%s finds something", query)
+		}
+	}
+	for query, status := range map[string]int{"status=x": 422, "status=99": 422, "before=x": 400} {
+		w.page(status, "/dead-letters?"+query)
+	}
+
+	// They are counted by webhook and reason, and a group leads to its own.
+	var page string
+	w.until("the groups", func() bool {
+		page = w.page(200, "/dead-letters")
+		return strings.Contains(page, "By webhook and reason")
+	})
+	if want := `/dead-letters?account=globex&amp;reason=expired&amp;subscription=crm`; !strings.Contains(page, want) || !strings.Contains(page, `data-label="Dead letters">230<`) {
+		t.Errorf("the groups are %s", page)
+	}
+	if page := w.page(200, base+"/dead-letters", anonymous); strings.Contains(page, "By webhook and reason") {
+		t.Error("one group is a table")
+	}
+}
+
+// The filter is kept on the way to a replay and back, and a replay that ended stays in the list.
+func TestReplayKeepsItsFilter(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.put("acme", "a")
+	w.recv.answers(410, "")
+	w.open("t-1", "acme")
+	w.until("a dead letter", func() bool { return w.do("GET", "/api/v1/dead-letters", "").json(t)["matched"] == 1.0 })
+	w.recv.answers(204, "")
+	w.put("acme", "a")
+	w.act(hubOf, url.Values{"action": {"release"}})
+	filter := url.Values{"account": {"acme"}, "subscription": {"a"}, "event": {"EMAIL_OPEN"}, "reason": {"gone"}, "status": {"410"}}
+	list := w.page(200, "/dead-letters?"+filter.Encode())
+	for name, values := range filter {
+		if !strings.Contains(list, `type="hidden" name="`+name+`" value="`+values[0]+`"`) {
+			t.Errorf("%s is lost on the way to the replay", name)
+		}
+	}
+	filter.Set("which", "all")
+	if plan := w.page(200, "/dead-letters/replay?"+filter.Encode()); !strings.Contains(plan, "<b>1</b> would be sent") {
+		t.Errorf("the plan: %s", plan)
+	}
+	for name, none := range map[string]string{"event": "SMS_FAILED", "status": "503"} {
+		other, _ := url.ParseQuery(filter.Encode())
+		other.Set(name, none)
+		if plan := w.page(200, "/dead-letters/replay?"+other.Encode()); !strings.Contains(plan, "<b>0</b> would be sent") {
+			t.Errorf("with another %s the plan is %s", name, plan)
+		}
+	}
+	filter.Set("q", "x")
+	w.page(422, "/dead-letters/replay?"+filter.Encode())
+	filter.Del("q")
+	filter.Set("do", "start")
+	filter.Set("name", "kept")
+	w.want(303, "POST", "/dead-letters/replay", filter.Encode(), form)
+	var page string
+	w.until("its end", func() bool { page = w.page(200, "/replays/kept"); return strings.Contains(page, "> done") })
+	if !strings.Contains(html.UnescapeString(page), `href="/dead-letters?account=acme&event=EMAIL_OPEN&reason=gone&status=410&subscription=a"`) || !strings.Contains(page, "a second") {
+		t.Errorf("the replay says %s", page)
+	}
+	if page := w.page(200, "/dead-letters"); !strings.Contains(page, "Replays (1)") || !strings.Contains(page, "1 of 1") {
+		t.Error("the list does not have the replay")
+	}
+}
