@@ -98,3 +98,6 @@ var (
 	Number  = number
 	RoundUp = roundUp
 )
+
+// ChartsAt are the meter's charts of a span.
+func (m *Meter) ChartsAt(span string, now time.Time) []*Chart { return m.charts(spanOf(span), now) }

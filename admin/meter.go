@@ -12,11 +12,13 @@ import (
 	"fanout/dispatcher"
 )
 
-// The meter keeps five minutes, a reading a second; what is shown as "now" is the mean of the last five seconds.
+// The meter keeps five minutes, a reading a second, and a day, a reading a minute; what is shown as "now" is the mean of the last five
+// seconds.
 const (
-	meterEvery = time.Second
-	meterKept  = 300
-	meterMean  = 5
+	meterEvery   = time.Second
+	meterKept    = 310 // a column of the chart more
+	meterMean    = 5
+	meterMinutes = 24*60 + 31
 )
 
 // sample is the flow at one time.
@@ -44,6 +46,7 @@ type topicLag struct {
 type reading struct {
 	time                      time.Time
 	events, delivered, failed float64
+	outcomes                  [4]float64 // as shownResults has them
 	inFlight                  int
 	attempts                  histogram // by duration, in seconds
 	lanes                     map[string]int
@@ -55,8 +58,14 @@ type reading struct {
 type meter struct {
 	metrics prometheus.Gatherer
 
-	mu       sync.Mutex // guards readings
+	mu       sync.Mutex // guards readings and minutes
 	readings []reading
+	minutes  []reading
+}
+
+// shownResults are the outcomes that the charts show, from the bottom.
+func shownResults() [4]dispatcher.Result {
+	return [4]dispatcher.Result{dispatcher.Delivered, dispatcher.Retry, dispatcher.Dead, dispatcher.Deferred}
 }
 
 func (m *meter) run(ctx context.Context) {
@@ -97,6 +106,11 @@ func (m *meter) read(now time.Time) {
 					r.events += metric.GetCounter().GetValue()
 				}
 			case "fanout_outcomes_total":
+				for i, result := range shownResults() {
+					if label["outcome"] == result.String() {
+						r.outcomes[i] += metric.GetCounter().GetValue()
+					}
+				}
 				switch {
 				case label["outcome"] == "delivered":
 					r.delivered += metric.GetCounter().GetValue()
@@ -136,6 +150,12 @@ func (m *meter) add(r reading) {
 	m.readings = append(m.readings, r)
 	if len(m.readings) > meterKept {
 		m.readings = slices.Delete(m.readings, 0, len(m.readings)-meterKept)
+	}
+	if n := len(m.minutes); n == 0 || r.time.Sub(m.minutes[n-1].time) >= time.Minute-meterEvery/2 {
+		m.minutes = append(m.minutes, r)
+	}
+	if len(m.minutes) > meterMinutes {
+		m.minutes = slices.Delete(m.minutes, 0, len(m.minutes)-meterMinutes)
 	}
 }
 

@@ -130,3 +130,45 @@ func TestSuccessRateIsOfAttempts(t *testing.T) {
 		}
 	}
 }
+
+// The charts go back five minutes second by second, and a day by the minute.
+func TestFlowCharts(t *testing.T) {
+	t.Parallel()
+	f := newFlow(0.1, 1)
+	for i := range 25 * 60 * 60 {
+		if f.now = f.now.Add(time.Second); i%60 == 0 || i > 25*60*60-400 {
+			f.outcome(60, "delivered", "")
+			f.attempts.Observe(0.05)
+			f.meter.ReadAt(f.now)
+		}
+	}
+	f.outcome(60, "dead", "expired")
+	f.meter.ReadAt(f.now.Add(time.Second))
+	for span, columns := range map[string]int{"5m": 30, "1h": 30, "24h": 48} {
+		charts := f.meter.ChartsAt(span, f.now)
+		outcomes, latency := charts[0], charts[2]
+		if len(outcomes.Times) != columns {
+			t.Fatalf("%s has %d columns", span, len(outcomes.Times))
+		}
+		known := 0
+		for _, row := range outcomes.Rows() {
+			if row.Cells[0] != "–" && row.Cells[0] != "0" {
+				known++
+			}
+		}
+		if known < columns-1 {
+			t.Errorf("%s: %d of %d columns are known", span, known, columns)
+		}
+		if dead := outcomes.Columns()[columns-1].Cells[2]; dead == "0" || dead == "–" {
+			t.Errorf("%s: the newest column has %s dead", span, dead)
+		}
+		for i, ms := range latency.Series[1].Values[:columns-1] {
+			if ms > 1000 {
+				t.Errorf("%s: p99 is %v in column %d, beyond the last bound", span, ms, i)
+			}
+		}
+	}
+	if empty := newFlow(1).meter.ChartsAt("5m", f.now); !empty[0].Empty() || len(empty[0].Rows()) != 0 {
+		t.Error("a meter that has just begun has something to show")
+	}
+}

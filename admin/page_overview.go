@@ -20,8 +20,10 @@ const maxTrouble = 20
 
 type overviewBody struct {
 	Status    status
-	Seen      bool     // there has been an event since the start
-	Samples   []sample // for the charts: all that are kept, or only those that the browser does not have yet
+	Seen      bool // there has been an event since the start
+	Charts    []*chart
+	Spans     []preset // the addresses with another span
+	Span      string   // the one that is shown
 	SourceLag int
 	Trouble   []operate.Lane
 	Dead      []deadCount
@@ -67,11 +69,11 @@ func (p *pages) overview(r *http.Request, _ scope) (view, error) {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason))
 	})
 	body.Tiers = p.tiers.look(r.Context(), p.panel, body.Status.Lag)
-	since, err := time.Parse(time.RFC3339Nano, r.Form.Get("since"))
-	if err != nil {
-		since = time.Time{} // it has none
+	shown := spanOf(r.Form.Get("span"))
+	body.Charts, body.Span = p.meter.charts(shown, time.Now()), shown.Text
+	for _, one := range spans() {
+		body.Spans = append(body.Spans, preset{one.Text, "/?span=" + one.Name})
 	}
-	body.Samples = p.meter.after(since)
 	return view{Title: "Overview", Nav: "overview", Body: body}, nil
 }
 

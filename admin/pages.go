@@ -218,6 +218,5 @@ func (p *pages) serve(w http.ResponseWriter, r *http.Request, s scope, template 
 func liveURL(u *url.URL) string {
 	q := u.Query()
 	q.Set("live", "1")
-	q.Del("since")
 	return u.Path + "?" + q.Encode()
 }

@@ -421,11 +421,27 @@ func TestLivePartIsSentOnce(t *testing.T) {
 	if changed := w.want(200, "GET", path, "", known); !strings.Contains(string(changed.body), "second") {
 		t.Errorf("a change does not come: %s", changed.body)
 	}
-	// The overview brings only the samples that are new.
-	w.until("two samples", func() bool { return strings.Count(string(w.do("GET", "/", "").body), "eventsPerSecond") >= 2 })
-	ahead := url.QueryEscape(time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano))
-	if body := string(w.want(200, "GET", "/?live=1&since="+ahead, "").body); strings.Contains(body, "eventsPerSecond") || !strings.Contains(body, `data-samples="[]"`) {
-		t.Errorf("samples that are known come again: %s", body)
+}
+
+// The overview's charts are part of the page, so that they need no script.
+func TestOverviewsCharts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.put("acme", "orders")
+	w.open("t-1", "acme")
+	w.until("the delivery", func() bool { return w.recv.count("t-1") == 1 })
+	for path, columns := range map[string]int{"/": 30, "/?span=5m": 30, "/?span=1h": 30, "/?span=24h": 48, "/?span=nonsense": 30} {
+		w.until(path+" has the delivery", func() bool {
+			page := w.page(200, path)
+			if got := strings.Count(page, `class="hit`); got != 3*columns {
+				t.Fatalf("%s has %d columns, want %d", path, got, 3*columns)
+			}
+			return strings.Contains(page, `class="bar s-good" d="M`)
+		})
+		w.livePart(path)
+	}
+	if page := w.page(200, "/?span=24h"); !strings.Contains(page, `data-live="/?live=1&amp;span=24h"`) || !strings.Contains(page, `<a href="/?span=24h" aria-current="true">24 h</a>`) {
+		t.Error("the span is lost where the page is renewed")
 	}
 }
 

@@ -1,5 +1,5 @@
 "use strict";
-// Everything works without this file. It copies, selects all, and draws the charts.
+// Everything works without this file. It copies, selects all, and says a chart's figures at the pointer.
 (() => {
   document.addEventListener("click", (e) => {
     const id = e.target.dataset && e.target.dataset.copy;
@@ -30,7 +30,7 @@
     const hits = area.querySelectorAll(".hit"), box = area.getBoundingClientRect();
     const hit = hits[Math.max(0, Math.min(hits.length - 1, Math.floor((e.clientX - box.left) / box.width * hits.length)))];
     hit.classList.add("on");
-    tip.textContent = hit.querySelector("title").textContent.split(": ")[0] + "\n" + hit.dataset.tip.split(", ").join("\n");
+    tip.textContent = hit.querySelector("title").textContent.replace(": ", "\n").split(", ").join("\n");
     tip.style.top = Math.max(8, box.top - tip.offsetHeight - 6) + "px";
     tip.style.left = Math.max(8, Math.min(innerWidth - tip.offsetWidth - 8, e.clientX - tip.offsetWidth / 2)) + "px";
   };
@@ -40,45 +40,4 @@
   document.addEventListener("renewed", () => { if (at) point(at); });
   const problem = document.getElementById("problem");
   if (problem && problem.tabIndex === -1) problem.focus();
-
-  const live = document.getElementById("live");
-  if (!document.getElementById("samples") || !window.uPlot) return;
-  const kept = 300; // samples, one a second
-  const samples = [];
-  // take adds what the page has brought: at first five minutes, then what is new since.
-  const take = () => {
-    const last = samples.length ? Date.parse(samples[samples.length - 1].time) : 0;
-    for (const sample of JSON.parse(document.getElementById("samples").dataset.samples)) if (Date.parse(sample.time) > last) samples.push(sample);
-    samples.splice(0, Math.max(0, samples.length - kept));
-    if (samples.length) live.dataset.since = samples[samples.length - 1].time;
-  };
-  take();
-  const charts = [];
-  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const draw = () => {
-    while (charts.length) charts.pop().plot.destroy();
-    const make = (id, lines) => {
-      const el = document.getElementById(id);
-      const axis = { stroke: color("--dim"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
-      const data = () => [samples.map((s) => Date.parse(s.time) / 1000), ...lines.map((l) => samples.map((s) => l.of(s) ?? null))];
-      const plot = new uPlot({
-        width: el.clientWidth, height: el.clientHeight, legend: { show: false }, cursor: { show: false },
-        axes: [{ ...axis, size: 30, space: 70, values: (u, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false })) }, { ...axis, size: 48 }],
-        scales: { x: { range: (u, min, max) => [max - kept, max] }, y: { range: (u, min, max) => [0, Math.max(max * 1.1, 1)] } },
-        series: [{}, ...lines.map((l) => ({ stroke: color(l.color), width: 2, dash: l.dash, points: { show: false }, spanGaps: false }))],
-      }, data(), el);
-      charts.push({ plot, data, el });
-    };
-    make("chart-flow", [
-      { of: (s) => s.eventsPerSecond, color: "--c1" }, { of: (s) => s.deliveredPerSecond, color: "--c2" },
-      { of: (s) => s.failedPerSecond, color: "--c3", dash: [6, 4] }]);
-    make("chart-time", [{ of: (s) => s.attemptP50Ms, color: "--c1" }, { of: (s) => s.attemptP99Ms, color: "--c4", dash: [6, 4] }]);
-  };
-  draw();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  addEventListener("resize", () => charts.forEach((c) => c.plot.setSize({ width: c.el.clientWidth, height: c.el.clientHeight })));
-  live.addEventListener("renewed", () => {
-    take();
-    charts.forEach((c) => c.plot.setData(c.data()));
-  });
 })();

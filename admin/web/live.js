@@ -87,9 +87,7 @@
   };
 
   const ask = async () => {
-    let url = (region || verdict).dataset.live;
-    if (region && region.dataset.since) url += "&since=" + encodeURIComponent(region.dataset.since);
-    const answer = await fetch(url, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store", signal: AbortSignal.timeout(patience) });
+    const answer = await fetch((region || verdict).dataset.live, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store", signal: AbortSignal.timeout(patience) });
     if (answer.status === 401 || answer.status === 404) {
       over = true;
       is("out", answer.status === 401 ? "signed out" : "gone");
