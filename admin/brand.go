@@ -111,7 +111,7 @@ func textOn(color string) string {
 // in it would do, it does nowhere (docs/contract.md#portal-logo).
 func (b *brand) register(d *door) {
 	if b.Logo != "" {
-		d.handle("GET "+logoPath, assets(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.handle("GET "+logoPath, kept(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if dest := r.Header.Get("Sec-Fetch-Dest"); dest != "" && dest != "image" {
 				http.NotFound(w, r)
 				return
@@ -123,7 +123,7 @@ func (b *brand) register(d *door) {
 		})))
 	}
 	if b.Sheet != "" {
-		d.handle("GET "+sheetPath, assets(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		d.handle("GET "+sheetPath, kept(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/css; charset=utf-8")
 			_, _ = w.Write(b.sheet)
 		})))

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"math"
+	"slices"
 	"sort"
 	"time"
 )
@@ -33,7 +34,7 @@ func (m *meter) charts(s span, now time.Time) []*chart {
 	defer m.mu.Unlock()
 	list := m.readings
 	if s.step >= time.Minute && len(m.readings) > 0 {
-		list = append(m.minutes[:len(m.minutes):len(m.minutes)], m.readings[len(m.readings)-1])
+		list = append(slices.Clip(m.minutes), m.readings[len(m.readings)-1])
 	}
 	events := series{Name: "events", Class: "s-1"}
 	outcomes := []series{{Name: "delivered", Class: "s-good"}, {Name: "retried", Class: "s-warn"}, {Name: "dead", Class: "s-bad"}, {Name: "put off", Class: "s-idle"}}

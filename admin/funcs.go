@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"fmt"
 	"html/template"
 	"math"
@@ -103,11 +102,7 @@ func functions() template.FuncMap {
 			return share(*v)
 		},
 		"seconds": func(v float64) string { return length(time.Duration(v * float64(time.Second))) },
-		"json": func(v any) (string, error) {
-			b, err := json.Marshal(v)
-			return string(b), err
-		},
-		"anchor": func(field string) string { return anchors[field] },
+		"anchor":  func(field string) string { return anchors[field] },
 		"label": func(field string) string {
 			if l, ok := labels[field]; ok {
 				return l

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"embed"
 	"errors"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"strings"
@@ -76,12 +75,7 @@ func (p *pages) sharedPages() []pageRoute {
 	}
 }
 
-func (p *pages) registerAssets(d *door) {
-	files, err := fs.Sub(web, "web")
-	if err == nil { // web is embedded
-		d.handle("GET /assets/", assets(http.StripPrefix("/assets/", http.FileServerFS(files))))
-	}
-}
+func (p *pages) registerAssets(d *door) { d.handle("GET "+assetsPath, p.files) }
 
 func (p *pages) registerOperators(d *door) {
 	d.handle("GET /sign-in", http.HandlerFunc(p.signInForm))
@@ -124,13 +118,9 @@ func (p *pages) enterPortal(w http.ResponseWriter, r *http.Request) {
 	p.inPortal("", to(settingsPath))(w, r)
 }
 
-// assets may be kept for a while, unlike everything else.
-func assets(next http.Handler) http.Handler {
+// kept lets a browser keep an answer for a while, unlike everything else.
+func kept(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if name := r.URL.Path; strings.HasSuffix(name, "/") || strings.HasSuffix(name, ".html") {
-			http.NotFound(w, r)
-			return
-		}
 		w.Header().Set("Cache-Control", "private, max-age=300")
 		next.ServeHTTP(w, r)
 	})

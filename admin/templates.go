@@ -72,6 +72,7 @@ type templates struct {
 	log     *zap.Logger
 	verdict func(scope) []finding // set once there is something to judge
 	brand   brand                 // of the portal
+	files   files
 	pages   map[string]*template.Template
 }
 
@@ -81,7 +82,10 @@ func newTemplates(log *zap.Logger, portal *PortalConfig) (*templates, error) {
 	if t.brand, err = newBrand(portal); err != nil {
 		return nil, err
 	}
-	layout, err := template.New("").Funcs(functions()).Funcs(template.FuncMap{"brand": func() *brand { return &t.brand }}).ParseFS(web, "web/layout.html")
+	if t.files, err = newFiles(); err != nil {
+		return nil, fmt.Errorf("dashboard: %w", err)
+	}
+	layout, err := template.New("").Funcs(functions()).Funcs(template.FuncMap{"brand": func() *brand { return &t.brand }, "asset": t.files.address}).ParseFS(web, "web/layout.html")
 	if err != nil {
 		return nil, fmt.Errorf("dashboard: %w", err)
 	}
