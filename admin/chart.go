@@ -96,7 +96,7 @@ func roundUp(v float64) float64 {
 // Ticks are the values beside the picture, from the top.
 func (c *chart) Ticks() []string {
 	top := c.top()
-	return []string{c.Format(top), c.Format(top / 2), c.Format(0)}
+	return []string{c.Format(top), c.Format(top / 2), "0"}
 }
 
 // Labels are the times under the picture: of a few columns, at even distances.
