@@ -19,10 +19,7 @@ import (
 func (w *world) some() *receiver {
 	names := slices.Sorted(maps.Keys(w.receivers))
 	r := w.receivers[names[w.dice.IntN(len(names))]]
-	r.mu.Lock()
-	paused := !r.paused.IsZero()
-	r.mu.Unlock()
-	if w.emptied.Load() || paused || r.mood == held {
+	if w.emptied.Load() || r.isPaused() || r.mood == held {
 		return nil
 	}
 	return r
@@ -34,10 +31,19 @@ func (w *world) empty() {
 	if _, err := os.Stat(w.cfg.Redis.SnapshotFile); err != nil || w.emptied.Load() {
 		return
 	}
+	for _, r := range w.receivers {
+		if r.isPaused() { // what it holds would be too old before anybody resumes it
+			return
+		}
+	}
 	w.trouble()
 	w.emptied.Store(true)
 	w.redis.FlushAll()
-	w.later(time.Duration(5+w.dice.IntN(40))*time.Second, func() {
+	span := time.Duration(5+w.dice.IntN(40)) * time.Second
+	if w.dice.IntN(2) == 0 {
+		span += 6 * time.Minute // past a full reconcile
+	}
+	w.later(span, func() {
 		for _, r := range w.receivers {
 			account, id := split(r.name)
 			w.redis.HSet("fanout:account:"+account, id, r.stored())
@@ -47,6 +53,12 @@ func (w *world) empty() {
 			w.t.Errorf("announce: %v", err)
 		}
 	})
+}
+
+func (r *receiver) isPaused() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.paused.IsZero()
 }
 
 // stored is the subscription as Redis should hold it.
