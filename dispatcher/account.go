@@ -16,18 +16,18 @@ type account struct {
 
 	name    string
 	lanes   atomic.Int64
-	ended   atomic.Int64 // deliveries whose attempts ended and that paced does not have yet
+	ended   atomic.Int64 // deliveries whose attempts ended, in parts, that paced does not have yet
 	waiters waiters      // its lanes that wait for a permit; guarded by semaphore.mu
 	idle    time.Time    // when it was first seen without lanes; guarded by its shard's mu
 
 	mu        sync.Mutex // guards all below; locked after a lane's
-	paced     meter      // deliveries whose attempts ended
+	paced     meter      // deliveries whose attempts ended, in parts
 	waiting   waiting    // in its lanes
 	countable waiting    // of them, within the allowances of its lanes
 	counted   waiting    // of these, within its own: reading waits for them
 }
 
-// pace is how many deliveries a second come to the end of an attempt, lately. a.mu is locked.
+// pace is how many deliveries a second come to the end of an attempt, lately, in parts. a.mu is locked.
 func (a *account) pace(now time.Time) float64 {
 	if n := a.ended.Load(); n > 0 {
 		a.paced.count(now, int(a.ended.Swap(0)))

@@ -67,7 +67,7 @@ func (d *Dispatcher) admit(l *lane, del *Delivery, arrives bool, now time.Time) 
 		return admission{kind: admitWait, reason: Network}, sub
 	}
 	adm := l.admit(del, now, &d.cfg.Lanes)
-	if adm.kind == admitWait && del.Stage != stageTest && (d.full(l, now) || d.waited(l, del, arrives, now) > d.cfg.Lanes.QueueAge) {
+	if adm.kind == admitWait && del.Stage != stageTest && (d.backlog.full(l, now) || d.waited(l, del, arrives, now) > d.cfg.Lanes.QueueAge) {
 		adm.kind = admitSettle
 		if adm.reason != RetryAfter { // it was when to ask again, not how long the cause lasts
 			adm.until = time.Time{}
@@ -80,19 +80,10 @@ func (d *Dispatcher) admit(l *lane, del *Delivery, arrives bool, now time.Time) 
 // while the account has no more waiting than its allowance, or uses no more permits than others may: it waits.
 func (d *Dispatcher) withoutPermit(l *lane, del *Delivery, arrives bool, now time.Time) admission {
 	exceeds := d.waited(l, del, arrives, now) > d.cfg.Lanes.QueueAge && d.permits.exceedsShare(l.account) && d.backlog.exceedsAllowance(l, now)
-	if del.Stage != stageTest && (exceeds || d.full(l, now)) {
+	if del.Stage != stageTest && (exceeds || d.backlog.full(l, now)) {
 		return admission{kind: admitSettle, reason: QueueFull, until: l.estimatedDrain(now, true)}
 	}
 	return admission{kind: admitWait, reason: QueueFull}
-}
-
-// full says whether more waits in the lane, which is locked, or in its account, than is kept.
-func (d *Dispatcher) full(l *lane, now time.Time) bool {
-	most := d.cfg.Lanes.Queue
-	if l.batches() { // what a request takes out must come in meanwhile
-		most += 4 * l.together()
-	}
-	return l.queue.length > most || d.backlog.crowded(l) || l.queue.length > 1 && l.queue.bytes > maxLaneBytes || d.backlog.full(l.account, now)
 }
 
 // waited is for how long the delivery has waited, the time not counted for which everything was suspended, or for which it may

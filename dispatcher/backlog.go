@@ -13,12 +13,12 @@ import (
 // with its allowance at most. What it has waiting beyond that stops nobody's reading: it is kept for a while
 // (lanes.queue_age), within bounds for each account and for all, and then deferred.
 type backlog struct {
-	limit    int64         // of counted
+	limit    int64         // of counted, in parts
 	accounts *atomic.Int64 // how many share the limit
-	each     int           // deliveries that one account may have waiting
+	lane     int64         // parts that may wait in one lane
+	account  int64         // and in one account
 	counted  tally         // what reading waits for
 	beyond   tally         // what waits beyond the allowances
-	forming  atomic.Int64  // deliveries that go out with one that counts, or wait for others to do so
 
 	suspended atomic.Bool // nothing is read, whatever waits
 	mu        sync.Mutex  // guards less
@@ -28,11 +28,23 @@ type backlog struct {
 const (
 	maxCountedBytes = 32 << 20
 	maxAccountBytes = 16 << 20
-	maxBeyond       = 20_000
+	maxBeyond       = 20_000 * alone
 	maxBeyondBytes  = 64 << 20
 	maxLaneBytes    = 4 << 20
-	maxForming      = 20_000
+	deliveryBytes   = 512 // that one takes beside its body
 )
+
+// What waits is counted in parts of a request: a delivery that goes out alone is one, of those that go out together each has
+// a part of it. In all, no more than maxTogether of them are read ahead.
+const (
+	alone       = 4000
+	maxTogether = 20_000
+)
+
+// parts is how much a delivery counts that goes out with so many.
+func (b *backlog) parts(together int) int64 {
+	return max(alone/int64(together), share(b.limit, maxTogether))
+}
 
 const (
 	// readAgain is how soon whoever waits for capacity looks again: the count need not fall to half of its limit where
@@ -44,13 +56,13 @@ const (
 	worthWaiting = 0.5 // seconds
 )
 
-// waiting is a number of deliveries and their bytes.
+// waiting is a number of deliveries, in parts of requests, and the bytes that they take.
 type waiting struct{ n, bytes int64 }
 
 func (w waiting) plus(o waiting) waiting  { return waiting{w.n + o.n, w.bytes + o.bytes} }
 func (w waiting) minus(o waiting) waiting { return waiting{w.n - o.n, w.bytes - o.bytes} }
 
-// most is the part of it that is no more than n deliveries.
+// most is the share of it that is no more than n parts.
 func (w waiting) most(n int64) waiting {
 	if w.n <= n {
 		return w
@@ -59,7 +71,7 @@ func (w waiting) most(n int64) waiting {
 }
 
 // allowance is for how much of what an account, or a lane, has waiting reading waits: for an equal share in number and in
-// bytes, or for what is delivered soon, whatever its bytes. One delivery is always within it.
+// bytes, or for what is delivered soon, whatever its bytes. One request is always within it.
 type allowance struct {
 	equal waiting
 	quick int64
@@ -67,12 +79,12 @@ type allowance struct {
 
 // of is the part of what waits that is within the allowance.
 func (al allowance) of(w waiting) waiting {
-	if w.n <= max(1, al.quick) {
+	if w.n <= max(alone, al.quick) {
 		return w
 	}
 	part := w.most(max(al.equal.n, al.quick))
 	if most := max(al.equal.bytes, w.most(al.quick).bytes); part.bytes > most {
-		part = waiting{max(1, part.n*most/part.bytes), most}
+		part = waiting{max(alone, part.n*most/part.bytes), most}
 	}
 	return part
 }
@@ -82,7 +94,7 @@ func (al allowance) exceededBy(w waiting) bool { return al.of(w) != w }
 // tally is what waits, the number and the bytes together in one word.
 type tally struct{ word atomic.Int64 }
 
-const tallyBytes = 36 // bits for the bytes: 64 GiB
+const tallyBytes = 34 // bits for the bytes: 16 GiB
 
 // add changes the tally and returns what it is then. It never falls below zero.
 func (t *tally) add(w waiting) waiting { return split(t.word.Add(w.n<<tallyBytes + w.bytes)) }
@@ -94,20 +106,22 @@ func split(word int64) waiting { return waiting{word >> tallyBytes, word & (1<<t
 func newBacklog(cfg *LanesConfig, accounts *atomic.Int64) *backlog {
 	return &backlog{
 		// The queue of a single lane must not overflow just because reading is faster than delivering.
-		limit: int64(max(1, cfg.Queue*3/4)), accounts: accounts, each: 4 * cfg.Queue,
+		limit: alone * int64(max(1, cfg.Queue*3/4)), accounts: accounts,
+		lane: alone * int64(cfg.Queue), account: alone * 4 * int64(cfg.Queue),
 		less: make(chan struct{}),
 	}
 }
 
-// ofAccount is the allowance of an account that delivers at such a pace, in deliveries a second. Equal shares together are a
+// ofAccount is the allowance of an account that delivers at such a pace, in parts a second. Equal shares together are a
 // little more than the limit: where all accounts have as much waiting as one another, reading stops.
 func (b *backlog) ofAccount(pace float64) allowance {
-	parts := 5 * b.accounts.Load()
-	return allowance{waiting{share(6*b.limit, parts), share(6*maxCountedBytes, parts)}, b.quick(pace)}
+	among := 5 * b.accounts.Load()
+	return allowance{waiting{share(6*b.limit, among), share(6*maxCountedBytes, among)}, b.quick(pace)}
 }
 
-// ofLane is the same for one of so many lanes of an account that has such an allowance.
-func (b *backlog) ofLane(al allowance, lanes int64, pace float64) allowance {
+// ofLane is the same for a lane, which is locked, of an account that has such an allowance.
+func (b *backlog) ofLane(al allowance, l *lane, now time.Time) allowance {
+	lanes, pace := l.account.lanes.Load(), l.drain.pace.now(now)*float64(b.parts(l.together()))
 	return allowance{waiting{share(max(al.equal.n, al.quick), lanes), share(al.equal.bytes, lanes)}, b.quick(pace)}
 }
 
@@ -124,7 +138,7 @@ func (b *backlog) exceedsAllowance(l *lane, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ofAccount := b.ofAccount(a.pace(now))
-	return ofAccount.exceededBy(a.waiting) || b.ofLane(ofAccount, a.lanes.Load(), l.drain.pace.now(now)).exceededBy(l.waiting)
+	return ofAccount.exceededBy(a.waiting) || b.ofLane(ofAccount, l, now).exceededBy(l.waiting)
 }
 
 // accountExceeds says whether the account has more waiting than its allowance; nil has nothing.
@@ -137,55 +151,47 @@ func (b *backlog) accountExceeds(a *account, now time.Time) bool {
 	return b.ofAccount(a.pace(now)).exceededBy(a.waiting)
 }
 
-// full says whether the account has more waiting than is kept: more than any account may, or more than its allowance where
-// there is no room for that.
-func (b *backlog) full(a *account, now time.Time) bool {
+// full says whether more waits in the lane, which is locked, or in its account, than is kept: more than its allowance, and more
+// than any may have or than there is room for.
+func (b *backlog) full(l *lane, now time.Time) bool {
+	a := l.account
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	w := a.waiting
-	if w.n > int64(b.each) || w.n > 1 && w.bytes > maxAccountBytes {
+	ofAccount := b.ofAccount(a.pace(now))
+	if (l.waiting.n > b.lane || l.waiting.bytes > maxLaneBytes) && b.ofLane(ofAccount, l, now).exceededBy(l.waiting) {
 		return true
 	}
-	all := b.beyond.load()
-	return (all.n > maxBeyond || all.bytes > maxBeyondBytes) && b.ofAccount(a.pace(now)).exceededBy(w)
+	all, w := b.beyond.load(), a.waiting
+	return (w.n > b.account || w.bytes > maxAccountBytes || all.n > maxBeyond || all.bytes > maxBeyondBytes) && ofAccount.exceededBy(w)
 }
 
-// crowded says whether more waits for batches than is kept, and the lane has more than two of them.
-func (b *backlog) crowded(l *lane) bool {
-	return l.batches() && b.forming.Load() >= maxForming && l.queue.length > 2*l.together()
-}
-
-// add notes that a delivery waits in the lane, which is locked. Of what goes out in one request, one counts.
+// add notes that a delivery waits in the lane, which is locked.
 func (b *backlog) add(l *lane, d *Delivery, now time.Time) {
-	w := waiting{1, int64(len(d.Body))}
-	if d.light = l.queue.length%l.together() != 0; d.light {
-		w.n = 0
-		b.forming.Add(1)
+	d.parts = b.parts(l.together())
+	if d.alone {
+		d.parts = alone
 	}
-	l.waiting = l.waiting.plus(w)
-	b.count(l, w, now)
+	b.count(l, d.weight(), now)
 }
 
 // remove notes that it waits no longer.
 func (b *backlog) remove(l *lane, d *Delivery, now time.Time) {
-	w := waiting{-1, -int64(len(d.Body))}
-	if d.light {
-		w.n = 0
-		b.forming.Add(-1)
-	}
-	l.waiting = l.waiting.plus(w)
-	b.count(l, w, now)
+	b.count(l, waiting{}.minus(d.weight()), now)
 }
+
+// weight is what the delivery counts for while it waits.
+func (d *Delivery) weight() waiting { return waiting{d.parts, int64(len(d.Body)) + deliveryBytes} }
 
 // count works out for what of the lane, which is locked, and of its account reading waits, after so much more waits in the
 // lane: nothing, where only time has passed. It wakes those who wait for capacity when half of it is free.
 func (b *backlog) count(l *lane, more waiting, now time.Time) {
 	a := l.account
+	l.waiting = l.waiting.plus(more)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ofAccount := b.ofAccount(a.pace(now))
 	was := l.counted
-	l.counted = b.ofLane(ofAccount, a.lanes.Load(), l.drain.pace.now(now)).of(l.waiting)
+	l.counted = b.ofLane(ofAccount, l, now).of(l.waiting)
 	a.waiting = a.waiting.plus(more)
 	a.countable = a.countable.plus(l.counted.minus(was))
 	was = a.counted
@@ -214,7 +220,7 @@ func (b *backlog) wake() {
 // presses says whether half of what may be read ahead waits.
 func (b *backlog) presses() bool {
 	w := b.counted.load()
-	return 2*w.n >= b.limit || 2*w.bytes >= maxCountedBytes || 2*b.forming.Load() >= maxForming
+	return 2*w.n >= b.limit || 2*w.bytes >= maxCountedBytes
 }
 
 func (b *backlog) atLimit() bool {

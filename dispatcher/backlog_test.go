@@ -134,3 +134,43 @@ func TestAccountsThatFallSilent(t *testing.T) {
 		})
 	}
 }
+
+// A backlog for receivers that take batches is read no faster than it is delivered either, and fills their batches.
+func TestBacklogOfBatches(t *testing.T) {
+	for name, test := range map[string]struct{ accounts, deliveries, together int }{
+		"one account": {1, 60_000, 100}, "a hundred": {100, 60_000, 100}, "large ones": {100, 200_000, 1000}, "small ones": {100, 30_000, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, config(), func(w *world) {
+				for i := range test.accounts {
+					w.set(fmt.Sprintf("b%d/s%d", i, i), fmt.Sprintf(`,"batch":{"max":%d,"wait":"1s"}`, test.together))
+					w.on(fmt.Sprintf("b%d/s%d", i, i), always(answer{status: 204, after: 20 * time.Millisecond}))
+				}
+				random := rand.New(rand.NewPCG(1, 2))
+				for range test.deliveries {
+					if err := w.d.WaitForCapacity(w.t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					i := random.IntN(test.accounts)
+					w.submit(fmt.Sprintf("b%d/s%d", i, i))
+				}
+				time.Sleep(10 * time.Second)
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				requests, putOff := 0, 0
+				for _, list := range w.requests {
+					requests += len(list)
+				}
+				for _, list := range w.outcomes {
+					if list[0].Result != dispatcher.Delivered {
+						putOff++
+					}
+				}
+				t.Logf("%d requests, %.0f deliveries in each", requests, float64(test.deliveries)/float64(requests))
+				if putOff > 0 || test.deliveries/requests < test.together/10 {
+					t.Errorf("%d of %d put off; %d requests", putOff, test.deliveries, requests)
+				}
+			})
+		})
+	}
+}

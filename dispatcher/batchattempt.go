@@ -53,7 +53,7 @@ func (d *Dispatcher) batchEnded(r run, outs []Outcome, begun time.Time) (next ru
 	case len(outs) == 0:
 		l.gate.breaker.withoutAnswer(now) // if it was the probe, another one may go
 	default:
-		l.ended(now, outs[0].Took, len(outs))
+		d.ended(l, now, outs[0].Took, len(outs))
 		if r.req == l.req { // else it tells of a configuration that is not in force any more
 			d.learn(l, &outs[0], begun, now)
 		}

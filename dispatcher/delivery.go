@@ -75,7 +75,7 @@ type Delivery struct {
 
 	state  uint32                      // atomic, one of those below; a plain word, so that a delivery may be copied before it is submitted
 	sub    *subscriptions.Subscription // as Plan matched it; nil: look it up
-	light  bool                        // it does not count by itself for what waits; see backlog
+	parts  int64                       // what it counts for what waits; see backlog
 	alone  bool                        // it cannot be in a batch with others; see isStrange
 	next   *Delivery                   // in its lane's queue
 	queued time.Time                   // when it entered that

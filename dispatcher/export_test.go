@@ -32,9 +32,9 @@ func (d *Dispatcher) UsedPermits() (used, waiting int64) {
 	return d.permits.used.Load(), d.permits.waiting.Load()
 }
 
-// Waiting counts what is queued, within the allowances and beyond.
+// Waiting counts what is queued, in requests, within the allowances and beyond.
 func (d *Dispatcher) Waiting() (counted, beyond int64) {
-	return d.backlog.counted.load().n, d.backlog.beyond.load().n
+	return d.backlog.counted.load().n / alone, d.backlog.beyond.load().n / alone
 }
 
 // PlannedWith makes the delivery one that Plan has matched with sub.

@@ -30,7 +30,7 @@ type lane struct {
 	version  uint64   // of the directory, when sub was last looked up for what waits
 	gate     gate
 	queue    queue
-	waiting  waiting // in queue, as far as it counts
+	waiting  waiting // in queue
 	counted  waiting // of them, within the lane's allowance; see backlog
 	drain    drain
 	shrunk   sizeCap // the size of its batches
@@ -102,12 +102,6 @@ func (l *lane) begin(del *Delivery) {
 		return
 	}
 	l.gate.begin()
-}
-
-// ended notes the end of an attempt that took so long, with so many deliveries.
-func (l *lane) ended(now time.Time, took time.Duration, deliveries int) {
-	l.drain.ended(now, took, deliveries)
-	l.account.ended.Add(int64(deliveries))
 }
 
 // sample says whether a success is kept for Recent: not more than four a second of one lane.

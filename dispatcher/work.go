@@ -253,7 +253,7 @@ func (d *Dispatcher) attempt(r run) run {
 	case !made:
 		l.gate.breaker.withoutAnswer(now) // if it was the probe, another one may go
 	default:
-		l.ended(now, out.Took, 1)
+		d.ended(l, now, out.Took, 1)
 		if r.req == l.req { // else it tells of a configuration that is not in force any more
 			d.learn(l, &out, begun, now)
 		}
@@ -299,6 +299,12 @@ func (d *Dispatcher) putBack(r run) run {
 		next = d.serve(to)
 	}
 	return next
+}
+
+// ended notes the end of an attempt of the lane, which is locked, that took so long, with so many deliveries.
+func (d *Dispatcher) ended(l *lane, now time.Time, took time.Duration, deliveries int) {
+	l.drain.ended(now, took, deliveries)
+	l.account.ended.Add(int64(deliveries) * d.backlog.parts(l.together()))
 }
 
 // learn lets the gate of the lane, which is locked, follow the outcome of an attempt.
