@@ -89,7 +89,7 @@ func simulate(t *testing.T, w *world) {
 	}
 }
 
-// rest waits until nothing is left to be done.
+// rest waits until nothing is left to be done. What is attempted just before it is too old waits for its next step all the same.
 func (w *world) rest(ctx context.Context) bool {
-	return w.eventually(w.plan.maxAge+w.plan.parkMax+5*time.Minute, "rest", func() error { return w.judge.rest(ctx) })
+	return w.eventually(w.plan.maxAge+slices.Max(w.plan.schedule)+w.plan.parkMax+5*time.Minute, "rest", func() error { return w.judge.rest(ctx) })
 }
