@@ -22,6 +22,7 @@ type account struct {
 
 	mu        sync.Mutex // guards all below; locked after a lane's
 	paced     meter      // deliveries whose attempts ended, in parts
+	busy      time.Time  // since when something waits, or the last time that nothing did
 	waiting   waiting    // in its lanes
 	countable waiting    // of them, within the allowances of its lanes
 	counted   waiting    // of these, within its own: reading waits for them

@@ -14,6 +14,7 @@ import (
 // (lanes.queue_age), within bounds for each account and for all, and then deferred.
 type backlog struct {
 	limit    int64         // of counted, in parts
+	age      float64       // lanes.queue_age, in seconds
 	accounts *atomic.Int64 // how many share the limit
 	lane     int64         // parts that may wait in one lane
 	account  int64         // and in one account
@@ -54,6 +55,8 @@ const (
 	// what it delivers in that time. Where receivers are quick, what waits is bounded so; whoever is slow delivers next to
 	// nothing in it.
 	worthWaiting = 0.5 // seconds
+	// unknownPace is for how long after it has something waiting nobody knows how quick an account is.
+	unknownPace = time.Second
 )
 
 // waiting is a number of deliveries, in parts of requests, and the bytes that they take.
@@ -71,7 +74,8 @@ func (w waiting) most(n int64) waiting {
 }
 
 // allowance is for how much of what an account, or a lane, has waiting reading waits: for an equal share in number and in
-// bytes, or for what is delivered soon, whatever its bytes. One request is always within it.
+// bytes, as far as it is delivered before it would be deferred for its age, or for what is delivered soon, whatever its bytes. One
+// request is always within it.
 type allowance struct {
 	equal waiting
 	quick int64
@@ -106,17 +110,21 @@ func split(word int64) waiting { return waiting{word >> tallyBytes, word & (1<<t
 func newBacklog(cfg *LanesConfig, accounts *atomic.Int64) *backlog {
 	return &backlog{
 		// The queue of a single lane must not overflow just because reading is faster than delivering.
-		limit: alone * int64(max(1, cfg.Queue*3/4)), accounts: accounts,
+		limit: alone * int64(max(1, cfg.Queue*3/4)), age: cfg.QueueAge.Seconds(), accounts: accounts,
 		lane: alone * int64(cfg.Queue), account: alone * 4 * int64(cfg.Queue),
 		less: make(chan struct{}),
 	}
 }
 
-// ofAccount is the allowance of an account that delivers at such a pace, in parts a second. Equal shares together are a
-// little more than the limit: where all accounts have as much waiting as one another, reading stops.
-func (b *backlog) ofAccount(pace float64) allowance {
-	among := 5 * b.accounts.Load()
-	return allowance{waiting{share(6*b.limit, among), share(6*maxCountedBytes, among)}, b.quick(pace)}
+// ofAccount is the allowance of an account, which is locked. Equal shares together are a little more than the limit: where all
+// accounts have as much waiting as one another, reading stops.
+func (b *backlog) ofAccount(a *account, now time.Time) allowance {
+	among, pace := 5*b.accounts.Load(), a.pace(now)
+	equal := waiting{share(6*b.limit, among), share(6*maxCountedBytes, among)}
+	if now.Sub(a.busy) > unknownPace {
+		equal.n = min(equal.n, int64(pace*b.age))
+	}
+	return allowance{equal, b.quick(pace)}
 }
 
 // ofLane is the same for a lane, which is locked, of an account that has such an allowance.
@@ -137,7 +145,7 @@ func (b *backlog) exceedsAllowance(l *lane, now time.Time) bool {
 	a := l.account
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	ofAccount := b.ofAccount(a.pace(now))
+	ofAccount := b.ofAccount(a, now)
 	return ofAccount.exceededBy(a.waiting) || b.ofLane(ofAccount, l, now).exceededBy(l.waiting)
 }
 
@@ -148,7 +156,7 @@ func (b *backlog) accountExceeds(a *account, now time.Time) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return b.ofAccount(a.pace(now)).exceededBy(a.waiting)
+	return b.ofAccount(a, now).exceededBy(a.waiting)
 }
 
 // full says whether more waits in the lane, which is locked, or in its account, than is kept: more than its allowance, and more
@@ -157,7 +165,7 @@ func (b *backlog) full(l *lane, now time.Time) bool {
 	a := l.account
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	ofAccount := b.ofAccount(a.pace(now))
+	ofAccount := b.ofAccount(a, now)
 	if (l.waiting.n > b.lane || l.waiting.bytes > maxLaneBytes) && b.ofLane(ofAccount, l, now).exceededBy(l.waiting) {
 		return true
 	}
@@ -189,9 +197,12 @@ func (b *backlog) count(l *lane, more waiting, now time.Time) {
 	l.waiting = l.waiting.plus(more)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	ofAccount := b.ofAccount(a.pace(now))
+	ofAccount := b.ofAccount(a, now)
 	was := l.counted
 	l.counted = b.ofLane(ofAccount, l, now).of(l.waiting)
+	if a.waiting == (waiting{}) {
+		a.busy = now
+	}
 	a.waiting = a.waiting.plus(more)
 	a.countable = a.countable.plus(l.counted.minus(was))
 	was = a.counted

@@ -135,6 +135,30 @@ func TestAccountsThatFallSilent(t *testing.T) {
 	}
 }
 
+// An account that is alone and slow stops nobody's reading either: somebody else's event may lie behind its backlog.
+func TestSlowAccountThatIsAlone(t *testing.T) {
+	in(t, config(), func(w *world) {
+		w.set("slow/s", "")
+		w.on("slow/s", always(answer{status: 204, after: 9 * time.Second}))
+		w.set("b/s", "")
+		began := time.Now()
+		for range 20_000 {
+			if err := w.d.WaitForCapacity(w.t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.submit("slow/s")
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("reading what lies before another account's event took %s", took)
+		}
+		del := w.submit("b/s")
+		time.Sleep(20 * time.Millisecond)
+		if out := w.outcome(del); out.Result != dispatcher.Delivered {
+			t.Errorf("another account's delivery: %+v", out.Outcome)
+		}
+	})
+}
+
 // A backlog for receivers that take batches is read no faster than it is delivered either, and fills their batches.
 func TestBacklogOfBatches(t *testing.T) {
 	for name, test := range map[string]struct{ accounts, deliveries, together int }{

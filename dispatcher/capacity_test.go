@@ -179,7 +179,7 @@ func TestLaneOpens(t *testing.T) {
 		"room after a full queue": {`,"maxInFlight":1`, func(w *world) {
 			w.on("s", always(answer{status: 204, after: time.Second}))
 			w.submitN("s", 10)
-			time.Sleep(3 * time.Second)
+			time.Sleep(2900 * time.Millisecond) // the third ends after three seconds
 		}, func(*world) { time.Sleep(2 * time.Second) }, "room"},
 		"room after the rate": {`,"maxPerSecond":1`, func(w *world) {
 			w.submitN("s", 10)

@@ -77,7 +77,7 @@ func TestRealQuota(t *testing.T) {
 		rate, records int // KB/s; brokers let ten seconds' worth through at once
 		padding       int // of a record, in bytes
 		within        time.Duration
-	}{{10, 3000, 0, 45 * time.Second}, {100, 15_000, 0, 20 * time.Second}, {1000, 20_000, 2000, 20 * time.Second}} {
+	}{{10, 3000, 0, 25 * time.Second}, {100, 15_000, 0, 12 * time.Second}, {1000, 20_000, 2000, 12 * time.Second}} {
 		t.Run(fmt.Sprintf("%d KB", c.rate), func(t *testing.T) {
 			s := newSite(t, fmt.Sprintf("quota-%d", c.rate), lab.KeepIDs)
 			s.subscribe(t, "acme", "crm", "/in", `"events":["*"]`)

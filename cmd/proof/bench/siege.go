@@ -28,6 +28,7 @@ const siegeToken = "3qTz8vWx1LpRk5Ny7Bd2Fg9Hm4Jc6Sa0" //nolint:gosec // of a lab
 // siege is a flood at the admin listener: connections that never send a whole request, and live streams on one portal link.
 type siege struct {
 	connections, streams int
+	redial               bool // what was closed is opened again after a second
 
 	open, kept, refused atomic.Int64
 	health              []time.Duration // how long each answer of /healthz took
@@ -46,6 +47,7 @@ func besieged(ctx context.Context, args []string, out io.Writer) error {
 	pairs := fs.Int("pairs", 2, "how often the runs take turns")
 	connections := fs.Int("connections", 10_000, "connections that send half a request")
 	streams := fs.Int("streams", 1000, "streams that are asked for with one portal link")
+	redial := fs.Bool("redial", true, "open a connection again, after a second, that was closed")
 	webhooks := fs.Int("webhooks", 100_000, "webhooks of one account, pushed into Redis")
 	w, end, err := begin(ctx, fs, args, nil)
 	if err != nil {
@@ -61,7 +63,7 @@ func besieged(ctx context.Context, args []string, out io.Writer) error {
 		for j := range 2 {
 			sg[j] = &siege{}
 			if j == 1 {
-				sg[j].connections, sg[j].streams = *connections, *streams
+				sg[j].connections, sg[j].streams, sg[j].redial = *connections, *streams, *redial
 			}
 			s := w.steady("bench.siege."+strconv.Itoa(2*i+j), ld, *rate, *span+*warm)
 			s.beside = sg[j].begin
@@ -184,7 +186,7 @@ func (g *siege) stream(ctx context.Context, f *lab.Fanout, link portalLink) {
 // hold keeps a connection open that has sent half a request, and opens another where it is closed.
 func (g *siege) hold(ctx context.Context, addr string) {
 	var dialer net.Dialer
-	for ok := true; ok; ok = again(ctx) {
+	for ok := true; ok; ok = g.redial && again(ctx) {
 		conn, err := dialer.DialContext(ctx, "tcp", addr)
 		if err != nil {
 			continue
