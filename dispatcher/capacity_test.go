@@ -183,7 +183,7 @@ func TestLaneOpens(t *testing.T) {
 		}, func(*world) { time.Sleep(2 * time.Second) }, "room"},
 		"room after the rate": {`,"maxPerSecond":1`, func(w *world) {
 			w.submitN("s", 10)
-			time.Sleep(3 * time.Second)
+			time.Sleep(2900 * time.Millisecond)
 		}, func(*world) { time.Sleep(2 * time.Second) }, "room"},
 	} {
 		t.Run(name, func(t *testing.T) {
