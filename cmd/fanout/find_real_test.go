@@ -85,7 +85,7 @@ func (s *site) writeAttempts(t *testing.T, n, partitions int) {
 }
 
 // Many attempts in an hour, of a busy account, a rare one and 998 others: what is found, how soon, and with how much memory.
-func TestRealFindAmongMany(t *testing.T) {
+func TestRealManyAttempts(t *testing.T) {
 	s := newSite(t, "finds", lab.KeepCount)
 	n := attemptCount()
 	s.topics(t, lab.Topic{Name: s.name + ".attempts", Partitions: 12})

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -23,6 +24,7 @@ type load struct {
 	fanOut        int // subscriptions of an account, all of which want each of its events; 0 is 1
 	busy          int // accounts that have events; 0 is all
 	batch         int // deliveries in one request, as subscriptions ask for; 0: they do not
+	filters       int // notifications that each subscription names, the events' among them; 0: it takes all
 }
 
 // deliveries is what the events come to.
@@ -117,6 +119,9 @@ func (w *world) store(ctx context.Context, ld load, db int, url string) error {
 				extra := ""
 				if ld.batch > 0 {
 					extra = fmt.Sprintf(`,"batch":{"max":%d,"wait":"100ms"}`, ld.batch)
+				}
+				if ld.filters > 0 {
+					extra += `,"notificationIds":["welcome-email"` + strings.Repeat(`,"another-notification"`, min(1, ld.filters-1)) + `]`
 				}
 				value := fmt.Sprintf(`{"url":"%s/hooks/%d","events":["EMAIL_OPEN"],"secrets":["%s"]%s}`, url, i, secret(), extra)
 				p.HSet(ctx, "fanout:account:"+account(i/max(ld.fanOut, 1)), subscription(i%max(ld.fanOut, 1)), value)

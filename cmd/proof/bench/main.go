@@ -30,6 +30,7 @@ func parts() []part {
 		{"plain", "fanout beside the plain pipeline: kafka-go, encoding/json, crypto/hmac, fasthttp", plain},
 		{"batch", "deliveries one by one, and 10, 100 and 1000 in a request, beside the plain pipeline", batches},
 		{"subscriptions", "1 to 1 000 000 subscriptions: CPU a delivery, memory, start", comparison("subscriptions", sizes)},
+		{"filters", "1 000 000 subscriptions without and with notificationIds: CPU a delivery, memory, start", comparison("filters", filtered)},
 		{"fanout", "1, 10 and 100 subscriptions an event", comparison("fanout", fanOuts)},
 		{"failing", "1 % and 20 % of the deliveries answered 503", comparison("failing", failures)},
 		{"instances", "1, 2 and 3 instances on this machine", comparison("instances", fleets)},

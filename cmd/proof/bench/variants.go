@@ -26,6 +26,14 @@ func sizes(ld load) []variant {
 	return []variant{of(0, 1000, 0), of(1, 1, 0), of(2, 100, 0), of(3, 10_000, 0), of(4, million, 1000), of(4, million, 0)}
 }
 
+// filtered: a million subscriptions without and with notificationIds, a thousand of them busy.
+func filtered(ld load) []variant {
+	ld.subscriptions, ld.busy = 1_000_000, 1000
+	with := variant{name: "with notificationIds", load: ld, db: 1}
+	with.load.filters = 2
+	return []variant{{name: "without", load: ld}, with}
+}
+
 // fanOuts make about as many deliveries of fewer and fewer events.
 func fanOuts(ld load) []variant {
 	all := make([]variant, 0, 3)
