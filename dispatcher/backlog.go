@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// backlog bounds what waits in the lanes of this process, in deliveries and in bytes of their bodies.
+// backlog bounds what waits in the lanes of this process, in requests and in bytes.
 //
 // Reading stops while as many wait as help to keep the attempts going. An account, and each of its lanes, counts for that
 // with its allowance at most. What it has waiting beyond that stops nobody's reading: it is kept for a while
@@ -29,22 +29,22 @@ type backlog struct {
 const (
 	maxCountedBytes = 32 << 20
 	maxAccountBytes = 16 << 20
-	maxBeyond       = 20_000 * alone
+	maxBeyond       = 20_000 * wholeRequest
 	maxBeyondBytes  = 64 << 20
 	maxLaneBytes    = 4 << 20
 	deliveryBytes   = 512 // that one takes beside its body
 )
 
-// What waits is counted in parts of a request: a delivery that goes out alone is one, of those that go out together each has
-// a part of it. In all, no more than maxTogether of them are read ahead.
+// Waiting deliveries are counted in parts of a request: one that goes out alone counts as a whole request, each of those that
+// go out together as a part of one. No more than maxTogether are read ahead, unless lanes.queue is larger.
 const (
-	alone       = 4000
-	maxTogether = 20_000
+	wholeRequest = 4000
+	maxTogether  = 20_000
 )
 
 // parts is how much a delivery counts that goes out with so many.
 func (b *backlog) parts(together int) int64 {
-	return max(alone/int64(together), share(b.limit, maxTogether))
+	return min(wholeRequest, max(wholeRequest/int64(together), share(b.limit, maxTogether)))
 }
 
 const (
@@ -83,35 +83,31 @@ type allowance struct {
 
 // of is the part of what waits that is within the allowance.
 func (al allowance) of(w waiting) waiting {
-	if w.n <= max(alone, al.quick) {
+	if w.n <= max(wholeRequest, al.quick) {
 		return w
 	}
 	part := w.most(max(al.equal.n, al.quick))
 	if most := max(al.equal.bytes, w.most(al.quick).bytes); part.bytes > most {
-		part = waiting{max(alone, part.n*most/part.bytes), most}
+		part = waiting{max(wholeRequest, part.n*most/part.bytes), most}
 	}
 	return part
 }
 
 func (al allowance) exceededBy(w waiting) bool { return al.of(w) != w }
 
-// tally is what waits, the number and the bytes together in one word.
-type tally struct{ word atomic.Int64 }
-
-const tallyBytes = 34 // bits for the bytes: 16 GiB
+// tally is a sum of what waits. Its number and its bytes change one after the other.
+type tally struct{ n, bytes atomic.Int64 }
 
 // add changes the tally and returns what it is then. It never falls below zero.
-func (t *tally) add(w waiting) waiting { return split(t.word.Add(w.n<<tallyBytes + w.bytes)) }
+func (t *tally) add(w waiting) waiting { return waiting{t.n.Add(w.n), t.bytes.Add(w.bytes)} }
 
-func (t *tally) load() waiting { return split(t.word.Load()) }
-
-func split(word int64) waiting { return waiting{word >> tallyBytes, word & (1<<tallyBytes - 1)} }
+func (t *tally) load() waiting { return waiting{t.n.Load(), t.bytes.Load()} }
 
 func newBacklog(cfg *LanesConfig, accounts *atomic.Int64) *backlog {
 	return &backlog{
 		// The queue of a single lane must not overflow just because reading is faster than delivering.
-		limit: alone * int64(max(1, cfg.Queue*3/4)), age: cfg.QueueAge.Seconds(), accounts: accounts,
-		lane: alone * int64(cfg.Queue), account: alone * 4 * int64(cfg.Queue),
+		limit: wholeRequest * int64(max(1, cfg.Queue*3/4)), age: cfg.QueueAge.Seconds(), accounts: accounts,
+		lane: wholeRequest * int64(cfg.Queue), account: wholeRequest * 4 * int64(cfg.Queue),
 		less: make(chan struct{}),
 	}
 }
@@ -177,7 +173,7 @@ func (b *backlog) full(l *lane, now time.Time) bool {
 func (b *backlog) add(l *lane, d *Delivery, now time.Time) {
 	d.parts = b.parts(l.together())
 	if d.alone {
-		d.parts = alone
+		d.parts = wholeRequest
 	}
 	b.count(l, d.weight(), now)
 }

@@ -1,6 +1,7 @@
 package dispatcher_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -193,6 +194,29 @@ func TestBacklogOfBatches(t *testing.T) {
 				t.Logf("%d requests, %.0f deliveries in each", requests, float64(test.deliveries)/float64(requests))
 				if putOff > 0 || test.deliveries/requests < test.together/10 {
 					t.Errorf("%d of %d put off; %d requests", putOff, test.deliveries, requests)
+				}
+			})
+		})
+	}
+}
+
+// However large lanes.queue is, reading stops: where three quarters of it wait, or for their bytes.
+func TestLargeQueue(t *testing.T) {
+	for queue, want := range map[int]int{60_000: 45_000, 200_000: 63_000} {
+		t.Run(strconv.Itoa(queue), func(t *testing.T) {
+			cfg := config()
+			cfg.Lanes.Queue = queue
+			in(t, cfg, func(w *world) {
+				w.set("s", "")
+				w.on("s", always(hang))
+				ctx, cancel := context.WithTimeout(w.t.Context(), 500*time.Millisecond)
+				defer cancel()
+				read := 0
+				for ; read < queue && w.d.WaitForCapacity(ctx) == nil; read++ {
+					w.submit("s")
+				}
+				if read < want || read > want+1000 {
+					t.Errorf("%d were read, want about %d", read, want)
 				}
 			})
 		})

@@ -34,7 +34,7 @@ func (d *Dispatcher) UsedPermits() (used, waiting int64) {
 
 // Waiting counts what is queued, in requests, within the allowances and beyond.
 func (d *Dispatcher) Waiting() (counted, beyond int64) {
-	return d.backlog.counted.load().n / alone, d.backlog.beyond.load().n / alone
+	return d.backlog.counted.load().n / wholeRequest, d.backlog.beyond.load().n / wholeRequest
 }
 
 // PlannedWith makes the delivery one that Plan has matched with sub.

@@ -21,14 +21,13 @@ type backlog struct {
 	patience time.Duration // until all of it has been read
 	settle   time.Duration // after that
 
-	read       time.Duration // how long it took to read it
-	before     float64       // deferrals until then
-	during     float64       // deferrals while the others were looked at
-	written    float64       // bytes a second that the broker's log grew by meanwhile
-	looked     time.Duration
-	size       int64
-	deferrals0 float64
-	began      time.Time
+	read    time.Duration // how long it took to read it
+	before  float64       // deferrals until then
+	during  float64       // deferrals while the others were looked at
+	written float64       // bytes a second that the broker's log grew by meanwhile
+	looked  time.Duration
+	size    int64     // of the log, when looking began
+	began   time.Time // to look
 }
 
 // waiting is the part of that name: what all others notice while very many deliveries of one account wait in the retry topics.
@@ -99,10 +98,10 @@ func (b *backlog) wait(ctx context.Context, s *steady, f *lab.Fanout) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if b.deferrals0, err = deferrals(ctx, f); err != nil {
+	if b.before, err = deferrals(ctx, f); err != nil {
 		return err
 	}
-	b.before, b.began = b.deferrals0, time.Now()
+	b.began = time.Now()
 	b.size, err = logSize(s.w.kafka)
 	return err
 }
@@ -118,7 +117,7 @@ func (b *backlog) look(ctx context.Context, s *steady, f *lab.Fanout) error {
 		return err
 	}
 	b.looked = time.Since(b.began)
-	b.during, b.written = n-b.deferrals0, float64(size-b.size)/b.looked.Seconds()
+	b.during, b.written = n-b.before, float64(size-b.size)/b.looked.Seconds()
 	return nil
 }
 
