@@ -127,14 +127,9 @@ func outage(ctx context.Context, args []string, out io.Writer) error {
 	if err := errors.Join(o.put(ctx, ""), o.kafka.CreateTopics(ctx, lab.Topic{Name: topic, Partitions: 6})); err != nil {
 		return err
 	}
-	f, err := o.start(topic)
+	f, err := o.startReady(ctx, topic)
 	if err != nil {
 		return err
-	}
-	starting, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	if err := f.Ready(starting); err != nil {
-		return errors.Join(err, tail(f))
 	}
 	o.restart()
 	o.receiver.On("/hooks/0", lab.Always(lab.Answer{Status: *status}))
@@ -263,14 +258,9 @@ func (o *singleReceiver) retryAfter(ctx context.Context, out io.Writer) error {
 	if err := o.redis.PutSubscription(ctx, account(0), "other", fmt.Sprintf(`{"url":"%s","events":["*"]}`, o.receiver.URL("/other"))); err != nil {
 		return err
 	}
-	f, err := o.start(topic)
+	f, err := o.startReady(ctx, topic)
 	if err != nil {
 		return err
-	}
-	starting, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	if err := f.Ready(starting); err != nil {
-		return errors.Join(err, tail(f))
 	}
 	o.restart()
 	var first sync.Once
@@ -333,14 +323,9 @@ func idle(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	began := time.Now()
-	f, err := w.start(topic)
+	f, err := w.startReady(ctx, topic)
 	if err != nil {
 		return err
-	}
-	starting, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	if err := f.Ready(starting); err != nil {
-		return errors.Join(err, tail(f))
 	}
 	fmt.Fprintf(out, "%s; ready with %d subscriptions after %.1f s\n", machine(), ld.subscriptions, time.Since(began).Seconds())
 	show := func(when string) error {

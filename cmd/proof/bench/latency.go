@@ -133,14 +133,9 @@ func (s *steady) run(ctx context.Context) ([]int64, error) {
 	if err := s.w.kafka.CreateTopics(ctx, lab.Topic{Name: s.topic, Partitions: s.ld.partitions}); err != nil {
 		return nil, err
 	}
-	f, err := s.w.start(s.topic)
+	f, err := s.w.startReady(ctx, s.topic)
 	if err != nil {
 		return nil, err
-	}
-	starting, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	if err := f.Ready(starting); err != nil {
-		return nil, errors.Join(err, tail(f))
 	}
 	if err := s.observed(ctx, f); err != nil {
 		return nil, err

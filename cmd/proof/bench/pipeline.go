@@ -136,6 +136,23 @@ func (w *world) start(topic string, adjust ...func(lab.Config)) (*lab.Fanout, er
 	})
 }
 
+// readyWithin bounds a start: with a million subscriptions it takes some ten seconds.
+const readyWithin = 2 * time.Minute
+
+// startReady is start, and waits until fanout is ready.
+func (w *world) startReady(ctx context.Context, topic string, adjust ...func(lab.Config)) (*lab.Fanout, error) {
+	f, err := w.start(topic, adjust...)
+	if err != nil {
+		return nil, err
+	}
+	starting, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	if err := f.Ready(starting); err != nil {
+		return nil, errors.Join(err, tail(f))
+	}
+	return f, nil
+}
+
 // work is what one or more instances of fanout are to work off.
 type work struct {
 	fleet        []*lab.Fanout

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -52,14 +51,9 @@ func (w *world) idleFor(ctx context.Context, topic string, ld load, span time.Du
 	if err := w.kafka.CreateTopics(ctx, lab.Topic{Name: topic, Partitions: ld.partitions}); err != nil {
 		return err
 	}
-	f, err := w.start(topic)
+	f, err := w.startReady(ctx, topic)
 	if err != nil {
 		return err
-	}
-	starting, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	if err := f.Ready(starting); err != nil {
-		return errors.Join(err, tail(f))
 	}
 	if err := sleep(ctx, 5*time.Second); err != nil {
 		return err

@@ -273,16 +273,11 @@ func (w *world) manyWebhooks(ctx context.Context, n int, out io.Writer) error {
 	if err := w.kafka.CreateTopics(ctx, lab.Topic{Name: topic, Partitions: 1}); err != nil {
 		return err
 	}
-	f, err := w.start(topic, withToken)
+	f, err := w.startReady(ctx, topic, withToken)
 	if err != nil {
 		return err
 	}
 	defer f.Kill() //nolint:errcheck // the lab ends what is left
-	starting, cancel := context.WithTimeout(ctx, 60*time.Second)
-	defer cancel()
-	if err := f.Ready(starting); err != nil {
-		return errors.Join(err, tail(f))
-	}
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	times := make([]time.Duration, 0, 5)

@@ -100,16 +100,11 @@ func (s *steady) others(ctx context.Context, now slowReceivers, bad, warm int) (
 	if err := s.w.kafka.CreateTopics(ctx, lab.Topic{Name: s.topic, Partitions: s.ld.partitions}); err != nil {
 		return othersSaw{}, err
 	}
-	f, err := s.w.start(s.topic, withToken)
+	f, err := s.w.startReady(ctx, s.topic, withToken)
 	if err != nil {
 		return othersSaw{}, err
 	}
 	defer f.Kill() //nolint:errcheck // the lab ends what is left
-	starting, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	if err := f.Ready(starting); err != nil {
-		return othersSaw{}, errors.Join(err, tail(f))
-	}
 	end := func() error { return nil }
 	if s.beside != nil {
 		if end, err = s.beside(ctx, f); err != nil {
