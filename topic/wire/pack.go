@@ -15,6 +15,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol/rawproduce"
 )
 
+var emptyHead [batchRecords]byte
+
 // Packer packs records into a batch of message format 2, at once and without an allocation a record. Its zero value is empty.
 type Packer struct {
 	records     []byte
@@ -65,15 +67,21 @@ func sizeOfVarint(n int64) int {
 	return max(1, (bits.Len64(uint64(n<<1)^uint64(n>>63))+6)/7)
 }
 
-// Batch is the batch as it is sent, its records compressed by the codec.
-func (p *Packer) Batch(codec compress.Compression) ([]byte, error) {
-	var b bytes.Buffer
+// Reset makes it empty, and keeps its memory.
+func (p *Packer) Reset() { *p = Packer{records: p.records[:0]} }
+
+// Batch is the batch as it is sent, its records compressed by the codec, or as they are where that is nil. It is written over memory,
+// where that is large enough.
+func (p *Packer) Batch(memory []byte, codec compress.Codec) ([]byte, error) {
+	var compression compress.Compression
+	b := bytes.NewBuffer(memory[:0])
 	b.Grow(batchRecords + len(p.records)/2)
-	b.Write(make([]byte, batchRecords))
-	if c := codec.Codec(); c == nil {
+	b.Write(emptyHead[:])
+	if codec == nil {
 		b.Write(p.records)
 	} else {
-		w := c.NewWriter(&b)
+		compression = compress.Compression(codec.Code())
+		w := codec.NewWriter(b)
 		_, err := w.Write(p.records)
 		if closed := w.Close(); err == nil {
 			err = closed
@@ -86,7 +94,7 @@ func (p *Packer) Batch(codec compress.Compression) ([]byte, error) {
 	binary.BigEndian.PutUint32(head[batchLength:], uint32(len(head)-batchEpoch))
 	binary.BigEndian.PutUint32(head[batchEpoch:], uint32(0xffff_ffff)) // none: the leader writes its own
 	head[batchMagic] = 2
-	binary.BigEndian.PutUint16(head[batchAttribute:], uint16(codec))
+	binary.BigEndian.PutUint16(head[batchAttribute:], uint16(compression))
 	binary.BigEndian.PutUint32(head[batchLastDelta:], uint32(p.count-1))
 	binary.BigEndian.PutUint64(head[batchFirstTime:], uint64(p.first))
 	binary.BigEndian.PutUint64(head[batchMaxTime:], uint64(p.last))

@@ -29,12 +29,21 @@ func TestPacker(t *testing.T) {
 			return r
 		})
 		all := rapid.SliceOfN(drawn, 1, 40).Draw(t, "records")
-		codec := compress.Compression(rapid.IntRange(0, 4).Draw(t, "codec"))
+		codec := compress.Compression(rapid.IntRange(0, 4).Draw(t, "codec")).Codec()
 		var p wire.Packer
+		var memory []byte
+		if rapid.Bool().Draw(t, "again") { // in the memory of another batch
+			p.Add(1, "other", []byte(strings.Repeat("y", 300)))
+			var err error
+			if memory, err = p.Batch(nil, codec); err != nil {
+				t.Fatal(err)
+			}
+			p.Reset()
+		}
 		for _, r := range all {
 			p.Add(r.at, r.key, []byte(r.value), r.headers...)
 		}
-		packed, err := p.Batch(codec)
+		packed, err := p.Batch(memory, codec)
 		if err != nil {
 			t.Fatal(err)
 		}
