@@ -110,7 +110,7 @@ func (w *world) enter(made map[string]any) (base string, cookie *http.Cookie) {
 // letter appends a dead letter whose headers say what they like.
 func (w *world) letter(account, subscription, id string) (position string) {
 	w.t.Helper()
-	client := &kafka.Client{Addr: kafka.TCP(w.brokers...)}
+	client := &kafka.Client{Addr: kafka.TCP(w.brokers...), Transport: &kafka.Transport{}}
 	header := func(name, value string) kafka.Header {
 		return kafka.Header{Key: "fanout-" + name, Value: []byte(value)}
 	}

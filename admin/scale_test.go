@@ -22,7 +22,7 @@ func TestScale(t *testing.T) {
 		}
 		must(t, w.dir.Refresh(t.Context(), name))
 	}
-	client := &kafka.Client{Addr: kafka.TCP(w.brokers...)}
+	client := &kafka.Client{Addr: kafka.TCP(w.brokers...), Transport: &kafka.Transport{}}
 	now := time.Now()
 	for batch := range 100 {
 		var records []kafka.Record

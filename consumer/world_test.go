@@ -167,8 +167,10 @@ func newWorld(t *testing.T, topics ...string) *world {
 			},
 			ShutdownTimeout: 5 * time.Second,
 		},
-		client: &kafka.Client{Addr: kafka.TCP(cluster.ListenAddrs()...)},
+		// The default transport keeps what it knows of a port, which another test's cluster may have had.
+		client: &kafka.Client{Addr: kafka.TCP(cluster.ListenAddrs()...), Transport: &kafka.Transport{}},
 	}
+	t.Cleanup(w.client.Transport.(*kafka.Transport).CloseIdleConnections)
 	for _, name := range topics {
 		w.cfg.Sources = append(w.cfg.Sources, topic.SourceConfig{Topic: name})
 	}

@@ -38,7 +38,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(c.Close)
 	_, err = c.Create(t.Context(), cfg.Owned())
 	must(t, err)
-	return &world{Cluster: c, t: t, client: &kafka.Client{Addr: kafka.TCP(fake.ListenAddrs()...)}}
+	return &world{Cluster: c, t: t, client: &kafka.Client{Addr: kafka.TCP(fake.ListenAddrs()...), Transport: &kafka.Transport{}}}
 }
 
 func must(t *testing.T, err error) {

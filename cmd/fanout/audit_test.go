@@ -21,7 +21,7 @@ func (w *world) lose(t *testing.T, at time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &kafka.Client{Addr: kafka.TCP(w.kafka.ListenAddrs()...)}
+	client := &kafka.Client{Addr: kafka.TCP(w.kafka.ListenAddrs()...), Transport: &kafka.Transport{}}
 	if _, err := client.OffsetCommit(t.Context(), &kafka.OffsetCommitRequest{
 		GroupID: "fanout", GenerationID: -1, Topics: map[string][]kafka.OffsetCommit{"channel.email": {{Partition: 0, Offset: offset + 1}}},
 	}); err != nil {

@@ -358,7 +358,7 @@ func TestOperatorsJSON(t *testing.T) {
 		res.Topics = []kmsg.FetchResponseTopic{topic}
 		return res, nil, true
 	})
-	client := &kafka.Client{Addr: kafka.TCP(b.kafka.ListenAddrs()...)}
+	client := &kafka.Client{Addr: kafka.TCP(b.kafka.ListenAddrs()...), Transport: &kafka.Transport{}}
 	for partition := range 2 { // more than is read at once
 		records := make([]kafka.Record, 1200)
 		for i := range records {

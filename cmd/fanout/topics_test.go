@@ -14,7 +14,7 @@ func TestTopicsApply(t *testing.T) {
 	if out := w.ok(t, "", "topics", "apply", "--dry-run"); !strings.Contains(out, "all topics that exist are set as they should be") {
 		t.Errorf("topics that were just created differ: %s", out)
 	}
-	client := &kafka.Client{Addr: kafka.TCP(w.kafka.ListenAddrs()...)}
+	client := &kafka.Client{Addr: kafka.TCP(w.kafka.ListenAddrs()...), Transport: &kafka.Transport{}}
 	res, err := client.IncrementalAlterConfigs(t.Context(), &kafka.IncrementalAlterConfigsRequest{
 		Resources: []kafka.IncrementalAlterConfigsRequestResource{{
 			ResourceType: kafka.ResourceTypeTopic, ResourceName: "fanout.retry.5s",
@@ -52,7 +52,7 @@ func TestCheckNamesOrphans(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "channel.email")
 	w.ok(t, "", "topics", "create")
-	client := &kafka.Client{Addr: kafka.TCP(w.kafka.ListenAddrs()...)}
+	client := &kafka.Client{Addr: kafka.TCP(w.kafka.ListenAddrs()...), Transport: &kafka.Transport{}}
 	res, err := client.Produce(t.Context(), &kafka.ProduceRequest{
 		Topic: "fanout.retry.5s", RequiredAcks: kafka.RequireAll,
 		Records: kafka.NewRecordReader(kafka.Record{Value: kafka.NewBytes([]byte("{}")), Headers: []kafka.Header{{Key: "fanout-group", Value: []byte("before")}}}),
