@@ -28,11 +28,36 @@ func TestWalk(t *testing.T) {
 	if got := b.text(`String(document.querySelectorAll("input[name=event]:checked").length)`); got != "0" {
 		t.Errorf("%s events are ticked for a new webhook, want none", got)
 	}
+	if got := b.text(`document.activeElement.id + " " + document.title`); got != "url Events Webhook of acme · fanout" {
+		t.Errorf("the focus and the title are %s", got)
+	}
+	// "all" of a channel, and of all.
+	b.click(`//*[@aria-label="EMAIL"]//button`)
+	ticked := func() string { return b.text(`String(document.querySelectorAll("input[name=event]:checked").length)`) }
+	if got := ticked(); got != "3" {
+		t.Errorf("all of EMAIL ticks %s", got)
+	}
+	b.sees("Not saved yet")
+	b.click(`.choose button`)
+	if got := ticked(); got != "8" {
+		t.Errorf("all ticks %s", got)
+	}
+	b.click(`.choose button`)
+	b.gone("Not saved yet")
 	// A mistake is said where it was made.
 	b.fill("Webhook URL", "ftp://nowhere")
 	b.submit(button("Save Configuration"))
 	b.sees("Nothing was saved")
 	b.pictures("settings-problem")
+	// What was typed is not lost by a slip: leaving asks first. Save stays within reach.
+	if !b.asksBeforeLeaving() {
+		t.Error("what was typed is lost without a question")
+	}
+	b.look(sizes()[0], "light")
+	if got := b.text(`(() => { scrollTo(0, 0); const r = document.querySelector(".save .primary").getBoundingClientRect(); return String(r.top > 0 && r.bottom <= innerHeight); })()`); got != "true" {
+		t.Error("Save cannot be reached on a phone without scrolling")
+	}
+	b.lookAway()
 
 	b.fill("Webhook URL", w.recv.URL+"/hook")
 	b.click(`#e-EMAIL_OPEN`)
@@ -54,6 +79,13 @@ func TestWalk(t *testing.T) {
 	w.open("t-1", "acme")
 	w.until("the event", func() bool { return w.recv.count("t-1") == 1 })
 
+	if b.asksBeforeLeaving() {
+		t.Error("what is saved is asked about")
+	}
+	b.goTo("/settings/events-webhook")
+	b.do(chromedp.SendKeys(label("Account"), "ac"))
+	w.until("a proposal", func() bool { return b.text(`String(document.querySelectorAll("#accounts option").length)`) == "1" })
+	b.inspect("settings-accounts")
 	b.goTo("/settings/events-webhook?account=acme")
 	if html := b.text(`document.documentElement.outerHTML`); strings.Contains(html, secret) {
 		t.Error("the page shows the secret again")

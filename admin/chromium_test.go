@@ -313,6 +313,12 @@ func (b *browser) axe(where string, coloursOnly bool) {
 	}
 }
 
+// asksBeforeLeaving says whether the page keeps a person from leaving it unasked.
+func (b *browser) asksBeforeLeaving() bool {
+	b.t.Helper()
+	return b.text(`(() => { const e = new Event("beforeunload", { cancelable: true }); dispatchEvent(e); return String(e.defaultPrevented); })()`) == "true"
+}
+
 // gone waits until the page no longer says so.
 func (b *browser) gone(text string) {
 	b.t.Helper()

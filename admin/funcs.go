@@ -102,9 +102,9 @@ func functions() template.FuncMap {
 			return share(*v)
 		},
 		"seconds": func(v float64) string { return length(time.Duration(v * float64(time.Second))) },
-		"anchor":  func(field string) string { return anchors[field] },
+		"anchor":  func(field string) string { return anchors[fieldOf(field)] },
 		"label": func(field string) string {
-			if l, ok := labels[field]; ok {
+			if l, ok := labels[fieldOf(field)]; ok {
 				return l
 			}
 			return field
@@ -119,12 +119,13 @@ var (
 	anchors = map[string]string{
 		"url": "url", "events": "events", "id": "id", "headers": "headers", "maxInFlight": "maxInFlight", "maxPerSecond": "maxPerSecond",
 		"description": "description", "account": "account", "reason": "reason", "rate": "rate", "maxFailures": "max", "from": "from", "to": "to",
-		"event": "event", "outcome": "outcome", "status": "status", "topic": "topic",
+		"event": "event", "outcome": "outcome", "status": "status", "topic": "topic", "notificationIds": "notificationIds", "batchMax": "batchMax", "batchWait": "batchWait",
 	}
 	labels = map[string]string{
 		"url": "Webhook URL", "events": "Events", "id": "Name", "account": "Account", "headers": "Request headers", "description": "Description",
 		"maxInFlight": "Attempts at once", "maxPerSecond": "Attempts a second", "reason": "Reason", "rate": "Rate", "maxFailures": "Failures", "from": "From", "to": "To",
 		"event": "Event", "outcome": "Outcome", "status": "HTTP status", "topic": "Source",
+		"notificationIds": "Only these notifications", "batchMax": "Events in one request", "batchWait": "Wait for others",
 	}
 )
 
@@ -193,7 +194,7 @@ func sentence(text string) string {
 		return ""
 	}
 	text = string(unicode.ToUpper(first)) + text[size:]
-	if !strings.ContainsAny(text[len(text)-1:], ".?!") {
+	if !strings.ContainsAny(text[len(text)-1:], ".?!:") {
 		text += "."
 	}
 	return text

@@ -33,14 +33,20 @@ type settingsBody struct {
 	notice       // told once
 	Question     *question
 
+	Accounts     []foundAccount // to open, where none is, or where this one has no webhook
+	MoreAccounts int
+	Typed        bool // the form has what somebody typed and could not save
+
 	Unreadable string
 	Warnings   []badField // what is odd about the open webhook, and in force all the same
 
 	New                       bool
 	ID, URL, Description      string
-	Events                    []eventBox
+	Every                     bool // all events are wanted, those to come too
+	Channels                  []eventChannel
 	Enabled, Paused, More     bool
 	MaxInFlight, MaxPerSecond string
+	BatchMax, BatchWait       string
 	Headers                   string // one a line, masked
 	Filter                    string // notifications, one a line
 	Signing                   []signingSecret
@@ -53,6 +59,12 @@ type settingsBody struct {
 type webhookLink struct {
 	ID, Note string
 	Current  bool
+}
+
+// eventChannel are the events of a channel.
+type eventChannel struct {
+	Name   string
+	Events []eventBox
 }
 
 type eventBox struct {
@@ -82,13 +94,18 @@ func (p *pages) settings(r *http.Request, s scope) (view, error) {
 }
 
 func settingsView(body *settingsBody) view {
-	return view{Title: "Events Webhook", Nav: "settings", Body: body}
+	title := "Events Webhook"
+	if body.Account != "" {
+		title += " of " + body.Account
+	}
+	return view{Title: title, Nav: "settings", Body: body}
 }
 
 // settingsOf is the tab with the webhook open that id names; with an empty id the first one, or a fresh one.
 func (p *pages) settingsOf(r *http.Request, s scope, id string, fresh bool) (*settingsBody, error) {
 	body := &settingsBody{Account: own(s, r), Bad: map[string]string{}, Code: p.code, Enabled: true, New: true, CanLink: p.portalKey != nil && !s.Portal}
 	if body.Account == "" {
+		body.Accounts, body.MoreAccounts = p.accountsLike(r.Form.Get("find"))
 		return body, nil
 	}
 	if bad := subscriptions.CheckIdentity(body.Account, "x"); bad != nil {
@@ -119,6 +136,9 @@ func (p *pages) settingsOf(r *http.Request, s scope, id string, fresh bool) (*se
 	} else {
 		body.ID = freeID(list)
 		body.box(p.catalogue(), 0)
+		if len(list) == 0 && !s.Portal {
+			body.Accounts, body.MoreAccounts = p.accountsLike(body.Account)
+		}
 	}
 	body.Action = body.address(s)
 	if body.CanLink {
@@ -180,6 +200,10 @@ type storedForm struct {
 	MaxInFlight  json.Number       `json:"maxInFlight"`
 	MaxPerSecond json.Number       `json:"maxPerSecond"`
 	Filter       []string          `json:"notificationIds"`
+	Batch        struct {
+		Max  json.Number `json:"max"`
+		Wait string      `json:"wait"`
+	} `json:"batch"`
 }
 
 // load opens a stored webhook.
@@ -198,6 +222,8 @@ func (b *settingsBody) load(reader subscriptions.Reader, stored *subscriptions.S
 	b.URL, b.Description = form.URL, form.Description
 	b.Enabled, b.Paused = sub.Enabled(), sub.Paused()
 	b.MaxInFlight, b.MaxPerSecond = form.MaxInFlight.String(), form.MaxPerSecond.String()
+	b.BatchMax, b.BatchWait = form.Batch.Max.String(), form.Batch.Wait
+	b.Every = slices.Equal(form.Events, []string{"*"})
 	b.Signing = signingSecrets(subscriptions.Signing(stored.JSON, now))
 	var lines []string
 	for name, value := range form.Headers {
@@ -214,14 +240,19 @@ func (b *settingsBody) load(reader subscriptions.Reader, stored *subscriptions.S
 
 // hasMore says whether anything under "More settings" is not as it is for a new webhook.
 func (b *settingsBody) hasMore() bool {
-	return !b.Enabled || b.Paused || b.Description != "" || b.MaxInFlight != "" || b.MaxPerSecond != "" || b.Headers != "" || b.Filter != ""
+	return !b.Enabled || b.Paused || b.Description != "" || b.MaxInFlight != "" || b.MaxPerSecond != "" || b.BatchMax != "" || b.BatchWait != "" || b.Headers != "" || b.Filter != ""
 }
 
-// box makes a checkbox of each event name.
+// box makes a checkbox of each event name, channel by channel.
 func (b *settingsBody) box(c *event.Catalogue, on event.Set) {
-	b.Events = nil
+	b.Channels = nil
 	for _, name := range c.Names() {
+		i := slices.IndexFunc(b.Channels, func(one eventChannel) bool { return one.Name == name.Channel() })
+		if i < 0 {
+			i = len(b.Channels)
+			b.Channels = append(b.Channels, eventChannel{Name: name.Channel()})
+		}
 		sample := event.Event{Name: name, TrackingID: "abc123", NotificationID: "welcome-email", UserID: "user-123"}
-		b.Events = append(b.Events, eventBox{name.String(), name.Description(), string(dispatcher.Body(&sample)), on.Has(name)})
+		b.Channels[i].Events = append(b.Channels[i].Events, eventBox{name.String(), name.Description(), string(dispatcher.Body(&sample)), on.Has(name)})
 	}
 }

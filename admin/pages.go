@@ -134,11 +134,16 @@ func (p *pages) operator(template string, f pageFunc) http.HandlerFunc {
 			p.serve(w, r, scope{SignOut: p.portalKey != nil, Entered: true}, template, f)
 		case r.URL.Query().Has("live"):
 			p.fail(w, scope{}, problemf(http.StatusUnauthorized, "sign in again to see more"))
+		case r.Method != http.MethodGet:
+			p.fail(w, scope{}, errSignedOut)
 		default:
 			toSignIn(w, r)
 		}
 	}
 }
+
+// errSignedOut is for a form that was filled in while the session ended: a redirection would lose it.
+var errSignedOut = problemf(http.StatusUnauthorized, "nothing was done, because your session has ended. Sign in in another tab, then reload this page: your browser sends once more what you typed")
 
 // inPortal serves a page to whoever has opened a portal link. The account is the cookie's: nothing else in the request
 // names one. Through a read-only link nothing is sent or changed.

@@ -53,7 +53,7 @@ func TestEveryRouteNeedsTheToken(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/accept", "/settings/events-webhook?account=acme", "/dead-letters/replay", "/replays/r1/cancel"} {
-		w.want(303, "POST", path, "", anonymous, form)
+		w.want(401, "POST", path, "", anonymous, form)
 	}
 	for _, path := range []string{"/healthz", "/readyz", "/sign-in", "/assets/app.css"} {
 		w.want(200, "GET", path, "", anonymous)

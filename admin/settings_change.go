@@ -2,6 +2,7 @@ package admin
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -137,16 +138,24 @@ func (p *pages) save(r *http.Request, s scope, account, id string) (view, error)
 	} else if bad := subscriptions.CheckIdentity(account, id); bad != nil {
 		f.bad = append(f.bad, asProblem(bad).Errors...)
 	}
+	named := len(f.bad) == 0
 	f.check()
-	if len(f.bad) > 0 {
-		return p.again(r, s, id, f, invalid(f.bad...))
+	if !named {
+		return p.again(r, s, id, f, p.allWrong(f, account, "x", nil, nil))
 	}
 	saved, err := p.put(r.Context(), p.callerOf(r, s), account, id, func(stored []byte) ([]byte, error) {
-		if refused := p.overwrites(f, id, stored); refused != nil {
+		refused := p.overwrites(f, id, stored)
+		if refused != nil && len(refused.Errors) == 0 {
 			return nil, refused
+		}
+		if refused != nil || len(f.bad) > 0 {
+			return nil, p.allWrong(f, account, id, stored, refused)
 		}
 		return f.json(stored)
 	})
+	if _, said := errors.AsType[*problem](err); err != nil && !said && asProblem(err).Status == http.StatusServiceUnavailable {
+		return p.unsaved(s, account, id, f), nil
+	}
 	if bad := asProblem(err); err != nil && (bad.Status == http.StatusUnprocessableEntity || bad.Status == http.StatusConflict) {
 		return p.again(r, s, id, f, bad)
 	}
@@ -155,6 +164,49 @@ func (p *pages) save(r *http.Request, s scope, account, id string) (view, error)
 		n.Secret = saved.made[0]
 	}
 	return p.done(r, s, account, id, false, n, err)
+}
+
+// allWrong is everything that is wrong with a form: what cannot be read of it, what refuses it, and what is wrong with the rest.
+func (p *pages) allWrong(f *settingsForm, account, id string, stored []byte, refused *problem) *problem {
+	all := slices.Clone(f.bad)
+	if refused != nil {
+		all = append(all, refused.Errors...)
+	}
+	now := time.Now()
+	next, err := f.json(stored)
+	if err == nil {
+		next, _, err = withGenerated(next)
+	}
+	if err == nil {
+		next, err = subscriptions.Merge(stored, next, now)
+	}
+	if err == nil {
+		_, err = p.judge(account, id, stored, next, now)
+	}
+	if err != nil {
+		for _, one := range asProblem(err).Errors {
+			if !slices.ContainsFunc(f.bad, func(known badField) bool { return fieldOf(known.Field) == fieldOf(one.Field) }) {
+				all = append(all, one)
+			}
+		}
+	}
+	return invalid(all...)
+}
+
+// unsaved is the tab with what was typed while Redis does not answer.
+func (p *pages) unsaved(s scope, account, id string, f *settingsForm) view {
+	body := &settingsBody{Account: account, Bad: map[string]string{}, Code: p.code, New: f.fresh}
+	body.ID = id
+	body.Action = body.address(s)
+	bad := problemf(http.StatusServiceUnavailable, "Redis does not answer at the moment. What you typed is still here: try again")
+	if s.Portal {
+		bad.Detail = "that is not possible at the moment. What you typed is still here: try again"
+	}
+	body.fill(p.catalogue(), f, bad)
+	body.Seen = f.values.Get("seen")
+	v := settingsView(body)
+	v.Status = http.StatusServiceUnavailable
+	return v
 }
 
 // overwrites refuses to save over what the sender of the form has not seen.
@@ -191,8 +243,9 @@ func (p *pages) again(r *http.Request, s scope, id string, f *settingsForm, bad 
 
 // fill shows the form as it was sent, and what is wrong with it.
 func (b *settingsBody) fill(c *event.Catalogue, f *settingsForm, bad *problem) {
+	b.Typed = true
 	b.Problem, b.Taken = &problem{Status: bad.Status, Detail: "Nothing was saved. Please correct this:"}, f.taken
-	b.Problem.Errors = bad.Errors
+	b.Problem.Errors = inOrder(bad.Errors)
 	if len(bad.Errors) == 0 {
 		b.Problem.Detail = "Nothing was saved: " + bad.Detail + "."
 	}
@@ -201,8 +254,7 @@ func (b *settingsBody) fill(c *event.Catalogue, f *settingsForm, bad *problem) {
 			one.Detail = "tick at least one"
 			b.Problem.Errors[i] = one
 		}
-		field, _, _ := strings.Cut(one.Field, "[")
-		field, _, _ = strings.Cut(field, ".")
+		field := fieldOf(one.Field)
 		if b.Bad[field] != "" {
 			b.Bad[field] += "; "
 		}
@@ -211,10 +263,33 @@ func (b *settingsBody) fill(c *event.Catalogue, f *settingsForm, bad *problem) {
 	v := f.values
 	b.ID, b.URL, b.Description, b.Headers = v.Get("id"), v.Get("url"), v.Get("description"), v.Get("headers")
 	b.Filter = v.Get("notificationIds")
+	b.BatchMax, b.BatchWait = v.Get("batchMax"), v.Get("batchWait")
+	b.Every = f.every()
 	b.MaxInFlight, b.MaxPerSecond = v.Get("maxInFlight"), v.Get("maxPerSecond")
 	b.Enabled, b.Paused = v.Has("enabled"), v.Has("paused")
 	b.More = b.hasMore()
 	b.box(c, selectedIn(c, v))
+}
+
+// fieldOf is the field of the form that a problem is about.
+func fieldOf(field string) string {
+	switch {
+	case field == "batch.wait":
+		return "batchWait"
+	case field == "batch" || strings.HasPrefix(field, "batch."):
+		return "batchMax"
+	}
+	field, _, _ = strings.Cut(field, "[")
+	field, _, _ = strings.Cut(field, ".")
+	return field
+}
+
+// inOrder are problems in the order of the form's fields.
+func inOrder(list []badField) []badField {
+	order := []string{"id", "url", "events", "notificationIds", "description", "maxInFlight", "maxPerSecond", "batchMax", "batchWait", "headers"}
+	return slices.SortedStableFunc(slices.Values(list), func(a, b badField) int {
+		return cmp.Compare(slices.Index(order, fieldOf(a.Field)), slices.Index(order, fieldOf(b.Field)))
+	})
 }
 
 func selectedIn(c *event.Catalogue, values url.Values) (on event.Set) {

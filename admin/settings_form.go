@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
@@ -21,6 +22,7 @@ type settingsForm struct {
 
 	headers map[string]string
 	numbers map[string]json.RawMessage
+	batch   map[string]json.RawMessage // empty: one request for each event
 }
 
 func (f *settingsForm) wrong(field, detail string) { f.bad = append(f.bad, badField{field, detail}) }
@@ -39,6 +41,7 @@ func (f *settingsForm) check() {
 		}
 		f.numbers[name] = json.RawMessage(text)
 	}
+	f.checkBatch()
 	for line := range strings.Lines(f.values.Get("headers")) {
 		line = strings.TrimSpace(line)
 		name, value, ok := strings.Cut(line, ":")
@@ -49,6 +52,22 @@ func (f *settingsForm) check() {
 		default:
 			f.headers[name] = strings.TrimSpace(value)
 		}
+	}
+}
+
+// checkBatch reads how many events may be in one request, and how long they wait for others.
+func (f *settingsForm) checkBatch() {
+	most, wait := strings.TrimSpace(f.values.Get("batchMax")), strings.TrimSpace(f.values.Get("batchWait"))
+	f.batch = map[string]json.RawMessage{}
+	if most != "" {
+		if _, err := strconv.Atoi(most); err != nil {
+			f.wrong("batch.max", fmt.Sprintf("enter a whole number from %d to %d", subscriptions.MinBatch, subscriptions.MaxBatch))
+			return
+		}
+		f.batch["max"] = json.RawMessage(most)
+	}
+	if wait != "" {
+		f.batch["wait"], _ = json.Marshal(wait) // a text
 	}
 }
 
@@ -70,6 +89,9 @@ func (f *settingsForm) json(stored []byte) ([]byte, error) {
 	for name, number := range f.numbers {
 		sub[name] = number
 	}
+	if len(f.batch) > 0 {
+		sub["batch"] = f.batch
+	}
 	if stored == nil {
 		sub["secrets"] = []string{generate}
 	}
@@ -79,10 +101,17 @@ func (f *settingsForm) json(stored []byte) ([]byte, error) {
 	return json.Marshal(sub)
 }
 
-// events are the names that are ticked, or "*" where that is stored and all are: those to come, too.
+// every says whether the form asks for all events, those to come too.
+func (f *settingsForm) every() bool { return f.values.Get("events") == "*" }
+
+// events are the names that are ticked, or "*" where the form says so. A page that was opened before an upgrade does not say;
+// then it stays stored where all are ticked.
 func (f *settingsForm) events(stored []byte) []string {
+	if f.every() {
+		return []string{"*"}
+	}
 	var now storedForm
-	if json.Unmarshal(stored, &now) == nil && slices.Equal(now.Events, []string{"*"}) && len(f.values["event"]) == len(f.catalogue.Names()) {
+	if !f.values.Has("events") && json.Unmarshal(stored, &now) == nil && slices.Equal(now.Events, []string{"*"}) && len(f.values["event"]) == len(f.catalogue.Names()) {
 		return now.Events
 	}
 	return append([]string{}, f.values["event"]...)
@@ -107,6 +136,9 @@ func (f *settingsForm) notOnTheForm(stored []byte) map[string]json.RawMessage {
 	}
 	kept = map[string]json.RawMessage{}
 	onForm := []string{"url", "events", "enabled", "paused", "description", "headers", "maxInFlight", "maxPerSecond", "secrets", "secretExpiry"}
+	if f.values.Has("batchMax") {
+		onForm = append(onForm, "batch")
+	}
 	if f.values.Has("notificationIds") {
 		onForm = append(onForm, "notificationIds")
 	}

@@ -442,3 +442,141 @@ func TestSettingsSayThatATestWasNotSent(t *testing.T) {
 		t.Errorf("the second ends at %s: %s", to, page)
 	}
 }
+
+// Whatever is wrong is said in one answer, beside its field.
+func TestSettingsSayAllThatIsWrong(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.put("acme", "orders")
+	wrong := []string{"url", "ftp://x", "events", "these", "maxInFlight", "many", "maxPerSecond", "-1", "headers", "no colon", "batchMax", "1", "batchWait", "1h", "notificationIds", strings.Repeat("n", 9000), "description", strings.Repeat("d", 2000)}
+	for id, name := range map[string]string{"orders": "taken", "": "no name", "a b": "no good name"} {
+		a := w.do("POST", acmeSettings+"&new=1", filled("save", append(wrong, "id", id)...).Encode(), form, asBrowser)
+		w.checkPage(name, a, 200)
+		page := string(a.body)
+		_, summary, _ := strings.Cut(page, `id="problem"`)
+		summary, _, _ = strings.Cut(summary, "</ul>")
+		for _, field := range []string{"id", "url", "events", "maxInFlight", "maxPerSecond", "headers", "batchMax", "batchWait", "notificationIds", "description"} {
+			if !strings.Contains(summary, `<a href="#`+field+`">`) {
+				t.Errorf("%s: the summary does not lead to %s: %s", name, field, summary)
+			}
+			at := regexp.MustCompile(`(?s)id="` + field + `".*?class="wrong"`).FindString(page)
+			if next := strings.Count(at, "<input") + strings.Count(at, "<textarea"); at == "" || next > 1 {
+				t.Errorf("%s: nothing is wrong beside %s: %q", name, field, at)
+			}
+		}
+		if !strings.Contains(page, `data-guard="typed"`) || !strings.Contains(page, "nn</textarea>") || !strings.Contains(page, `name="batchWait" placeholder="1s" value="1h"`) {
+			t.Errorf("%s: what was typed is gone", name)
+		}
+	}
+}
+
+// Events are asked for one by one, or all of them, those to come too.
+func TestSettingsEveryEvent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	save := func(want string, more ...string) string {
+		t.Helper()
+		_, page := w.follow(acmeSettings+"&id=a", filled("save", append(more, "id", "a", "url", w.recv.URL+"/a")...))
+		var is struct{ Events []string }
+		must(t, json.Unmarshal([]byte(w.redis.HGet("fanout:account:acme", "a")), &is))
+		if got := fmt.Sprint(is.Events); got != want {
+			t.Errorf("%v is stored as %s, want %s", more, got, want)
+		}
+		return page
+	}
+	all := []string{"events", "these"}
+	for _, name := range []string{"EMAIL_OPEN", "EMAIL_CLICK", "EMAIL_FAILED", "SMS_FAILED", "CALL_FAILED", "PUSH_FAILED", "WEB_PUSH_FAILED", "INAPP_WEB_FAILED"} {
+		all = append(all, "event", name)
+	}
+	if page := save("[*]", "events", "*"); !strings.Contains(page, `value="*" id="every" checked`) || strings.Count(page, `name="event"`) != 8 {
+		t.Errorf("%s", page)
+	}
+	save("[EMAIL_OPEN EMAIL_CLICK EMAIL_FAILED SMS_FAILED CALL_FAILED PUSH_FAILED WEB_PUSH_FAILED INAPP_WEB_FAILED]", all...)
+	if page := save("[SMS_FAILED]", "events", "these", "event", "SMS_FAILED"); strings.Contains(page, `id="every" checked`) || !strings.Contains(page, `aria-label="WEB_PUSH"`) {
+		t.Errorf("%s", page)
+	}
+}
+
+// How many events come in one request is a field of the form. What it does not have of a batch's wish is kept by leaving it alone.
+func TestSettingsBatch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	save := func(most, wait, want string) {
+		t.Helper()
+		_, page := w.follow(acmeSettings+"&id=a", filled("save", "id", "a", "url", w.recv.URL+"/a", "event", "EMAIL_OPEN", "batchMax", most, "batchWait", wait))
+		var is struct{ Batch json.RawMessage }
+		must(t, json.Unmarshal([]byte(w.redis.HGet("fanout:account:acme", "a")), &is))
+		if string(is.Batch) != want || !strings.Contains(page, `name="batchMax" inputmode="numeric" value="`+most+`"`) {
+			t.Errorf("%q, %q is stored as %s, want %s", most, wait, is.Batch, want)
+		}
+	}
+	save("100", "1s", `{"max":100,"wait":"1s"}`)
+	save("50", "", `{"max":50}`)
+	save("", "", "")
+}
+
+// Support opens an account by a part of its id.
+func TestSettingsFindAnAccount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	for _, account := range []string{"Acme-EU", "acme-us", "the-acme", "globex"} {
+		w.put(account, "orders")
+	}
+	w.put("acme-us", "crm")
+	links := func(path string) string {
+		var found []string
+		for _, one := range regexp.MustCompile(`href="/settings/events-webhook\?account=([^"]+)"><bdi`).FindAllStringSubmatch(w.page(200, path), -1) {
+			found = append(found, one[1])
+		}
+		return strings.Join(found, " ")
+	}
+	for path, want := range map[string]string{
+		"/settings/events-webhook": "Acme-EU acme-us globex the-acme", "/settings/events-webhook?find=ACME": "Acme-EU acme-us the-acme", "/settings/events-webhook?account=acme": "Acme-EU acme-us the-acme",
+		"/settings/events-webhook?account=globex": "", "/settings/events-webhook?account=nobody": "",
+	} {
+		if got := links(path); got != want {
+			t.Errorf("%s proposes %q, want %q", path, got, want)
+		}
+	}
+	if page := w.page(200, "/settings/events-webhook?find=acme-u"); !strings.Contains(page, `<option value="acme-us">2 webhooks</option>`) {
+		t.Errorf("%s", page)
+	}
+	if page := w.page(200, w.link("nobody")+"/settings/events-webhook", anonymous); strings.Contains(page, "globex") || strings.Contains(page, `id="accounts"`) {
+		t.Error("a customer is told of other accounts")
+	}
+	if page := w.page(200, "/settings/events-webhook?account=globex"); !strings.Contains(page, "<title>Events Webhook of globex · fanout</title>") || !strings.Contains(page, `<a href="/deliveries?account=globex&amp;subscription=orders">Deliveries</a>`) {
+		t.Errorf("%s", page)
+	}
+	for n := range 30 {
+		w.put(fmt.Sprintf("many-%02d", n), "orders")
+	}
+	if page := w.page(200, "/settings/events-webhook?find=many"); !strings.Contains(page, "and 10 accounts more") || !strings.Contains(page, "many-19") || strings.Contains(page, "many-20") {
+		t.Error("not the first twenty are proposed")
+	}
+}
+
+// What was typed is there for the next try where saving it is not possible.
+func TestSettingsKeepWhatWasTyped(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.put("acme", "orders")
+	portal := w.link("acme")
+	values := filled("save", "id", "orders", "seen", "x", "url", w.recv.URL+"/typed", "events", "these", "event", "SMS_FAILED", "description", "typed too")
+	w.redis.SetError("LOADING secret-host:6379")
+	a := w.do("POST", acmeSettings+"&id=orders", values.Encode(), form, asBrowser)
+	w.checkPage("without Redis", a, 503)
+	for _, want := range []string{"/typed", "typed too", `value="SMS_FAILED" checked`, `name="seen" value="x"`, "Redis does not answer", `data-guard="typed"`} {
+		if !strings.Contains(string(a.body), want) {
+			t.Errorf("without Redis the page does not have %q", want)
+		}
+	}
+	// A customer's link cannot be judged either then.
+	w.checkPage("a portal without Redis", w.do("POST", portal+"/settings/events-webhook?id=orders", values.Encode(), form, asBrowser, anonymous), 503)
+	// A session that has ended is begun in another tab, and the browser sends the form again.
+	w.redis.SetError("")
+	a = w.do("POST", acmeSettings+"&id=orders", values.Encode(), form, asBrowser, anonymous)
+	w.checkPage("signed out", a, 401)
+	if !strings.Contains(string(a.body), "Sign in in another tab") {
+		t.Errorf("%s", a.body)
+	}
+}

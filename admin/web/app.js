@@ -1,5 +1,6 @@
 "use strict";
-// Everything works without this file. It copies, selects all, and says a chart's figures at the pointer.
+// Everything works without this file. It copies, selects all, finds accounts, keeps what was typed from being lost, and says a
+// chart's figures at the pointer.
 (() => {
   document.addEventListener("click", (e) => {
     const id = e.target.dataset && e.target.dataset.copy;
@@ -14,6 +15,44 @@
     if (e.target.id !== "pick-all") return;
     for (const box of document.querySelectorAll('input[name="id"][type=checkbox]')) box.checked = e.target.checked;
   });
+  // "all" ticks every event of its channel, or of all channels, and unticks them where all are ticked.
+  document.addEventListener("click", (e) => {
+    const pick = e.target.closest && e.target.closest("[data-all]");
+    if (!pick) return;
+    const group = pick.dataset.all ? document.getElementById(pick.dataset.all) : pick.closest(".channel");
+    const boxes = [...group.querySelectorAll("input[type=checkbox]")], on = boxes.some((box) => !box.checked);
+    for (const box of boxes) box.checked = on;
+    pick.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+  // Who leaves with something typed and not saved is asked first.
+  const form = document.querySelector("form[data-guard]"), unsaved = document.getElementById("unsaved");
+  if (form && unsaved) {
+    const typed = () => new URLSearchParams(new FormData(form)).toString();
+    const saved = form.dataset.guard === "saved" ? typed() : null;
+    let saving = false;
+    form.addEventListener("input", () => { unsaved.hidden = typed() === saved; });
+    form.addEventListener("submit", (e) => { saving = Boolean(e.submitter) && e.submitter.value === "save"; });
+    addEventListener("pageshow", () => { saving = false; });
+    addEventListener("beforeunload", (e) => { if (!saving && typed() !== saved) e.preventDefault(); });
+  }
+  // The account field proposes accounts that have what was typed in their id.
+  const account = document.querySelector("input[data-find]"), accounts = document.getElementById("accounts");
+  if (account && accounts) {
+    let timer = 0, asked = "";
+    account.addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(async () => {
+        const part = asked = account.value;
+        if (!part) return;
+        try {
+          const answer = await fetch(account.dataset.find + encodeURIComponent(part));
+          if (!answer.ok || part !== asked) return;
+          const page = new DOMParser().parseFromString(await answer.text(), "text/html"), list = page.getElementById("accounts");
+          if (list) accounts.replaceChildren(...list.children);
+        } catch { /* nothing is proposed then */ }
+      }, 150);
+    });
+  }
   // A chart tells the figures of the column that the pointer is at.
   document.documentElement.classList.add("js");
   const tip = document.createElement("div");
