@@ -6,6 +6,9 @@ command -v chromium >/dev/null || missing+=(chromium)
 command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
 command -v python3 >/dev/null || missing+=(python3)
 command -v javac >/dev/null || missing+=(default-jdk-headless)
+command -v php >/dev/null || missing+=(php-cli)
+command -v ruby >/dev/null || missing+=(ruby)
+command -v mcs >/dev/null && command -v mono >/dev/null || missing+=(mono-mcs mono-runtime)
 ((${#missing[@]} == 0)) && exit
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
   echo "install first (names of Debian's packages): ${missing[*]}" >&2

@@ -11,6 +11,11 @@ need curl curl
 need node nodejs
 need npm npm
 need javac default-jdk-headless
+need php php-cli
+need ruby ruby
+need mcs mono-mcs
+need mono mono-runtime
+[[ -d /usr/lib/mono/gac/System.Runtime.Serialization ]] || missing+=(libmono-system-runtime-serialization4.0-cil)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 if ((${#missing[@]})); then
   if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then

@@ -154,6 +154,8 @@ type client struct {
 	args []string
 	dir  string
 	env  []string
+
+	onlyV1 bool // a receiver whose language has no Ed25519
 }
 
 // ran is what it did.
@@ -231,6 +233,23 @@ func java(t *testing.T, path ...string) client {
 	t.Helper()
 	jars := filepath.Join(rootOf(t), ".real", "kafka", "lib", "*")
 	return client{name: "java", args: []string{"java", "-XX:TieredStopAtLevel=1", "-cp", jars, example(t, path...)}}
+}
+
+// php serves a file with PHP's own server, which remembers nothing from one request to the next.
+func php(t *testing.T, path ...string) client {
+	t.Helper()
+	return client{name: "php", args: []string{"sh", "-c", `exec php -S "$1" "$0"`, example(t, path...)}, env: []string{"WEBHOOK_SEEN=" + t.TempDir()}}
+}
+
+// csharp compiles a file and runs it with Mono.
+func csharp(t *testing.T, path ...string) client {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "main.exe")
+	build := exec.CommandContext(t.Context(), "mcs", "-warnaserror", "-r:System.Runtime.Serialization", "-out:"+program, example(t, path...))
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return client{name: "csharp", args: []string{"mono", program}, onlyV1: true}
 }
 
 func shell(t *testing.T, path ...string) client {
