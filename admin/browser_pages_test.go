@@ -4,12 +4,14 @@ package admin_test
 
 import (
 	"fmt"
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 
@@ -132,10 +134,15 @@ func TestReadingIsNotDisturbed(t *testing.T) {
 	b := newBrowser(t, w)
 	b.goTo("/endpoints/show?account=acme&id=orders")
 	b.sees("HTTP 500")
-	where := `(() => { const open = document.querySelector("#attempts details[open]"); return open.closest("li").id + " " + Math.round(open.getBoundingClientRect().top) + " " + (document.activeElement === open.querySelector("summary")); })()`
+	where := `(() => { const open = document.querySelector("#attempts details[open]"); return open.closest("li").id + " " + (document.activeElement === open.querySelector("summary")); })()`
+	top := func() (px float64) {
+		_, err := fmt.Sscan(b.text(`String(document.querySelector("#attempts details[open]").getBoundingClientRect().top)`), &px)
+		must(t, err)
+		return px
+	}
 	b.click(`.attempts li:nth-child(3) summary`)
 	b.text(`document.querySelector("#attempts details[open] pre").scrollIntoView(); ""`)
-	before := b.text(where)
+	before, at := b.text(where), top()
 	failures := b.text(`document.querySelector("#live .state").innerText`)
 	for i := range 60 {
 		w.open(fmt.Sprintf("after-%d", i), "acme")
@@ -143,8 +150,8 @@ func TestReadingIsNotDisturbed(t *testing.T) {
 	b.sees("new") // at the foot of the window
 	b.sees("The list waits while you read it.")
 	w.until("the rest of the page", func() bool { return b.text(`document.querySelector("#live .state").innerText`) != failures })
-	if now := b.text(where); now != before || !strings.HasSuffix(now, "true") {
-		t.Errorf("the opened attempt was %q, and is %q", before, now)
+	if now := b.text(where); now != before || !strings.HasSuffix(now, "true") || math.Abs(top()-at) > 2 {
+		t.Errorf("the opened attempt was %q at %v px, and is %q at %v", before, at, now, top())
 	}
 	b.inspect("reading")
 	b.click(button("Go on"))
@@ -167,7 +174,9 @@ func TestReadingIsNotDisturbed(t *testing.T) {
 	if b.text(`document.activeElement.innerText`) != "acme / orders" || strings.Contains(b.text(`document.getElementById("rows").innerText`), "a-new-one") {
 		t.Error("the list changed under the keyboard's focus")
 	}
-	b.do(chromedp.KeyEvent("\t")) // on to the next, which leaves the list
+	for range 4 { // on to what is after the list
+		b.do(chromedp.KeyEvent("\t"))
+	}
 	b.sees("a-new-one")
 
 	// Selected text stays selected.
@@ -303,4 +312,57 @@ func TestDeliveriesInTheBrowser(t *testing.T) {
 	b.submit(link("Open"))
 	b.sees("Timeline")
 	b.inspect("portal-delivery")
+}
+
+// Times are those of the reader's zone, or UTC where they say so, on every page and in what is renewed.
+func TestReadersZone(t *testing.T) {
+	w := newWorld(t, "")
+	w.recv.answers(500, "")
+	long := strings.Repeat("t", 200)
+	w.put("acme", "orders")
+	w.open(long, "acme")
+	w.until("an attempt", func() bool { return w.recv.count("ttt") > 0 })
+	b := newBrowser(t, w)
+	call(b, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Tokyo"})
+	b.goTo("/deliveries?from=2020-01-01T20:00")
+	b.sees("Last attempt (GMT+9)")
+	row := `(() => { const at = document.querySelector("tbody time"); return at.textContent + " " + at.dateTime; })()`
+	at, err := time.Parse(time.RFC3339, b.text(`document.querySelector("tbody time").dateTime`))
+	must(t, err)
+	tokyo := at.In(time.FixedZone("", 9*3600)).Format(time.TimeOnly)
+	if !strings.Contains(b.text(row), tokyo) {
+		t.Errorf("the row says %s, want %s", b.text(row), tokyo)
+	}
+	b.inspect("zone")
+	// Fields for a time too. What is sent is in UTC.
+	if got := b.text(`document.getElementById("from").value`); got != "2020-01-02T05:00:00" && got != "2020-01-02T05:00" {
+		t.Errorf("the field says %s", got)
+	}
+	b.submit(button("Filter"))
+	if got := b.text(`new URLSearchParams(location.search).get("from")`); got != "2020-01-01T20:00:00" {
+		t.Errorf("the filter sends %s", got)
+	}
+	b.click(`#zone`)
+	b.sees("Last attempt (UTC)")
+	if got := b.text(row); !strings.Contains(got, at.UTC().Format(time.TimeOnly)) || !strings.HasPrefix(b.text(`document.getElementById("from").value`), "2020-01-01T20:00") {
+		t.Errorf("in UTC the row says %s", got)
+	}
+	// It is remembered, and holds for what is renewed.
+	b.goTo("/endpoints/show?account=acme&id=orders")
+	b.sees("Times are in UTC.")
+	b.click(`#zone`)
+	b.sees("Times are in GMT+9.")
+	w.open("another", "acme")
+	w.until("the next attempt", func() bool {
+		return b.text(`String([...document.querySelectorAll("#attempts time.hint")].length > 1 && [...document.querySelectorAll("#attempts time.hint")].every(e => e.dataset.utc))`) == "true"
+	})
+	// What is cut short is there as a whole, for the pointer and for the keyboard.
+	b.goTo("/deliveries?q=" + long)
+	b.sees("Tracking id")
+	b.text(`document.querySelector('td[data-label="Tracking id"] .name').focus(); ""`)
+	if got := b.text(`(() => { const e = document.querySelector(".whole"); return e.hidden ? "" : e.firstChild.textContent; })()`); got != long {
+		t.Errorf("the whole tracking id is %q", got)
+	}
+	b.sees("Copy")
+	b.inspect("whole")
 }

@@ -48,6 +48,7 @@ var (
 	Plural   = plural
 	Sentence = sentence
 	Clock    = clock
+	Timed    = timed
 )
 
 // Age makes what was asked in the background so much older.

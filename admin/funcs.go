@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -79,6 +80,8 @@ func functions() template.FuncMap {
 		"ago":     func(t any) string { return ago(time.Since(moment(t))) },
 		"due":     func(t any) string { return due(time.Until(moment(t))) },
 		"overdue": func(t any) string { return overdue(time.Until(moment(t))) },
+		"timed":   timed,
+		"after":   func(text, state string) string { return strings.TrimPrefix(text, state+": ") },
 		"key":     key, "plural": plural, "sentence": sentence,
 		"num": number,
 		"ms": func(v *float64) string {
@@ -178,13 +181,40 @@ func clock(t, now time.Time) string {
 	return t.Format(time.DateTime)
 }
 
-// plural is a number and what is counted: "1 webhook", "2 webhooks".
-func plural(n int, one string) string {
-	text := strconv.Itoa(n) + " " + one
-	if n != 1 {
-		text += "s"
+// isoTime is a time as sentences for people and programs have it.
+//
+//nolint:gochecknoglobals // a pattern
+var isoTime = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
+
+// timed is a sentence whose times are written as everywhere on the pages.
+func timed(text string) template.HTML {
+	var out strings.Builder
+	now, from := time.Now(), 0
+	for _, at := range isoTime.FindAllStringIndex(text, -1) {
+		iso := text[at[0]:at[1]]
+		t, err := time.Parse(time.RFC3339, iso)
+		if err != nil {
+			continue
+		}
+		out.WriteString(template.HTMLEscapeString(text[from:at[0]]))
+		fmt.Fprintf(&out, `<time datetime="%s" title="%[1]s">%s UTC</time>`, iso, clock(t, now))
+		from = at[1]
 	}
-	return text
+	out.WriteString(template.HTMLEscapeString(text[from:]))
+	return template.HTML(out.String()) //nolint:gosec // all of it is escaped, but for the times, which are ours
+}
+
+// plural is a number and what is counted: "1 webhook", "2 webhooks", "2 deliveries".
+func plural(n int, one string) string {
+	text := strconv.Itoa(n) + " "
+	stem, y := strings.CutSuffix(one, "y")
+	switch {
+	case n == 1:
+		return text + one
+	case y:
+		return text + stem + "ies"
+	}
+	return text + one + "s"
 }
 
 // sentence is an error's text as a page writes it: with a capital and a full stop.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -170,7 +169,7 @@ func (p *panel) lagFindings() []finding {
 	}
 	return []finding{{
 		key: "lag", Badge: warn("late"), Since: since, Link: "/", To: "Overview",
-		Text: "by " + length(time.Duration(last.LagSeconds*float64(time.Second))) + ", and becoming later: " + strconv.Itoa(last.LagRecords) + " records wait. Start more instances, or see which webhooks the load belongs to (fanout top).",
+		Text: "by " + length(time.Duration(last.LagSeconds*float64(time.Second))) + ", and becoming later: " + plural(last.LagRecords, "record") + " to go. Start more instances, or see which webhooks the load belongs to (fanout top).",
 	}}
 }
 

@@ -96,7 +96,11 @@ func (b *breaker) release() {
 
 // why is the cause of the trouble, for people.
 func (b *breaker) why() string {
-	text := strconv.Itoa(b.failures) + " failures in a row since " + b.since.UTC().Format(time.RFC3339) + ", last: " + b.cause.String()
+	failures := " failures"
+	if b.failures == 1 {
+		failures = " failure"
+	}
+	text := strconv.Itoa(b.failures) + failures + " in a row since " + b.since.UTC().Format(time.RFC3339) + ", last: " + b.cause.String()
 	if b.status != 0 {
 		text += " " + strconv.Itoa(b.status)
 	}

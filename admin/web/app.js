@@ -1,8 +1,13 @@
 "use strict";
-// Everything works without this file. It copies, selects all, finds accounts, keeps what was typed from being lost, and says a
-// chart's figures at the pointer.
+// Everything works without this file. It copies, selects all, finds accounts, keeps what was typed from being lost, shows whole
+// what is cut short, and says a chart's figures at the pointer.
 (() => {
   document.addEventListener("click", (e) => {
+    const button = e.target.closest && e.target.closest("[data-copies]");
+    if (button && navigator.clipboard) {
+      navigator.clipboard.writeText(button.dataset.copies).then(() => { button.firstChild.textContent = "Copied"; }, () => {});
+      return;
+    }
     const id = e.target.dataset && e.target.dataset.copy;
     if (!id) return;
     const field = document.getElementById(id);
@@ -53,6 +58,52 @@
       }, 150);
     });
   }
+  // What is cut short is shown whole, to be copied, while the pointer or the focus is there.
+  const whole = document.createElement("div"), wholeText = document.createElement("span"), wholeCopy = document.createElement("button");
+  whole.className = "whole";
+  whole.hidden = true;
+  wholeText.dir = "auto";
+  wholeCopy.type = "button";
+  whole.append(wholeText, wholeCopy);
+  (document.getElementById("main") || document.body).append(whole);
+  let hiding = 0;
+  const cut = (name) => name.scrollWidth > name.clientWidth || name.scrollHeight > name.clientHeight + 2;
+  const hide = () => { hiding = setTimeout(() => { whole.hidden = true; }, 150); };
+  const showWhole = (name) => {
+    clearTimeout(hiding);
+    name.removeAttribute("title");
+    if (!cut(name)) return;
+    const box = name.getBoundingClientRect();
+    wholeText.textContent = name.textContent;
+    wholeCopy.dataset.copies = name.textContent;
+    wholeCopy.textContent = "Copy";
+    whole.hidden = false;
+    const under = box.bottom + whole.offsetHeight + 4 < innerHeight;
+    whole.style.top = (under ? box.bottom + 2 : box.top - whole.offsetHeight - 2) + "px";
+    whole.style.left = Math.max(8, Math.min(innerWidth - whole.offsetWidth - 8, box.left)) + "px";
+  };
+  const named = (node) => node.closest && (node.closest(".name") || (node.matches("a") && node.querySelector(".name")));
+  document.addEventListener("pointerover", (e) => {
+    if (whole.contains(e.target)) clearTimeout(hiding);
+    else if (named(e.target)) showWhole(named(e.target));
+    else if (!whole.hidden) hide();
+  });
+  document.addEventListener("focusin", (e) => {
+    if (whole.contains(e.target)) clearTimeout(hiding);
+    else if (named(e.target)) showWhole(named(e.target));
+    else if (!whole.hidden) hide();
+  });
+  document.addEventListener("keydown", (e) => { if (e.key === "Escape") whole.hidden = true; });
+  addEventListener("scroll", () => { whole.hidden = true; }, { passive: true });
+  document.addEventListener("copy", (e) => {
+    if (whole.hidden || !getSelection().isCollapsed) return;
+    e.clipboardData.setData("text/plain", wholeText.textContent);
+    e.preventDefault();
+  });
+  // The keyboard reaches what is cut short as well.
+  const reach = () => { for (const name of document.querySelectorAll("main .name")) if (!name.closest("a") && cut(name)) name.tabIndex = 0; };
+  document.addEventListener("renewed", reach);
+  reach();
   // A chart tells the figures of the column that the pointer is at.
   document.documentElement.classList.add("js");
   const tip = document.createElement("div");

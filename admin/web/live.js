@@ -8,6 +8,7 @@
   const slower = 5000, every = region ? 1000 : slower, patience = 10000; // ms
   const note = document.getElementById("live-note");
   const [text, count, button] = note ? note.children : [];
+  const times = window.fanoutTimes, clock = (t) => times ? times.clock(t) : t.toLocaleTimeString();
   let tag = "", timer = 0, asking = false, over = false, renewed = new Date();
 
   // say shows one sentence at the foot of the window, or nothing. What changes every second is not read out.
@@ -33,7 +34,7 @@
     if (!verdict) return;
     const line = document.createElement("p");
     line.className = "wrap bad";
-    line.textContent = "Whether all is well is not known: there has been no answer since " + renewed.toLocaleTimeString() + ".";
+    line.textContent = "Whether all is well is not known: there has been no answer since " + clock(renewed) + ".";
     verdict.replaceChildren(line);
     tag = "";
   };
@@ -49,6 +50,7 @@
   const show = (answer) => {
     const next = document.createElement("template");
     next.innerHTML = answer;
+    if (times) times.show(next.content);
     const judged = next.content.getElementById("verdict");
     if (judged) {
       judged.remove();
@@ -112,9 +114,9 @@
       await ask();
     } catch {
       wait = slower;
-      is("stale", "stale since " + renewed.toLocaleTimeString());
+      is("stale", "stale since " + clock(renewed));
       unknown();
-      say("No answer since " + renewed.toLocaleTimeString() + ": what you see is as old as that.");
+      say("No answer since " + clock(renewed) + ": what you see is as old as that.");
     }
     asking = false;
     timer = setTimeout(renew, wait);

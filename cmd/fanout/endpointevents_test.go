@@ -131,7 +131,7 @@ func TestEndpointEvents(t *testing.T) {
 	await(append(want, "parked by fanout one", "opened by fanout one")...)
 
 	events, values := w.endpointEvents(t)
-	if parked := events[len(events)-2]; !strings.Contains(parked.Detail, "1 failures in a row since ") || !strings.Contains(parked.Detail, "status 503") {
+	if parked := events[len(events)-2]; !strings.Contains(parked.Detail, "1 failure in a row since ") || !strings.Contains(parked.Detail, "status 503") {
 		t.Errorf("%+v", parked)
 	}
 	s := contract(t, "endpoint-event-record.json")
