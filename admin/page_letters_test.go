@@ -125,4 +125,16 @@ func TestReplayKeepsItsFilter(t *testing.T) {
 	if page := w.page(200, "/dead-letters"); !strings.Contains(page, "Replays (1)") || !strings.Contains(page, "1 of 1") {
 		t.Error("the list does not have the replay")
 	}
+
+	// One that a customer asked for leads an operator back to the list of that account, and the customer to their own.
+	base := w.link("acme")
+	w.want(303, "POST", base+"/dead-letters/replay", url.Values{
+		"which": {"all"}, "event": {"EMAIL_OPEN"}, "do": {"start"}, "name": {"theirs"}, "rate": {"50"}, "maxFailures": {"100"},
+	}.Encode(), form, anonymous)
+	if page := html.UnescapeString(w.page(200, "/replays/theirs")); !strings.Contains(page, `href="/dead-letters?account=acme&event=EMAIL_OPEN"`) {
+		t.Errorf("an operator sees %s", page)
+	}
+	if page := html.UnescapeString(w.page(200, base+"/replays/theirs", anonymous)); !strings.Contains(page, `href="`+base+`/dead-letters?event=EMAIL_OPEN"`) {
+		t.Errorf("the customer sees %s", page)
+	}
 }

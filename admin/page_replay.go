@@ -58,7 +58,7 @@ func newReplayName(now time.Time) string {
 
 // ask is the form as the API has it.
 func (f *replayForm) ask(s scope) (*replayAsk, error) {
-	ask := &replayAsk{by: s, Name: f.Name, Account: f.Letters.Account, Again: f.Again, back: scope{Portal: s.Portal}.Letters(f.Letters)}
+	ask := &replayAsk{by: s, Name: f.Name, Account: f.Letters.Account, Again: f.Again, list: &f.Letters}
 	var bad []badField
 	rate, most, bad := paceOf(bad, f.Rate, f.MaxFailures)
 	ask.Rate, ask.MaxFailures = &rate, new(whole(most))
@@ -145,6 +145,9 @@ func (p *pages) startReplay(r *http.Request, s scope) (view, error) {
 
 func (p *pages) replay(r *http.Request, s scope) (view, error) {
 	one, err := p.ownReplay(r, s)
+	if one.list != nil {
+		one.Back = scope{Portal: s.Portal}.Letters(*one.list)
+	}
 	return view{Title: "Replay", Nav: "dead-letters", Body: &one}, err
 }
 

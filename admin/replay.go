@@ -33,8 +33,8 @@ type replayAsk struct {
 	MaxFailures  *whole    `json:"maxFailures"`
 	DryRun       bool      `json:"dryRun"`
 
-	by   scope  // whoever asks
-	back string // the list that it was asked for from; empty: none
+	by   scope       // whoever asks
+	list *letterForm // the list that it was asked for from; nil: none
 }
 
 // Bounds and defaults of a replay, the same as those of the command.
@@ -135,7 +135,8 @@ type replayStatus struct {
 	Ended    *time.Time          `json:"ended,omitempty"`
 	Error    string              `json:"error,omitempty"`
 
-	Back    string        `json:"-"` // the list of dead letters that it was asked for from, without the scope's base
+	Back    string        `json:"-"` // on its page: the list of dead letters that it was asked for from, without the scope's base
+	list    *letterForm   // that list; nil: none
 	sending time.Duration // how long it has been writing, or waiting for its rate
 }
 
@@ -250,7 +251,7 @@ func (p *panel) start(ctx context.Context, by caller, ask *replayAsk) (replaySta
 	if _, err := ask.config(p.catalogue(), time.Now()); err != nil {
 		return replayStatus{}, err
 	}
-	running := &runningReplay{portal: ask.by.Portal, status: replayStatus{Name: ask.Name, State: replayRunning, Account: ask.Account, Started: time.Now().UTC(), Back: ask.back}}
+	running := &runningReplay{portal: ask.by.Portal, status: replayStatus{Name: ask.Name, State: replayRunning, Account: ask.Account, Started: time.Now().UTC(), list: ask.list}}
 	if err := p.replays.reserve(running); err != nil {
 		return replayStatus{}, err
 	}
