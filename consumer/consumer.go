@@ -58,7 +58,7 @@ func New(cfg Config, d *dispatcher.Dispatcher, log *zap.Logger, reg prometheus.R
 		begun: make(map[string]bool), unread: make(map[string]topic.SourceStart), opened: newOpenedLanes(d.Capacity),
 	}
 	var err error
-	if c.cluster, err = topic.NewCluster(cfg.Config, opts...); err != nil {
+	if c.cluster, err = topic.NewCluster(cfg.Config, append([]topic.Option{topic.WithLog(log)}, opts...)...); err != nil {
 		return nil, err
 	}
 	if c.sources, err = cfg.NewSources(log, reg); err != nil {

@@ -97,7 +97,9 @@ func newMetrics(reg prometheus.Registerer, c *Consumer) *metrics {
 	}
 	reg.MustRegister(partitionCollector{c}, lagCollector{c}, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "fanout_commit_age_seconds", Help: "Time since offsets were last known to be committed.",
-	}, c.commitAge))
+	}, c.commitAge), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "fanout_replicas_given_up", Help: "Brokers that are not read as the nearest replica for a while, since they failed.",
+	}, func() float64 { return float64(c.cluster.ReplicasGivenUp()) }))
 	return m
 }
 

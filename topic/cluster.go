@@ -12,6 +12,7 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/describeconfigs"
 	"github.com/segmentio/kafka-go/protocol/incrementalalterconfigs"
+	"go.uber.org/zap"
 
 	"fanout/dispatcher"
 	"fanout/topic/wire"
@@ -31,11 +32,17 @@ type Cluster struct {
 // Option changes how a Cluster is made.
 type Option func(*options)
 
-type options struct{ dial DialFunc }
+type options struct {
+	dial DialFunc
+	log  *zap.Logger
+}
 
 // WithDial sets what opens connections to brokers; TLS and signing in are done on top of it. The default is the operating
 // system's.
 func WithDial(dial DialFunc) Option { return func(o *options) { o.dial = dial } }
+
+// WithLog sets where it is said that a replica cannot be read, and that it can again. The default is nowhere.
+func WithLog(log *zap.Logger) Option { return func(o *options) { o.log = log } }
 
 // clientName is what brokers know this client by, in their logs and quotas.
 const clientName = "fanout"
@@ -61,8 +68,13 @@ func NewCluster(cfg Config, opts ...Option) (*Cluster, error) {
 		SASL:           mechanism,
 	}
 	client := wire.NewClient(transport, kafka.TCP(cfg.Kafka.Brokers...), clientName)
-	return &Cluster{cfg: cfg, transport: transport, wire: client, leaders: wire.NewLeaders(client), turns: newTurns(unpackedAtOnce)}, nil
+	return &Cluster{
+		cfg: cfg, transport: transport, wire: client, leaders: wire.NewLeaders(client), turns: newTurns(unpackedAtOnce), failing: failingReplicas{log: o.log},
+	}, nil
 }
+
+// ReplicasGivenUp is how many brokers are not read as replicas at the moment, since they failed (docs/contract.md#rack).
+func (c *Cluster) ReplicasGivenUp() int { return c.failing.left(time.Now()) }
 
 // Config is what the Cluster was made for.
 func (c *Cluster) Config() *Config { return &c.cfg }

@@ -2,7 +2,10 @@ package topic
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // ReadPage reads a broker's answer to a fetch from the offset, with the aborted transactions that it lists: by producer, where each begins.
@@ -60,8 +63,8 @@ func NewPage(t *Turns, packed []byte) *Page {
 type Nearest struct{ n nearest }
 
 // TwoNearest are those of two partitions.
-func TwoNearest() (first, second *Nearest) {
-	failing := new(failingReplicas)
+func TwoNearest(log *zap.Logger) (first, second *Nearest) {
+	failing := &failingReplicas{log: log}
 	return &Nearest{nearest{failing: failing, replica: noReplica}}, &Nearest{nearest{failing: failing, replica: noReplica}}
 }
 
@@ -75,7 +78,7 @@ func (n *Nearest) Reads() bool {
 }
 
 // Failed tells that the replica failed.
-func (n *Nearest) Failed() { n.n.failed(time.Now()) }
+func (n *Nearest) Failed() { n.n.failed(time.Now(), errors.New("it failed")) }
 
 // Serves tells that a broker answers.
 func (n *Nearest) Serves(broker int32) { n.n.failing.serves(broker) }

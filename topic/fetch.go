@@ -115,7 +115,7 @@ func (f *Fetcher) fetch(ctx context.Context, offset int64) (*Page, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		f.nearest.failed(time.Now())
+		f.nearest.failed(time.Now(), err)
 	}
 	request := wire.FetchRequest{Offset: offset, Broker: wire.AnyBroker}
 	if named {

@@ -3,6 +3,8 @@ package topic
 import (
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // Times of reading from a replica.
@@ -47,15 +49,17 @@ func (n *nearest) prefers(replica int32, now time.Time) bool {
 	return true
 }
 
-// failed gives the replica up.
-func (n *nearest) failed(now time.Time) {
-	n.until = n.failing.add(n.replica, now)
+// failed gives the replica up, for the reason.
+func (n *nearest) failed(now time.Time, reason error) {
+	n.until = n.failing.add(n.replica, now, reason)
 	n.replica = noReplica
 }
 
 // failingReplicas are the brokers that cannot be read as replicas, for all partitions: each of them would find out by itself, and stand
 // meanwhile. It is safe for concurrent use.
 type failingReplicas struct {
+	log *zap.Logger // may be nil
+
 	mu  sync.Mutex // guards all below
 	all map[int32]failingReplica
 }
@@ -72,11 +76,24 @@ func (f *failingReplicas) until(broker int32) time.Time {
 	return f.all[broker].until
 }
 
-// add notes that the broker failed, and says until when it is left. What several partitions find at the same time counts once.
-func (f *failingReplicas) add(broker int32, now time.Time) time.Time {
+// left is how many brokers are not to be read as replicas now.
+func (f *failingReplicas) left(now time.Time) (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	one := f.all[broker]
+	for _, one := range f.all {
+		if now.Before(one.until) {
+			n++
+		}
+	}
+	return n
+}
+
+// add notes that the broker failed, and says until when it is left. What several partitions find at the same time counts once. It is logged
+// the first time, and not again before the broker has answered.
+func (f *failingReplicas) add(broker int32, now time.Time, reason error) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	one, known := f.all[broker]
 	if now.Before(one.until) {
 		return one.until
 	}
@@ -86,6 +103,9 @@ func (f *failingReplicas) add(broker int32, now time.Time) time.Time {
 		f.all = make(map[int32]failingReplica)
 	}
 	f.all[broker] = one
+	if !known && f.log != nil {
+		f.log.Warn("the replica in this rack cannot be read: partitions are read from their leaders", zap.Int32("broker", broker), zap.Time("again", one.until), zap.Error(reason))
+	}
 	return one.until
 }
 
@@ -93,5 +113,11 @@ func (f *failingReplicas) add(broker int32, now time.Time) time.Time {
 func (f *failingReplicas) serves(broker int32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if _, known := f.all[broker]; !known {
+		return
+	}
 	delete(f.all, broker)
+	if f.log != nil {
+		f.log.Info("the replica in this rack is read again", zap.Int32("broker", broker))
+	}
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"fanout/topic"
 )
@@ -84,7 +86,8 @@ func TestPreferredReplica(t *testing.T) {
 				response.Topics = []kmsg.FetchResponseTopic{{Topic: "a", Partitions: []kmsg.FetchResponseTopicPartition{answer}}}
 				return response, nil, true
 			})
-			c, err := topic.NewCluster(topic.Config{Kafka: topic.KafkaConfig{Brokers: cluster.ListenAddrs(), Rack: "near"}})
+			core, logs := observer.New(zap.InfoLevel)
+			c, err := topic.NewCluster(topic.Config{Kafka: topic.KafkaConfig{Brokers: cluster.ListenAddrs(), Rack: "near"}}, topic.WithLog(zap.New(core)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,12 +104,19 @@ func TestPreferredReplica(t *testing.T) {
 				page.Close()
 			}
 			// Another partition's fetcher learns from the leader alone.
+			givenUp := 0
 			if tt.fails != nil {
+				givenUp = 1
 				page, err := c.Fetcher(topic.Partition{Topic: "a"}).Fetch(t.Context(), 0)
 				if err != nil || page.Empty() {
 					t.Errorf("another one: %v", err)
 				}
 				tt.want = append(tt.want, leaderRack, theLeader)
+			}
+			// An operator is told, and once.
+			said := logs.FilterMessageSnippet("the replica in this rack cannot be read").FilterField(zap.Int32("broker", replica))
+			if said.Len() != givenUp || c.ReplicasGivenUp() != givenUp {
+				t.Errorf("%d given up, said %d times; want %d", c.ReplicasGivenUp(), said.Len(), givenUp)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -122,7 +132,8 @@ func TestPreferredReplica(t *testing.T) {
 func TestReplicaIsLookedAtAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		n, other := topic.TwoNearest()
+		core, logs := observer.New(zap.InfoLevel)
+		n, other := topic.TwoNearest(zap.New(core))
 		reads := func(want bool) {
 			t.Helper()
 			if n.Reads() != want {
@@ -148,7 +159,14 @@ func TestReplicaIsLookedAtAgain(t *testing.T) {
 			reads(true)
 			pause = min(2*pause, 10*time.Minute)
 		}
+		if got := logs.Len(); got != 1 {
+			t.Errorf("while it fails that is said %d times", got)
+		}
 		n.Serves(2)
+		n.Serves(2)
+		if got := logs.FilterMessageSnippet("is read again").Len(); got != 1 {
+			t.Errorf("that it serves again is said %d times", got)
+		}
 		n.Failed()
 		time.Sleep(10 * time.Second)
 		n.Prefers(2)
