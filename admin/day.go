@@ -148,7 +148,8 @@ func (d *days) count(ctx context.Context, p *panel, s scope, key [2]string, one 
 	if err != nil {
 		return err
 	}
-	keep := func(r *topic.Record) bool { return bytes.Equal(r.Key, []byte(key[0])) }
+	account := []byte(key[0])
+	wanted := func(of, _ []byte) bool { return bytes.Equal(of, account) }
 	d.mu.Lock()
 	fresh, older := one.divide(ranges)
 	d.mu.Unlock()
@@ -159,11 +160,11 @@ func (d *days) count(ctx context.Context, p *panel, s scope, key [2]string, one 
 		return nil
 	}
 	if len(fresh) > 0 {
-		if _, err := p.Kafka.NewestAttempts(ctx, fresh, nil, keep, add); err != nil {
+		if _, err := p.Kafka.NewestAttempts(ctx, fresh, nil, wanted, add); err != nil {
 			return err
 		}
 	}
-	rest, err := p.Kafka.NewestAttempts(ctx, older, nil, keep, func(a *topic.AttemptAt) error {
+	rest, err := p.Kafka.NewestAttempts(ctx, older, nil, wanted, func(a *topic.AttemptAt) error {
 		d.mu.Lock()
 		one.reached = time.UnixMilli(a.Time)
 		d.mu.Unlock()

@@ -238,7 +238,7 @@ func (s *search) run(ctx context.Context) error {
 func (s *search) page(ctx context.Context, page *topic.Page) (ended bool, err error) {
 	s.begin(page.End)
 	ended = false
-	err = page.EachWanted(ctx, func(key []byte) bool { return s.lanes[string(key)] != nil }, func(r *topic.Record) bool {
+	err = page.EachWanted(ctx, func(key, _ []byte) bool { return s.lanes[string(key)] != nil }, func(r *topic.Record) bool {
 		if c := s.lanes[string(r.Key)]; c != nil {
 			s.consider(c, r)
 		}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -119,8 +120,8 @@ func Find(ctx context.Context, c *topic.Cluster, q *FindQuery, done *atomic.Int6
 		bounded, end = context.WithTimeout(ctx, q.Patience)
 	}
 	defer end()
-	f := finder{q: q, keep: q.matcher(), byID: make(map[string]*FoundDelivery), out: &Found{Deliveries: []*FoundDelivery{}, Since: q.Since}}
-	rest, err := c.NewestAttempts(bounded, ranges, done, f.record, f.attempt)
+	f := finder{q: q, selects: q.matcher(), byID: make(map[string]*FoundDelivery), out: &Found{Deliveries: []*FoundDelivery{}, Since: q.Since}}
+	rest, err := c.NewestAttempts(bounded, ranges, done, f.wanted, f.attempt)
 	switch {
 	case errors.Is(err, errEnough):
 		f.out.Cursor = encodeCursor(rest)
@@ -198,25 +199,23 @@ func decodeCursor(s string) (map[int]int64, error) {
 
 // finder gathers what is found, by delivery.
 type finder struct {
-	q    *FindQuery
-	keep func(*topic.Record) bool
-	byID map[string]*FoundDelivery
+	q       *FindQuery
+	selects func(key, value []byte) bool
+	byID    map[string]*FoundDelivery
 
 	mu  sync.Mutex // guards out.Gaps
 	out *Found
 }
 
-// record says whether a record may be asked for. It is called from several goroutines.
-func (f *finder) record(r *topic.Record) bool {
-	if len(r.Headers) == 0 {
-		if g, ok := topic.ParseAttemptsGap(r.Value); ok {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.out.Gaps = append(f.out.Gaps, Gap{g.Source, g.From, g.To, time.UnixMilli(g.Time)})
-			return false
-		}
+// wanted says whether a record may be asked for. It is called from several goroutines.
+func (f *finder) wanted(key, value []byte) bool {
+	if g, ok := topic.ParseAttemptsGap(value); ok {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.out.Gaps = append(f.out.Gaps, Gap{g.Source, g.From, g.To, time.UnixMilli(g.Time)})
+		return false
 	}
-	return f.keep(r)
+	return f.selects(key, value)
 }
 
 func (f *finder) attempt(a *topic.AttemptAt) error {
@@ -239,29 +238,32 @@ func (f *finder) attempt(a *topic.AttemptAt) error {
 	return nil
 }
 
-// matcher passes over, by its key, its headers and the bytes of its value, a record that cannot be what is asked for.
-func (q *FindQuery) matcher() func(*topic.Record) bool {
+// matcher passes over, by its key and the bytes of its value, a record that cannot be what is asked for. It is called for every record that is
+// read, so it takes nothing apart.
+func (q *FindQuery) matcher() func(key, value []byte) bool {
 	var needles [][]byte
 	for key, text := range map[string]string{
-		"subscription": q.Subscription, "event": q.Event, "trackingId": q.TrackingID, "notificationId": q.NotificationID, "userId": q.UserID,
+		"id": q.ID, "subscription": q.Subscription, "event": q.Event, "trackingId": q.TrackingID, "notificationId": q.NotificationID, "userId": q.UserID,
+		"outcome": q.Outcome,
 	} {
 		if text != "" {
 			needles = append(needles, topic.AttemptText(key, text))
 		}
 	}
+	if q.Status != 0 {
+		needles = append(needles, strconv.AppendInt([]byte(`"status":`), int64(q.Status), 10))
+	}
+	if q.Any != "" {
+		needles = append(needles, bytes.TrimPrefix(topic.AttemptText("", q.Any), []byte(`"":`)))
+	}
 	slices.SortFunc(needles, func(a, b []byte) int { return cmp.Compare(len(b), len(a)) }) // the rarest first, as a rule
-	account, id, outcome := []byte(q.Account), q.ID, q.Outcome
-	anyID := bytes.TrimPrefix(topic.AttemptText("", q.Any), []byte(`"":`))
-	return func(r *topic.Record) bool {
-		if q.Account != "" && !bytes.Equal(r.Key, account) || id != "" && r.Header(topic.HeaderWebhookID) != id ||
-			outcome != "" && r.Header(topic.HeaderOutcome) != outcome {
-			return false
-		}
-		if q.Any != "" && r.Header(topic.HeaderWebhookID) != q.Any && !bytes.Contains(r.Value, anyID) {
+	account := []byte(q.Account)
+	return func(key, value []byte) bool {
+		if len(account) > 0 && !bytes.Equal(key, account) {
 			return false
 		}
 		for _, needle := range needles {
-			if !bytes.Contains(r.Value, needle) {
+			if !bytes.Contains(value, needle) {
 				return false
 			}
 		}

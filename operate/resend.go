@@ -107,7 +107,7 @@ func (f *past) findAttempts(ctx context.Context, c *topic.Cluster, id string, do
 	if err != nil {
 		return first, err
 	}
-	_, err = c.NewestAttempts(ctx, ranges, done, func(r *topic.Record) bool { return r.Header(topic.HeaderWebhookID) == id }, func(a *topic.AttemptAt) error {
+	_, err = c.NewestAttempts(ctx, ranges, done, topic.OfDelivery(id), func(a *topic.AttemptAt) error {
 		if a.ID != id {
 			return nil // anybody may have written it
 		}

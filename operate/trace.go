@@ -112,16 +112,18 @@ func FindTraces(ctx context.Context, c *topic.Cluster, cfg TraceConfig) (knows b
 	type job struct {
 		name   string
 		ranges map[int]topic.Range
+		wanted func(key, value []byte) bool
 		each   func(*topic.Record) error
 	}
 	var jobs []job
 	for name := range sizes {
 		q, waits := queues[name]
+		var wanted func(key, value []byte) bool
 		var each func(*topic.Record) error
 		switch {
 		case name == names.Attempts:
 			knows = true
-			each = t.attempt
+			wanted, each = t.wanted, t.attempt
 		case name == names.DeadLetter:
 			each = t.dead
 		case waits:
@@ -133,7 +135,7 @@ func FindTraces(ctx context.Context, c *topic.Cluster, cfg TraceConfig) (knows b
 		if err != nil {
 			return false, err
 		}
-		jobs = append(jobs, job{name, ranges, each})
+		jobs = append(jobs, job{name, ranges, wanted, each})
 	}
 	if cfg.Total != nil {
 		total := int64(0)
@@ -143,7 +145,7 @@ func FindTraces(ctx context.Context, c *topic.Cluster, cfg TraceConfig) (knows b
 		cfg.Total(total)
 	}
 	for _, j := range jobs {
-		if err := c.Scan(ctx, j.name, j.ranges, cfg.Done, j.each); err != nil {
+		if err := c.ScanWanted(ctx, j.name, j.ranges, cfg.Done, j.wanted, j.each); err != nil {
 			return false, err
 		}
 	}
@@ -168,7 +170,16 @@ func (t *tracer) batch(a *topic.Attempt) *Batch {
 	return t.last
 }
 
+// wanted passes over, by its value, an attempt that nobody asks for.
+func (t *tracer) wanted(_, value []byte) bool {
+	id, ok := topic.AttemptID(value)
+	return !ok || t.cfg.Want(string(id)) != nil
+}
+
 func (t *tracer) attempt(m *topic.Record) error {
+	if m.Value == nil {
+		return nil
+	}
 	if len(m.Headers) == 0 {
 		if g, ok := topic.ParseAttemptsGap(m.Value); ok && t.cfg.Gap != nil {
 			t.mu.Lock()

@@ -252,3 +252,24 @@ func InBatch(id string, size int) string {
 // AttemptText is how an attempt's record has a text under a key: what to look for in records before their JSON is parsed. What stands in
 // the value was written by AttemptWriter.
 func AttemptText(key, text string) []byte { return appendText(nil, `"`+key+`":`, text) }
+
+// OfDelivery selects, by a record's value, the attempts of the delivery with that webhook-id.
+func OfDelivery(id string) func(key, value []byte) bool {
+	text := AttemptText("id", id)
+	return func(_, value []byte) bool { return bytes.Contains(value, text) }
+}
+
+// AttemptID is the webhook-id of an attempt, from its record's value as AttemptWriter writes it, without taking that apart; false where it
+// is written in another way, or is no attempt.
+func AttemptID(value []byte) (id []byte, ok bool) {
+	rest, ok := bytes.CutPrefix(value, []byte(`{"time":`))
+	if !ok {
+		return nil, false
+	}
+	_, rest, ok = bytes.Cut(rest, []byte(`,"id":"`))
+	if !ok {
+		return nil, false
+	}
+	id, _, ok = bytes.Cut(rest, []byte{'"'})
+	return id, ok && !bytes.Contains(id, []byte{'\\'})
+}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/segmentio/kafka-go"
@@ -55,6 +56,13 @@ func TestAttemptRecord(t *testing.T) {
 		want.TrackingID, want.NotificationID, want.Channel, want.UserID = tracking, notification, channel, user
 		if !ok {
 			t.Fatalf("not an attempt: %s", written)
+		}
+		// What passes over records by their bytes passes over none that is meant.
+		if id, ok := topic.AttemptID(written); ok && string(id) != got.ID || !ok && !strings.ContainsAny(got.ID, "\"\\") && !strings.ContainsFunc(got.ID, unicode.IsControl) {
+			t.Fatalf("%s has the id %q, %v", written, id, ok)
+		}
+		if !topic.OfDelivery(d.ID)(nil, written) || topic.OfDelivery(d.ID+"x")(nil, written) {
+			t.Fatalf("%s is of %q", written, d.ID)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatal(diff)

@@ -208,8 +208,9 @@ func (p *Page) Each(ctx context.Context, f func(*Record) bool) error {
 	return p.EachWanted(ctx, nil, f)
 }
 
-// EachWanted is Each for whoever wants few of the records, which wanted tells by their keys: the others have neither value nor headers.
-func (p *Page) EachWanted(ctx context.Context, wanted func(key []byte) bool, f func(*Record) bool) error {
+// EachWanted is Each for whoever wants few of the records, which wanted tells by their keys and values: the others have neither value nor
+// headers. What is not wanted costs no allocation.
+func (p *Page) EachWanted(ctx context.Context, wanted func(key, value []byte) bool, f func(*Record) bool) error {
 	return p.walk(ctx, &walk{wanted: wanted, f: func(_ context.Context, r *Record) bool { return f(r) }})
 }
 
@@ -221,7 +222,7 @@ func (p *Page) EachInTurn(ctx context.Context, f func(context.Context, *Record) 
 
 // walk is how a page's records are gone through.
 type walk struct {
-	wanted func(key []byte) bool // nil: all
+	wanted func(key, value []byte) bool // nil: all
 	f      func(context.Context, *Record) bool
 	again  bool // where f returns false at the end of a turn
 }

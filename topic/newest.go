@@ -46,10 +46,10 @@ type AttemptAt struct {
 	Offset    int64
 }
 
-// NewestAttempts calls f, from one goroutine, with each attempt in the ranges whose record keep selects before its JSON is parsed, the newest
-// first. It ends where f returns an error, which is returned, or where ctx does. rest is what has not been handed out then: where to go on.
-// keep is called from one goroutine a partition.
-func (c *Cluster) NewestAttempts(ctx context.Context, ranges map[int]Range, done *atomic.Int64, keep func(*Record) bool, f func(*AttemptAt) error) (rest map[int]Range, err error) {
+// NewestAttempts calls f, from one goroutine, with each attempt in the ranges that wanted selects by its record's key and value, before its JSON
+// is parsed, the newest first. It ends where f returns an error, which is returned, or where ctx does. rest is what has not been handed out then:
+// where to go on. wanted is called from one goroutine a partition.
+func (c *Cluster) NewestAttempts(ctx context.Context, ranges map[int]Range, done *atomic.Int64, wanted func(key, value []byte) bool, f func(*AttemptAt) error) (rest map[int]Range, err error) {
 	n := newest[*AttemptAt]{
 		newer: func(a, b *AttemptAt) int {
 			return cmp.Or(cmp.Compare(b.Time, a.Time), cmp.Compare(a.Partition, b.Partition))
@@ -58,10 +58,10 @@ func (c *Cluster) NewestAttempts(ctx context.Context, ranges map[int]Range, done
 		at:     func(a *AttemptAt) time.Time { return time.UnixMilli(a.Time) },
 	}
 	n.read = func(pieces map[int]Range, seen func(int, time.Time), take func(int, *AttemptAt)) error {
-		return c.Scan(ctx, c.cfg.Names().Attempts, pieces, done, func(r *Record) error {
+		return c.ScanWanted(ctx, c.cfg.Names().Attempts, pieces, done, wanted, func(r *Record) error {
 			seen(r.ID, r.Time)
-			if !keep(r) {
-				return nil
+			if r.Value == nil {
+				return nil // not wanted
 			}
 			if a, ok := ParseAttempt(r.Value); ok {
 				take(r.ID, &AttemptAt{a, r.ID, r.Offset})

@@ -49,12 +49,18 @@ func (c *Cluster) Ranges(ctx context.Context, name string, since time.Time) (map
 // goroutine a partition: records of one partition come in order, and state shared by partitions needs a lock. A record's memory is
 // good until each returns. done counts offsets, for a progress bar; it may be nil. The first error ends the scan.
 func (c *Cluster) Scan(ctx context.Context, name string, ranges map[int]Range, done *atomic.Int64, each func(*Record) error) error {
+	return c.ScanWanted(ctx, name, ranges, done, nil, each)
+}
+
+// ScanWanted is Scan for whoever wants few of the records, which wanted tells by their keys and values: the others have neither value nor
+// headers. It is called from one goroutine a partition, too; nil wants all.
+func (c *Cluster) ScanWanted(ctx context.Context, name string, ranges map[int]Range, done *atomic.Int64, wanted func(key, value []byte) bool, each func(*Record) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var partitions sync.WaitGroup
 	for id, r := range ranges {
 		partitions.Go(func() {
-			s := scan{fetcher: c.Fetcher(Partition{Topic: name, ID: id}), r: r, done: done, each: each}
+			s := scan{fetcher: c.Fetcher(Partition{Topic: name, ID: id}), r: r, done: done, wanted: wanted, each: each}
 			if err := s.run(ctx); err != nil {
 				cancel(err)
 			}
@@ -72,6 +78,7 @@ type scan struct {
 	fetcher *Fetcher
 	r       Range
 	done    *atomic.Int64
+	wanted  func(key, value []byte) bool // nil: all
 	each    func(*Record) error
 }
 
@@ -113,7 +120,7 @@ func (s *scan) run(ctx context.Context) error {
 func (s *scan) page(ctx context.Context, page *Page, at int64) (next int64, err error) {
 	var failed error
 	seen := 0
-	err = page.Each(ctx, func(r *Record) bool {
+	err = page.EachWanted(ctx, s.wanted, func(r *Record) bool {
 		if r.Offset >= s.r.To {
 			return false
 		}

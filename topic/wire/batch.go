@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go/compress"
@@ -25,8 +26,8 @@ type Batch struct {
 	Transactional bool
 	Control       bool // a transaction's end rather than records
 
-	// Wanted, where it is set, says by its key which record is read whole. Of the others the value and the headers are left out.
-	Wanted func(key []byte) bool
+	// Wanted, where it is set, says by its key and its value which record is read whole. Of the others the value and the headers are left out.
+	Wanted func(key, value []byte) bool
 
 	// Buffer bounds the memory for one record of a compressed batch, in bytes; 0 is MaxRecord. A larger record is a *BufferError.
 	Buffer int
@@ -127,7 +128,33 @@ func (b *Batch) Each(f func(*Record) bool) error {
 	}
 	unpacking := codec.NewReader(&sliceReader{b.packed})
 	defer unpacking.Close()
-	return b.unpacked(bufio.NewReaderSize(unpacking, 16<<10), f)
+	u, ok := unpackers.Get().(*unpacker)
+	if !ok {
+		u = &unpacker{from: bufio.NewReaderSize(nil, 16<<10)}
+	}
+	defer u.free()
+	u.from.Reset(unpacking)
+	return b.unpacked(u, f)
+}
+
+// unpacker is the memory for unpacking a batch's records one by one.
+type unpacker struct {
+	from   *bufio.Reader
+	record []byte // the one that is read
+}
+
+// keptRecord bounds what an unpacker keeps for the records of the next batch: most are smaller.
+const keptRecord = 64 << 10
+
+//nolint:gochecknoglobals // many batches have a record or two: what each takes would be most of what reading them costs
+var unpackers sync.Pool // of *unpacker
+
+func (u *unpacker) free() {
+	u.from.Reset(nil)
+	if cap(u.record) > keptRecord {
+		u.record = nil
+	}
+	unpackers.Put(u)
 }
 
 // sliceReader is a bytes.Reader that shows nothing but Read: some codecs would else read it in ways that are slower.
@@ -155,7 +182,6 @@ func (b *Batch) plain(f func(*Record) bool) error {
 		if err := b.parse(r.take(int(size)), &record); err != nil {
 			return err
 		}
-		record.Size = len(record.Key) + len(record.Value)
 		if !f(&record) {
 			return nil
 		}
@@ -164,9 +190,10 @@ func (b *Batch) plain(f func(*Record) bool) error {
 }
 
 // unpacked reads records out of a stream.
-func (b *Batch) unpacked(from *bufio.Reader, f func(*Record) bool) error {
+func (b *Batch) unpacked(u *unpacker, f func(*Record) bool) error {
 	var record Record
-	var buffer []byte
+	from, buffer := u.from, u.record
+	defer func() { u.record = buffer }()
 	for range b.Count {
 		size, err := binary.ReadVarint(from)
 		if err == nil && size < 0 {
@@ -188,7 +215,6 @@ func (b *Batch) unpacked(from *bufio.Reader, f func(*Record) bool) error {
 		}
 		if kept == size {
 			err = b.parse(buffer, &record)
-			record.Size = len(record.Key) + len(record.Value)
 		} else {
 			if _, err := io.CopyN(io.Discard, from, size-kept); err != nil {
 				return fmt.Errorf("a record of the batch at offset %d: %w", b.Base, unexpectedEOF(err))
@@ -210,11 +236,12 @@ func (b *Batch) parse(bytes []byte, record *Record) error {
 	r := reader{b: bytes}
 	b.head(&r, record)
 	record.Key = takeOrNull(&r, r.varint())
-	record.Value, record.Headers = nil, nil
-	if b.Wanted != nil && r.err == nil && !b.Wanted(record.Key) {
+	record.Value, record.Headers = takeOrNull(&r, r.varint()), nil
+	record.Size = len(record.Key) + len(record.Value)
+	if b.Wanted != nil && r.err == nil && !b.Wanted(record.Key, record.Value) {
+		record.Value = nil
 		return nil
 	}
-	record.Value = takeOrNull(&r, r.varint())
 	n := r.varint()
 	if n < 0 || n > int64(len(r.b)/2) {
 		r.fail()

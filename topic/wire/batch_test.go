@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -259,4 +260,49 @@ func FuzzBatch(f *testing.F) {
 			rest = next
 		}
 	})
+}
+
+// A record that is not wanted costs no memory, and neither does a batch, however small: whoever looks for one record among a million reads
+// batches of a few records each.
+func TestUnwantedRecordsCostNoMemory(t *testing.T) {
+	const n = 100
+	var batches []byte
+	for i := range n {
+		batches = append(batches, batchAt(t, int64(i), compress.Snappy, kafka.Record{
+			Key: kafka.NewBytes([]byte("acme")), Value: kafka.NewBytes([]byte("event " + strconv.Itoa(i))), Headers: []kafka.Header{{Key: "a", Value: []byte("b")}},
+		})...)
+	}
+	var found []string
+	read := func() {
+		found = found[:0]
+		for rest := batches; ; {
+			batch, next, ok, err := wire.NextBatch(rest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+			rest = next
+			batch.Wanted = func(key, value []byte) bool { return string(key) == "acme" && bytes.HasSuffix(value, []byte("7")) }
+			if err := batch.Each(func(r *wire.Record) bool {
+				if r.Value != nil {
+					found = append(found, string(r.Value)+" "+r.Headers[0].Key)
+				} else if r.Headers != nil || r.Size != len("acme")+len("event 1") && r.Size != len("acme")+len("event 11") {
+					t.Errorf("the record at %d has %d bytes, headers %v", r.Offset, r.Size, r.Headers)
+				}
+				return true
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	allocated := testing.AllocsPerRun(20, read)
+	if len(found) != n/10 || found[1] != "event 17 a" {
+		t.Errorf("found %q", found)
+	}
+	const perWanted, perBatch = 5, 5 // the codec's
+	if most := float64(n/10*perWanted + n*perBatch); allocated > most {
+		t.Errorf("%v allocations, want %v at most", allocated, most)
+	}
 }
