@@ -154,7 +154,7 @@ func TestReadingIsNotDisturbed(t *testing.T) {
 		t.Errorf("the opened attempt was %q at %v px, and is %q at %v", before, at, now, top())
 	}
 	b.inspect("reading")
-	b.click(button("Go on"))
+	b.click(button("Show them"))
 	b.gone("The list waits while you read it.")
 	w.until("the new attempts", func() bool {
 		return b.text(`String(document.querySelector("#attempts").textContent.includes("after-"))`) == "true"

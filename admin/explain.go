@@ -138,6 +138,11 @@ type explainBody struct {
 	At, Query, Account, From string
 	*explainedRecords
 
+	Audited map[string]auditedDelivery // by webhook-id
+	Missing int                        // of those: there is no trace of them
+
+	NotAudited string // why an audit was not possible
+
 	Problem *problem
 	Since   time.Time
 }
@@ -155,6 +160,7 @@ func (p *pages) explain(r *http.Request, _ scope) (view, error) {
 		var out *explainedRecords
 		if out, err = p.explained(r.Context(), &ask); err == nil {
 			body.explainedRecords = out
+			body.auditRecords(r.Context(), p.panel)
 		}
 	}
 	if err != nil {
@@ -165,7 +171,7 @@ func (p *pages) explain(r *http.Request, _ scope) (view, error) {
 		body.Problem, v.Status = known, known.Status
 	}
 	body.Since = ask.query.Since
-	v.Body = body
+	v.Body = &body
 	return v, nil
 }
 

@@ -72,7 +72,7 @@ func TestExplain(t *testing.T) {
 		t.Errorf("what looks like a place leads to %s", a.header.Get("Location"))
 	}
 	for path, want := range map[string][]string{
-		"/explain?at=" + place:              {"matches", "does not match", "delivered", "/deliveries/show?id=msg_", "settled"},
+		"/explain?at=" + place:              {"matches", "does not match", "delivered", "/deliveries/show?id=msg_", "settled", `<dt>audit</dt><dd><span class="badge good"><span aria-hidden="true">✓</span> delivered</span>`},
 		"/explain?q=unwanted":               {"unmatched", "The account has no webhook."},
 		"/explain?q=broken&account=acme":    {"malformed", "/dead-letters/show?at="},
 		"/deliveries?q=unwanted&account=no": {"/explain?account=no&amp;q=unwanted"},
@@ -86,6 +86,11 @@ func TestExplain(t *testing.T) {
 		if strings.Contains(page, "hush-hush") {
 			t.Errorf("%s shows a header's value", path)
 		}
+	}
+	// A webhook that is there now, and was not when the record was planned.
+	w.want(201, "PUT", "/api/v1/accounts/acme/subscriptions/late", `{"url":"`+w.recv.URL+`/l","events":["EMAIL_OPEN"]}`)
+	if page := w.page(200, "/explain?at="+place); !strings.Contains(page, "configuration changed") || strings.Contains(page, "no trace") {
+		t.Errorf("the audit of a later webhook: %s", page)
 	}
 	w.page(404, "/explain?q=never")
 	w.page(422, "/explain?at=x")

@@ -35,6 +35,10 @@ func AuditStates() []AuditState {
 	return []AuditState{AuditDelivered, AuditWaiting, AuditDead, AuditDiscarded, AuditPending, AuditChanged, AuditUnknown, AuditMissing}
 }
 
+// ChangeSlack is how much earlier than a record a change may be that was not in force yet when the record was planned: a
+// change takes up to a second, and the clocks of Redis and of the producer differ.
+const ChangeSlack = 5 * time.Second
+
 // Audited is one delivery that a record of the audited range asks for.
 type Audited struct {
 	ID           string            `json:"id"`

@@ -18,6 +18,7 @@
     if (text.textContent !== sentence) text.textContent = sentence;
     count.textContent = more || "";
     button.hidden = !action;
+    button.textContent = more ? "Show them" : "Go on";
     note.classList.toggle("bad", !action);
   };
 
@@ -61,13 +62,14 @@
 
   const renewRegion = (html) => {
     const focused = region.contains(document.activeElement) ? document.activeElement : null;
-    let held = false, fresh = 0;
+    let held = false, fresh = 0, all = 0;
     Idiomorph.morph(region, html, {
       morphStyle: "innerHTML",
       callbacks: {
         beforeNodeMorphed: (now, next) => {
           if (!(now instanceof Element) || !now.hasAttribute("data-hold") || !read(now)) return true;
           held = true;
+          all += next.children.length;
           for (const entry of next.children) if (!document.getElementById(entry.id)) fresh++;
           return false;
         },
@@ -82,7 +84,7 @@
       },
     });
     if (focused && !focused.isConnected) region.focus({ preventScroll: true });
-    if (held) say("The list waits while you read it.", fresh ? fresh + " new" : "", true);
+    if (held) say("The list waits while you read it.", fresh ? fresh + (fresh >= all ? "+" : "") + " new" : "", true);
     else say("");
     region.dispatchEvent(new CustomEvent("renewed", { bubbles: true }));
     return held;

@@ -110,10 +110,6 @@ func loadDirectory(ctx context.Context, redis subscriptions.Config) (*subscripti
 	return nil, nil, hint(fmt.Errorf("the subscriptions cannot be read: %s", directory.Status().Error), "is Redis running? redis.url says where")
 }
 
-// changeSlack is how much earlier than a record a change may be that was not in force yet when the record was planned: a
-// change takes up to a second, and the clocks of Redis and of the producer differ.
-const changeSlack = 5 * time.Second
-
 func (a *app) audit(ctx context.Context, cfg *config.Config, admin *topic.Cluster, text, account, subscription string) error {
 	if source, _, _ := strings.Cut(text, "/"); !slices.Contains(sourceNames(cfg), source) {
 		return misuse(notASource(cfg, source))
@@ -142,7 +138,7 @@ func (a *app) audit(ctx context.Context, cfg *config.Config, admin *topic.Cluste
 	result, err := operate.NewAudit(ctx, admin, operate.AuditConfig{
 		Topic: name, Ranges: ranges, Plan: planner.Plan, Done: done, Total: total, ChangesSince: knownSince(&changes),
 		Changed: func(account string, since time.Time) bool {
-			return changes.Last[account].After(since.Add(-changeSlack))
+			return changes.Last[account].After(since.Add(-operate.ChangeSlack))
 		},
 		Keep: func(d *dispatcher.Delivery) bool {
 			return (account == "" || d.Account == account) && (subscription == "" || d.Subscription == subscription)
@@ -166,7 +162,7 @@ func knownSince(c *subscriptions.Changes) time.Time {
 	if c.Since.IsZero() {
 		return c.Since
 	}
-	return c.Since.Add(-changeSlack)
+	return c.Since.Add(-operate.ChangeSlack)
 }
 
 // changesKept is how long it is remembered when an account changed (docs/contract.md#changed-accounts).
