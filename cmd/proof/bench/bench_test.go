@@ -36,6 +36,25 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+// The bounds are those of tables of the sign test: of 7 values the least and the greatest, of 9 the second ones, of 20 the sixth.
+func TestInterval(t *testing.T) {
+	for n, cut := range map[int]int{1: 0, 5: 0, 6: 0, 7: 0, 8: 0, 9: 1, 11: 1, 12: 2, 20: 5} {
+		values := make([]float64, n)
+		for i := range values {
+			values[i] = float64((i * 7) % n) // in no order, where 7 is no factor of n
+		}
+		if n == 7 {
+			values = []float64{3, 1, 0, 6, 2, 5, 4}
+		}
+		if low, high := interval(values); low != float64(cut) || high != float64(n-1-cut) {
+			t.Errorf("of %d: %v to %v, want %d to %d", n, low, high, cut, n-1-cut)
+		}
+	}
+	if low, high := interval(nil); low != 0 || high != 0 {
+		t.Errorf("of none: %v to %v", low, high)
+	}
+}
+
 func TestTrackNumber(t *testing.T) {
 	if n, ok := trackNumber([]byte(`{"eventType":"OPEN","trackingId":"track-42","userId":"u"}`)); !ok || n != 42 {
 		t.Errorf("number %d, %v", n, ok)

@@ -117,13 +117,7 @@ func (w *world) steady(topic string, ld load, rate int, span time.Duration) *ste
 // run produces, waits until all has arrived, and returns when each event came, as Unix nanoseconds.
 func (s *steady) run(ctx context.Context) ([]int64, error) {
 	n := s.perTick * len(s.sent)
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	receiver, err := s.w.lab.Server(ctx, receiverPart, func(addr string) []string {
-		return []string{self, receiverPart, "-listen", addr, "-events", strconv.Itoa(n)}
-	})
+	receiver, err := s.w.receiver(ctx, n)
 	if err != nil {
 		return nil, err
 	}
@@ -143,19 +137,42 @@ func (s *steady) run(ctx context.Context) ([]int64, error) {
 	if err := s.w.settled(ctx, work{fleet: []*lab.Fanout{f}, group: s.topic, topic: s.topic, deliveries: n}); err != nil {
 		return nil, errors.Join(err, tail(f))
 	}
-	body, err := receiver.Get(ctx, timesPath)
+	times, err := arrivals(ctx, receiver, n)
 	if err != nil {
-		return nil, err
-	}
-	times := make([]int64, n)
-	if _, err = binary.Decode(body, binary.BigEndian, times); err != nil {
 		return nil, err
 	}
 	return times, errors.Join(f.Kill(), receiver.Kill())
 }
 
-// observed produces, and notes how busy the machine and fanout are meanwhile.
-func (s *steady) observed(ctx context.Context, f *lab.Fanout) error {
+// receiver starts the part of that name for n events.
+func (w *world) receiver(ctx context.Context, n int) (*lab.Server, error) {
+	return w.ownPart(ctx, receiverPart, "-events", strconv.Itoa(n))
+}
+
+// ownPart starts this program again, with a part that listens.
+func (w *world) ownPart(ctx context.Context, name string, args ...string) (*lab.Server, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return w.lab.Server(ctx, name, func(addr string) []string {
+		return append([]string{self, name, "-listen", addr}, args...)
+	})
+}
+
+// arrivals are when the receiver got each of n events, in Unix nanoseconds; 0: not yet.
+func arrivals(ctx context.Context, receiver *lab.Server, n int) ([]int64, error) {
+	body, err := receiver.Get(ctx, timesPath)
+	if err != nil {
+		return nil, err
+	}
+	times := make([]int64, n)
+	_, err = binary.Decode(body, binary.BigEndian, times)
+	return times, err
+}
+
+// observed produces, and notes how busy the machine and the process that delivers are meanwhile.
+func (s *steady) observed(ctx context.Context, f interface{ Usage() (lab.Usage, error) }) error {
 	began := time.Now()
 	all, idle, err := machineTime()
 	if err != nil {

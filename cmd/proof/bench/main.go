@@ -39,6 +39,7 @@ func parts() []part {
 		{"inflight", "memory with 10 000 attempts in flight", inFlight},
 		{"loops", "the bare loops alone", loops},
 		{"latency", "from a record's append to its request's receipt, at a steady rate", latency},
+		{"tails", "the same at several rates, of fanout and of the plain pipeline in turns", tails},
 		{"slow", "what the others notice of receivers that hang or are slow", slow},
 		{"fairness", "what all other accounts notice of one that has many webhooks, slow or failing ones", fairness},
 		{"waiting", "the same while a million deliveries of one account wait, how often they are written over, and what that costs", waiting},
@@ -49,6 +50,7 @@ func parts() []part {
 		{"rest", "what an instance costs that has nothing to do, and a delivery where there are few", rest},
 		{"idle", "memory after many subscriptions each got one delivery", idle},
 		{receiverPart, "(used by latency) a receiver that notes when requests come", receive},
+		{plainPart, "(used by tails) the plain pipeline, as a process of its own", plainProcess},
 	}
 }
 

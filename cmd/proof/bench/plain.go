@@ -10,7 +10,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
+	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,29 +62,11 @@ type plainPayload struct {
 func (w *world) runPlain(ctx context.Context, topic, url, addr string, ld load) (figure, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p := &plainPipeline{
-		host: &fasthttp.HostClient{Addr: addr, MaxConns: plainWorkers, NoDefaultUserAgentHeader: true},
-		url:  url, key: []byte("0123456789abcdef0123456789abcdef"), urls: make(map[string]string), done: cancel,
-	}
-	defer p.host.CloseIdleConnections()
+	p := newPlain(url, addr, ld.accounts())
+	p.done = cancel
 	p.left.Store(int64(ld.events))
-	for i := range ld.accounts() {
-		p.urls[account(i)] = fmt.Sprintf("%s/hooks/%d", url, i)
-	}
-	messages := make(chan kafka.Message, 10*plainWorkers)
-	var running sync.WaitGroup
-	failed := make(chan error, ld.partitions+plainWorkers)
-	for id := range ld.partitions {
-		running.Go(func() { p.end(failed, p.read(ctx, w.kafka.Brokers(), topic, id, messages)) })
-	}
-	for range plainWorkers {
-		running.Go(func() { p.end(failed, p.work(ctx, messages)) })
-	}
-	running.Wait()
-	select {
-	case err := <-failed:
+	if err := p.run(ctx, w.kafka.Brokers(), topic, ld.partitions); err != nil {
 		return figure{}, err
-	default:
 	}
 	if left := p.left.Load(); left > 0 {
 		return figure{}, fmt.Errorf("%d events are left: %w", left, context.Cause(ctx))
@@ -89,6 +74,65 @@ func (w *world) runPlain(ctx context.Context, topic, url, addr string, ld load) 
 	took := time.Since(time.Unix(0, p.began.Load()))
 	usage, err := lab.SelfUsage()
 	return newFigure(int64(ld.events), took, usage.CPU-time.Duration(p.cpu.Load())), err
+}
+
+func newPlain(url, addr string, accounts int) *plainPipeline {
+	p := &plainPipeline{
+		host: &fasthttp.HostClient{Addr: addr, MaxConns: plainWorkers, NoDefaultUserAgentHeader: true},
+		url:  url, key: []byte("0123456789abcdef0123456789abcdef"), urls: make(map[string]string),
+	}
+	for i := range accounts {
+		p.urls[account(i)] = fmt.Sprintf("%s/hooks/%d", url, i)
+	}
+	return p
+}
+
+// run reads and delivers until ctx is done.
+func (p *plainPipeline) run(ctx context.Context, brokers []string, topic string, partitions int) error {
+	defer p.host.CloseIdleConnections()
+	messages := make(chan kafka.Message, 10*plainWorkers)
+	var running sync.WaitGroup
+	failed := make(chan error, partitions+plainWorkers)
+	for id := range partitions {
+		running.Go(func() { p.end(failed, p.read(ctx, brokers, topic, id, messages)) })
+	}
+	for range plainWorkers {
+		running.Go(func() { p.end(failed, p.work(ctx, messages)) })
+	}
+	running.Wait()
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+const plainPart = "plain-pipeline"
+
+// plainProcess is the part of that name: the plain pipeline as a process of its own, until it is ended.
+func plainProcess(ctx context.Context, args []string, _ io.Writer) error {
+	fs := flag.NewFlagSet(plainPart, flag.ContinueOnError)
+	listen := fs.String("listen", "127.0.0.1:0", "address; that something listens there says that it has started")
+	brokers := fs.String("brokers", "", "of Kafka, with commas")
+	topic := fs.String("topic", "", "to read")
+	partitions := fs.Int("partitions", 6, "of the topic")
+	to := fs.String("to", "", "host:port of the receiver")
+	accounts := fs.Int("accounts", 1000, "with one webhook each")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := newPlain("http://"+*to, *to, *accounts)
+	p.done = cancel
+	p.left.Store(math.MaxInt64)
+	ln, err := net.Listen("tcp", *listen)
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	return p.run(ctx, strings.Split(*brokers, ","), *topic, *partitions)
 }
 
 // end ends the run with the error, if there is one.

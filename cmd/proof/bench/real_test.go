@@ -14,9 +14,9 @@ import (
 	"fanout/cmd/internal/lab"
 )
 
-// The latency part runs its own program again as the receiver: here that is the test binary.
+// Some parts run their own program again, as the receiver or the plain pipeline: here that is the test binary.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == receiverPart {
+	if len(os.Args) > 1 && (os.Args[1] == receiverPart || os.Args[1] == plainPart) {
 		main()
 		return
 	}
@@ -39,6 +39,7 @@ func TestPartsRun(t *testing.T) {
 		{"waiting -events 2000 -rate 500 -for 2s -warm 500ms -settle 1s", "rewrites a delivery and minute"},
 		{"siege -pairs 1 -rate 500 -for 2s -warm 500ms -connections 50 -streams 10 -webhooks 100", "the settings page of an account"},
 		{"rest -for 2s -rates 500 -subscriptions 100", "1000 requests"},
+		{"tails -rates 500 -pairs 1 -for 1s -warm 500ms -subscriptions 100", "500/s, fanout of plain: p50"},
 		{"latency -rate 1000 -for 2s -warm 500ms -subscriptions 100", "2500 requests, 0 missing"},
 	} {
 		var out strings.Builder
