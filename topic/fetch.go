@@ -13,8 +13,11 @@ import (
 )
 
 // fetchWait is how long a broker holds a fetch that has nothing to answer. It costs no latency: records that come are answered
-// at once, and a fetch that is cancelled ends at once.
-const fetchWait = 500 * time.Millisecond
+// at once, and a fetch that is cancelled ends at once. An instance that has nothing to do does little else than to ask again.
+const fetchWait = 2 * time.Second
+
+// scanWait is the same for whoever reads to an end that is known: what lies before it is there, or belongs to an open transaction.
+const scanWait = 500 * time.Millisecond
 
 // fetchTimeout bounds one fetch, so that a connection that has gone dead without a word is given up on.
 const fetchTimeout = fetchWait + 15*time.Second
@@ -50,6 +53,13 @@ func (c *Cluster) Fetcher(p Partition) *Fetcher {
 
 // aheadBytes bounds one answer to whoever reads ahead: it takes a few records of many.
 const aheadBytes = 256 << 10
+
+// scanner makes one for whoever reads to an end that is known.
+func (c *Cluster) scanner(p Partition) *Fetcher {
+	f := c.Fetcher(p)
+	f.wait = scanWait
+	return f
+}
 
 // FetcherAhead makes one that looks at what lies in a partition, and waits for nothing.
 func (c *Cluster) FetcherAhead(p Partition) *Fetcher {

@@ -60,7 +60,7 @@ func (c *Cluster) ScanWanted(ctx context.Context, name string, ranges map[int]Ra
 	var partitions sync.WaitGroup
 	for id, r := range ranges {
 		partitions.Go(func() {
-			s := scan{fetcher: c.Fetcher(Partition{Topic: name, ID: id}), r: r, done: done, wanted: wanted, each: each}
+			s := scan{fetcher: c.scanner(Partition{Topic: name, ID: id}), r: r, done: done, wanted: wanted, each: each}
 			if err := s.run(ctx); err != nil {
 				cancel(err)
 			}

@@ -228,7 +228,7 @@ func (c *Cluster) Oldest(ctx context.Context, name string, partitions int) time.
 
 // firstTime is the time of the first record that may be read at or behind the offset.
 func (c *Cluster) firstTime(ctx context.Context, p Partition, offset int64) (at time.Time, ok bool) {
-	f := c.Fetcher(p)
+	f := c.scanner(p)
 	f.maxBytes = 1 // one batch is enough
 	for range oldestTries {
 		page, err := f.Fetch(ctx, offset)
