@@ -15,8 +15,6 @@ import (
 	"github.com/segmentio/kafka-go/protocol/rawproduce"
 )
 
-var emptyHead [batchRecords]byte
-
 // Packer packs records into a batch of message format 2, at once and without an allocation a record. Its zero value is empty.
 type Packer struct {
 	records     []byte
@@ -76,7 +74,8 @@ func (p *Packer) Batch(memory []byte, codec compress.Codec) ([]byte, error) {
 	var compression compress.Compression
 	b := bytes.NewBuffer(memory[:0])
 	b.Grow(batchRecords + len(p.records)/2)
-	b.Write(emptyHead[:])
+	var head [batchRecords]byte
+	b.Write(head[:])
 	if codec == nil {
 		b.Write(p.records)
 	} else {
@@ -90,20 +89,20 @@ func (p *Packer) Batch(memory []byte, codec compress.Codec) ([]byte, error) {
 			return nil, fmt.Errorf("compress a batch: %w", err)
 		}
 	}
-	head := b.Bytes()
-	binary.BigEndian.PutUint32(head[batchLength:], uint32(len(head)-batchEpoch))
-	binary.BigEndian.PutUint32(head[batchEpoch:], uint32(0xffff_ffff)) // none: the leader writes its own
-	head[batchMagic] = 2
-	binary.BigEndian.PutUint16(head[batchAttribute:], uint16(compression))
-	binary.BigEndian.PutUint32(head[batchLastDelta:], uint32(p.count-1))
-	binary.BigEndian.PutUint64(head[batchFirstTime:], uint64(p.first))
-	binary.BigEndian.PutUint64(head[batchMaxTime:], uint64(p.last))
+	batch := b.Bytes()
+	binary.BigEndian.PutUint32(batch[batchLength:], uint32(len(batch)-batchEpoch))
+	binary.BigEndian.PutUint32(batch[batchEpoch:], uint32(0xffff_ffff)) // none: the leader writes its own
+	batch[batchMagic] = 2
+	binary.BigEndian.PutUint16(batch[batchAttribute:], uint16(compression))
+	binary.BigEndian.PutUint32(batch[batchLastDelta:], uint32(p.count-1))
+	binary.BigEndian.PutUint64(batch[batchFirstTime:], uint64(p.first))
+	binary.BigEndian.PutUint64(batch[batchMaxTime:], uint64(p.last))
 	for i := batchProducer; i < batchCount; i++ {
-		head[i] = 0xff // no producer's id, epoch and sequence
+		batch[i] = 0xff // no producer's id, epoch and sequence
 	}
-	binary.BigEndian.PutUint32(head[batchCount:], uint32(p.count))
-	binary.BigEndian.PutUint32(head[batchChecksum:], crc32.Checksum(head[batchChecked:], castagnoli))
-	return head, nil
+	binary.BigEndian.PutUint32(batch[batchCount:], uint32(p.count))
+	binary.BigEndian.PutUint32(batch[batchChecksum:], crc32.Checksum(batch[batchChecked:], castagnoli))
+	return batch, nil
 }
 
 // ProduceBatch writes a batch that a Packer has made. See Produce.

@@ -34,12 +34,18 @@ func tails(ctx context.Context, args []string, out io.Writer) error {
 	span := fs.Duration("for", 6*time.Second, "how long")
 	warm := fs.Duration("warm", 2*time.Second, "how long at the beginning nothing is measured")
 	attempts := fs.Bool("attempts", false, "with attempts.topic: true")
-	w, end, err := begin(ctx, fs, args, nil)
+	profile := fs.String("profile", "", "write a CPU profile of fanout's last run to this file")
+	w, end, err := begin(ctx, fs, args, func() ([]string, error) {
+		if *profile == "" {
+			return nil, nil
+		}
+		return profiled(), nil
+	})
 	if err != nil {
 		return err
 	}
 	defer end()
-	w.attempts = *attempts
+	w.attempts, w.profile = *attempts, *profile
 	fmt.Fprintf(out, "%s; %s after %s of warming up, %d subscriptions, signed, attempts.topic %v; the log lies in %s\n", machine(), *span, *warm, ld.subscriptions, *attempts, os.TempDir())
 	for text := range strings.SplitSeq(*rates, ",") {
 		rate, err := strconv.Atoi(text)
@@ -67,7 +73,7 @@ func (w *world) tailsAt(ctx context.Context, ld load, rate, turns int, span, war
 	}{{"plain", (*steady).startPlain}, {"fanout", (*steady).startFanout}}
 	var all [2][]tailFigure
 	for turn := range turns {
-		line := strconv.Itoa(turn + 1)
+		fmt.Fprint(out, turn+1)
 		for i, p := range pipelines {
 			s := w.steady(fmt.Sprintf("bench.tails.%d.%d.%s", rate, turn, p.name), ld, rate, span+warm)
 			times, err := s.through(ctx, p.start)
@@ -76,9 +82,9 @@ func (w *world) tailsAt(ctx context.Context, ld load, rate, turns int, span, war
 			}
 			f := s.tail(times, int(warm/produceEvery))
 			all[i] = append(all[i], f)
-			line += fmt.Sprintf("   %-6s p50 %6.2f ms  p99 %6.2f ms  %6.1f µs", p.name, millis(f.p50), millis(f.p99), micros(f.cpu))
+			fmt.Fprintf(out, "   %-6s p50 %6.2f ms  p99 %6.2f ms  %6.1f µs", p.name, millis(f.p50), millis(f.p99), micros(f.cpu))
 		}
-		fmt.Fprintln(out, line)
+		fmt.Fprintln(out)
 	}
 	fmt.Fprintf(out, "%d/s, fanout of plain: p50 %s; p99 %s; CPU %s\n", rate,
 		ofPlain(all, func(f tailFigure) time.Duration { return f.p50 }),
@@ -132,7 +138,7 @@ func (s *steady) through(ctx context.Context, start func(*steady, context.Contex
 	// Only while it produces: what is started by this process would keep to the core as well.
 	err = keepTo(ctx, os.Getpid(), lastCore())
 	if err == nil {
-		err = s.observed(ctx, p)
+		err = s.profiled(p, func() error { return s.observed(ctx, p) })
 	}
 	if err = errors.Join(err, keepTo(ctx, os.Getpid(), "0-"+lastCore())); err != nil {
 		return nil, err
@@ -144,7 +150,27 @@ func (s *steady) through(ctx context.Context, start func(*steady, context.Contex
 		times, err = arrivals(ctx, receiver, n)
 		return err == nil && !slices.Contains(times, 0)
 	})
-	return times, errors.Join(err, p.Kill(), receiver.Kill())
+	return times, errors.Join(err, p.Kill(), s.keep(p), receiver.Kill())
+}
+
+// profiled makes a CPU profile of fanout, where that was asked for, while do runs.
+func (s *steady) profiled(p delivering, do func() error) error {
+	f, ok := p.(*lab.Fanout)
+	if !ok {
+		return do()
+	}
+	if err := s.w.profiled(f); err != nil {
+		return err
+	}
+	return errors.Join(do(), s.w.profiled(f))
+}
+
+// keep moves the profile of an instance that has ended to where it was asked for.
+func (s *steady) keep(p delivering) error {
+	if f, ok := p.(*lab.Fanout); ok {
+		return s.w.keepProfile(f)
+	}
+	return nil
 }
 
 const arriveWithin = 15 * time.Second
@@ -184,7 +210,7 @@ func interval(values []float64) (low, high float64) {
 		chance /= 2
 	}
 	cut := 0
-	for k := 0; k < n/2; k++ {
+	for k := range n / 2 {
 		outside += chance
 		if 2*outside > 0.05 {
 			break
