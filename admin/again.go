@@ -102,6 +102,8 @@ type backfillAsk struct {
 	Rate         *float64  `json:"rate"`
 	MaxFailures  *whole    `json:"maxFailures"`
 	DryRun       bool      `json:"dryRun"`
+
+	by scope // whoever asks
 }
 
 // config is the backfill that is asked for. All that is wrong is said together.
@@ -114,7 +116,10 @@ func (ask *backfillAsk) config(sources []string, sub *subscriptions.Subscription
 	if len(ask.Name) > maxReplayName || strings.ContainsFunc(ask.Name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' }) {
 		fail("name", fmt.Sprintf("must be at most %d ASCII characters, without spaces and slashes", maxReplayName))
 	}
-	if !slices.Contains(sources, ask.Topic) {
+	switch known := slices.Contains(sources, ask.Topic); {
+	case !known && ask.by.Portal: // topics are ours
+		fail("topic", "must be one of those that are offered")
+	case !known:
 		fail("topic", "must be a source: "+strings.Join(sources, ", "))
 	}
 	switch {
@@ -141,6 +146,9 @@ func (ask *backfillAsk) config(sources []string, sub *subscriptions.Subscription
 	}
 	if most < 0 || most > math.MaxInt32 {
 		fail("maxFailures", "must be 0 (no limit) or more")
+	}
+	if ask.by.Portal {
+		bad = append(bad, paceForCustomer(ask.Again, rate, most)...)
 	}
 	if len(bad) > 0 {
 		return operate.BackfillConfig{}, invalid(bad...)
@@ -179,8 +187,8 @@ type runningBackfill struct {
 	status   backfillStatus
 }
 
-// begin takes the name and begins to run, in the background and after ctx.
-func (b *backfills) begin(ctx context.Context, c *topic.Cluster, cfg *operate.BackfillConfig) (backfillStatus, error) {
+// begin takes the name and begins to run, in the background and after ctx. It calls ended when it no longer runs.
+func (b *backfills) begin(ctx context.Context, c *topic.Cluster, cfg *operate.BackfillConfig, ended func()) (backfillStatus, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	running := 0
@@ -206,6 +214,7 @@ func (b *backfills) begin(ctx context.Context, c *topic.Cluster, cfg *operate.Ba
 	}}
 	b.list[cfg.Name] = one
 	b.wait.Go(func() {
+		defer ended()
 		defer cancel()
 		b.end(one, b.run(ctx, one))
 	})
@@ -283,18 +292,24 @@ func (p *panel) backfillConfig(ask *backfillAsk) (operate.BackfillConfig, error)
 	return cfg, err
 }
 
-// backfill begins a backfill, which goes on after ctx.
-func (p *panel) backfill(ctx context.Context, by caller, cfg *operate.BackfillConfig) (backfillStatus, error) {
-	if _, err := p.Kafka.Create(ctx, p.ReplayTopic); err != nil {
+// backfill begins a backfill that somebody in the scope asks for. It goes on after ctx.
+func (p *panel) backfill(ctx context.Context, s scope, by caller, cfg *operate.BackfillConfig) (backfillStatus, error) {
+	leave, err := p.budgets.send(s)
+	if err != nil {
 		return backfillStatus{}, err
 	}
-	status, err := p.backfills.begin(ctx, p.Kafka, cfg)
-	if err == nil {
-		p.record(by, &topic.EndpointEvent{
-			Kind: topic.KindBackfill, Account: cfg.Account, Subscription: cfg.Subscription, Detail: fmt.Sprintf("backfill %s of %s", cfg.Name, cfg.Topic),
-		})
+	var status backfillStatus
+	if _, err = p.Kafka.Create(ctx, p.ReplayTopic); err == nil {
+		status, err = p.backfills.begin(ctx, p.Kafka, cfg, leave)
 	}
-	return status, err
+	if err != nil {
+		leave()
+		return backfillStatus{}, err
+	}
+	p.record(by, &topic.EndpointEvent{
+		Kind: topic.KindBackfill, Account: cfg.Account, Subscription: cfg.Subscription, Detail: fmt.Sprintf("backfill %s of %s", cfg.Name, cfg.Topic),
+	})
+	return status, nil
 }
 
 func (a *api) startBackfill(w http.ResponseWriter, r *http.Request) error {
@@ -309,7 +324,7 @@ func (a *api) startBackfill(w http.ResponseWriter, r *http.Request) error {
 	if ask.DryRun {
 		return a.planBackfill(w, r, &cfg)
 	}
-	status, err := a.backfill(r.Context(), a.callerOf(r, scope{}), &cfg)
+	status, err := a.backfill(r.Context(), scope{}, a.callerOf(r, scope{}), &cfg)
 	if err != nil {
 		return err
 	}
@@ -319,7 +334,7 @@ func (a *api) startBackfill(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *api) planBackfill(w http.ResponseWriter, r *http.Request, cfg *operate.BackfillConfig) error {
-	plan, err := a.backfillPlan(r.Context(), cfg, planPatience)
+	plan, err := a.backfillPlan(r.Context(), scope{}, cfg, planPatience)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return problemf(http.StatusServiceUnavailable, "the group has not committed all that the backfill is about: begin it without dryRun, and it waits")
 	}
@@ -332,7 +347,14 @@ func (a *api) planBackfill(w http.ResponseWriter, r *http.Request, cfg *operate.
 }
 
 // backfillPlan is what a backfill would send now. The error is context.DeadlineExceeded where that is not known in time.
-func (p *panel) backfillPlan(ctx context.Context, cfg *operate.BackfillConfig, patience time.Duration) (*operate.BackfillPlan, error) {
+func (p *panel) backfillPlan(ctx context.Context, s scope, cfg *operate.BackfillConfig, patience time.Duration) (*operate.BackfillPlan, error) {
+	if s.Portal {
+		release, err := p.budgets.scan(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return operate.NewBackfill(p.Kafka, *cfg).Plan(ctx)

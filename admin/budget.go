@@ -15,7 +15,7 @@ const (
 	portalTests      = 10 // a minute
 	portalSaves      = 30 // a minute: whatever is stored, rotations and deletions too
 	portalResends    = 10 // a minute
-	portalReplayRate = 50 // dead letters a second
+	portalReplayRate = 50 // dead letters, or events of a backfill, a second
 	maxScans         = 2  // of topics at a time: in all portals together, and as many for operators
 	maxScansWaiting  = 2  // of one account, those at work included
 	scanWait         = 10 * time.Second
@@ -28,12 +28,13 @@ type budgets struct {
 
 	mu       sync.Mutex // guards all below
 	accounts map[string]*budget
+	sending  int // replays and backfills of all portals together
 }
 
 type budget struct {
 	tests, saves, resends *rate.Limiter
 	scans                 int
-	streaming             bool
+	streaming, sending    bool
 	used                  time.Time
 }
 
@@ -52,7 +53,7 @@ func (b *budgets) of(account string) *budget {
 	if one == nil {
 		if len(b.accounts) >= maxBudgets {
 			for name, other := range b.accounts {
-				if other.scans == 0 && !other.streaming && now.Sub(other.used) > time.Minute { // its budgets are full again
+				if other.scans == 0 && !other.streaming && !other.sending && now.Sub(other.used) > time.Minute { // its budgets are full again
 					delete(b.accounts, name)
 				}
 			}
@@ -141,5 +142,26 @@ func (b *budgets) stream(account string) (leave func(), err error) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		one.streaming = false
+	}, nil
+}
+
+// send notes that the account has a replay or a backfill under way, of which it may have one on an instance.
+func (b *budgets) send(s scope) (leave func(), err error) {
+	if !s.Portal {
+		return func() {}, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	one := b.of(s.Account)
+	if one.sending || b.sending >= maxPortals {
+		return nil, problemf(http.StatusConflict, "another replay or backfill is running: wait until it ends, or cancel it")
+	}
+	one.sending = true
+	b.sending++
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		one.sending = false
+		b.sending--
 	}, nil
 }

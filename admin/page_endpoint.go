@@ -42,12 +42,13 @@ type endpointBody struct {
 	Attempts    []shownAttempt
 	Read        time.Time // when the attempts topic was, for them; zero: they are this instance's own
 
-	notice           // told once
-	Paused, Enabled  bool
-	Held             bool // nothing is sent, and a release may change that
-	Samples, Sources []string
-	Since            string // what replay and backfill begin with
-	CanBackfill      bool
+	notice          // told once
+	Paused, Enabled bool
+	Held            bool // nothing is sent, and a release may change that
+	Samples         []string
+	Sources         []sourceChoice // of a backfill
+	Since           string         // what replay and backfill begin with
+	CanBackfill     bool
 }
 
 // doing says in a sentence what becomes of a webhook's deliveries at the moment, until when, and why.
@@ -164,13 +165,13 @@ func (p *pages) endpoint(r *http.Request, s scope) (view, error) {
 	body := endpointBody{
 		Account: account, ID: id, Row: newRow(sub, l, len(silent) == 0), Events: sub.Events().Names(p.catalogue()), Lane: newLane(cmp.Or(l, new(dispatcher.LaneStatus))),
 		Doing: newDoing(s, sub, l, len(silent) == 0), Action: scope{Portal: s.Portal, Base: s.Base}.path(endpointPath, "account", account, "id", id),
-		Paused: sub.Paused(), Enabled: sub.Enabled() && sub.Invalid() == "", CanBackfill: !s.Portal, Since: time.Now().UTC().Add(-time.Hour).Truncate(time.Minute).Format(formMinute),
+		Paused: sub.Paused(), Enabled: sub.Enabled() && sub.Invalid() == "", CanBackfill: !s.ReadOnly, Since: time.Now().UTC().Add(-time.Hour).Truncate(time.Minute).Format(formMinute),
 	}
 	body.Held = body.Doing.held
 	for _, name := range body.Events {
 		body.Samples = append(body.Samples, name.String())
 	}
-	body.Sources = p.sources()
+	body.Sources = p.sourceChoices(s)
 	if body.Row.forCustomer(); !s.Portal {
 		body.Silent, body.Row = silent, newRow(sub, l, len(silent) == 0)
 	}

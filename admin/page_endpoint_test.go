@@ -197,3 +197,84 @@ func TestBackfillPages(t *testing.T) {
 		t.Errorf("it says %s", page)
 	}
 }
+
+// A customer backfills a webhook of theirs as an operator does, within what a portal may cost, and reads nothing of ours or of others.
+func TestPortalBackfill(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.put("acme", "a")
+	w.put("globex", "crm")
+	for i := range 3 {
+		w.open(fmt.Sprintf("early-%d", i), "acme")
+		w.open(fmt.Sprintf("other-%d", i), "globex")
+	}
+	w.until("the deliveries", func() bool { return w.recv.count("early-") == 3 && w.recv.count("other-") == 3 })
+	w.put("acme", "late")
+	base, others := w.link("acme"), w.link("globex")
+	asking := func(pairs ...string) url.Values {
+		q := url.Values{"id": {"late"}, "topic": {"1"}, "from": {"2020-01-01T00:00"}, "name": {"p-1"}, "rate": {"1"}}
+		for i := 0; i < len(pairs); i += 2 {
+			q.Set(pairs[i], pairs[i+1])
+		}
+		return q
+	}
+	plan := func(status int, base string, pairs ...string) string {
+		t.Helper()
+		page := w.page(status, base+"/endpoints/backfill?"+asking(pairs...).Encode(), anonymous)
+		for _, ours := range []string{"channel.", "globex", `name="again"`} {
+			if strings.Contains(page, ours) {
+				t.Errorf("%v shows %s", pairs, ours)
+			}
+		}
+		return page
+	}
+	page := w.page(200, base+"/endpoints/show?id=late", anonymous)
+	if !strings.Contains(page, `action="`+base+`/endpoints/backfill"`) || !strings.Contains(page, ">EMAIL</option>") || strings.Contains(page, "channel.") {
+		t.Errorf("the webhook's page:\n%s", page)
+	}
+	w.until("a plan", func() bool { return strings.Contains(plan(200, base), "<b>3</b> of the 3 events for this webhook") })
+	for _, wrong := range [][2]string{{"rate", "51"}, {"rate", "0"}, {"maxFailures", "0"}, {"maxFailures", "101"}, {"again", "1"}, {"topic", "channel.email"}, {"topic", "99"}, {"from", ""}} {
+		plan(422, base, wrong[:]...)
+		w.want(422, "POST", base+"/endpoints/backfill", asking(wrong[:]...).Encode(), form, anonymous)
+	}
+	plan(404, base, "id", "crm", "account", "acme-2") // the account is the link's
+	w.want(404, "POST", base+"/endpoints/backfill", asking("id", "crm", "account", "globex").Encode(), form, anonymous)
+
+	look, cookie := w.enter(w.makeLink("acme", `{"kind":"read-only"}`))
+	w.want(403, "GET", look+"/endpoints/backfill?"+asking().Encode(), "", carryingOnly(cookie))
+	w.want(403, "POST", look+"/endpoints/backfill", asking().Encode(), form, carryingOnly(cookie))
+	if page := w.want(200, "GET", look+"/endpoints/show?id=late", "", carryingOnly(cookie)); strings.Contains(string(page.body), "Backfill since") {
+		t.Error("a link for looking only offers a backfill")
+	}
+
+	begin := func(name string, pairs ...string) {
+		t.Helper()
+		body := asking(append([]string{"name", name}, pairs...)...).Encode()
+		for range 2 { // the second begins nothing
+			if at := w.want(303, "POST", base+"/endpoints/backfill", body, form, anonymous).header.Get("Location"); at != base+"/backfills/"+name {
+				t.Errorf("a backfill ends at %s", at)
+			}
+		}
+	}
+	begin("p-1")
+	// One at a time, a replay included; nobody else sees or ends it.
+	if a := w.want(409, "POST", base+"/endpoints/backfill", asking("name", "p-2").Encode(), form, anonymous); !strings.Contains(string(a.body), "Another replay or backfill is running") {
+		t.Errorf("the second one: %s", a.body)
+	}
+	w.want(409, "POST", base+"/dead-letters/replay", url.Values{"which": {"all"}, "do": {"start"}, "name": {"r-1"}, "rate": {"50"}, "maxFailures": {"100"}}.Encode(), form, anonymous)
+	w.want(404, "GET", others+"/backfills/p-1", "", anonymous)
+	w.want(404, "POST", others+"/backfills/p-1/cancel", "", form, anonymous)
+	w.want(409, "POST", others+"/endpoints/backfill", asking("id", "crm").Encode(), form, anonymous)
+	if page := w.page(200, base+"/backfills/p-1", anonymous); !strings.Contains(page, base+"/backfills/p-1/cancel") || strings.Contains(page, "channel.") {
+		t.Errorf("it says %s", page)
+	}
+	w.want(303, "POST", base+"/backfills/p-1/cancel", "", form, anonymous)
+	w.until("its end", func() bool { return !strings.Contains(w.page(200, base+"/backfills/p-1", anonymous), "> running") })
+
+	begin("p-3", "rate", "50")
+	w.until("the end of the rest", func() bool { return strings.Contains(w.page(200, base+"/backfills/p-3", anonymous), "> done") })
+	w.until("the deliveries of both", func() bool { return w.recv.count("early-") == 6 })
+	if n := w.recv.count("other-"); n != 3 {
+		t.Errorf("%d requests for another account, want 3", n)
+	}
+}

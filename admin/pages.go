@@ -49,9 +49,6 @@ func (p *pages) operatorPages() []pageRoute {
 		{"/{$}", "overview", p.overview, nil},
 		{"/accept", "", to("/"), p.accept},
 		{explainPath, "explain", p.explain, nil},
-		{backfillPath, "backfill-plan", p.planBackfill, p.beginBackfill},
-		{"/backfills/{name}", "backfill", p.backfill, nil},
-		{"/backfills/{name}/cancel", "", p.toBackfill, p.endBackfill},
 	}
 }
 
@@ -72,6 +69,9 @@ func (p *pages) sharedPages() []pageRoute {
 		{"/dead-letters/replay", "plan", p.planReplay, p.startReplay},
 		{"/replays/{name}", "replay", p.replay, nil},
 		{"/replays/{name}/cancel", "", p.toReplay, p.cancelReplay},
+		{backfillPath, "backfill-plan", p.planBackfill, p.beginBackfill},
+		{"/backfills/{name}", "backfill", p.backfill, nil},
+		{"/backfills/{name}/cancel", "", p.toBackfill, p.endBackfill},
 	}
 }
 

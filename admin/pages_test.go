@@ -159,7 +159,11 @@ func addresses(t *testing.T, portal bool, account, id, position, replay string) 
 			}
 		case "/endpoints/backfill":
 			if id != "" {
-				pages = append(pages, path+q("account", account, "id", id, "topic", "channel.email", "from", "2020-01-01T00:00"))
+				source := "channel.email"
+				if portal { // a customer's list has them by number
+					source = "1"
+				}
+				pages = append(pages, path+q("account", account, "id", id, "topic", source, "from", "2020-01-01T00:00"))
 			}
 		case "/explain":
 			pages = append(pages, path) // TestExplain renders the others
@@ -178,7 +182,7 @@ func addresses(t *testing.T, portal bool, account, id, position, replay string) 
 				live = append(live, "/replays/"+replay)
 			}
 		case "/settings", "/accept", "/replays/{name}/cancel", "/backfills/{name}/cancel", "/became", "/verdict": // they only redirect
-		case "/backfills/{name}": // TestBackfillPages renders it
+		case "/backfills/{name}": // TestBackfillPages and TestPortalBackfill render it
 		case "/deliveries/show", "/deliveries/resend": // TestDeliveryPages renders them
 		default:
 			t.Errorf("no test renders %s", path)

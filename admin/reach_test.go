@@ -60,6 +60,8 @@ var reach = map[string]string{
 	"portal GET /portal/{}/deliveries/show": holders, "portal GET /portal/{}/deliveries/resend": holders, "portal POST /portal/{}/deliveries/resend": holders,
 	"portal GET /portal/{}/dead-letters": holders, "portal GET /portal/{}/dead-letters/show": holders,
 	"portal GET /portal/{}/dead-letters/replay": holders, "portal POST /portal/{}/dead-letters/replay": holders,
+	"portal GET /portal/{}/endpoints/backfill": holders, "portal POST /portal/{}/endpoints/backfill": holders,
+	"portal GET /portal/{}/backfills/{}": holders, "portal GET /portal/{}/backfills/{}/cancel": holders, "portal POST /portal/{}/backfills/{}/cancel": holders,
 	"portal GET /portal/{}/replays/{}": holders, "portal GET /portal/{}/replays/{}/cancel": holders, "portal POST /portal/{}/replays/{}/cancel": holders,
 }
 

@@ -83,7 +83,7 @@ func (ask *replayAsk) config(c *event.Catalogue, now time.Time) (operate.ReplayC
 		fail("maxFailures", "must be 0 (no limit) or more")
 	}
 	if ask.by.Portal {
-		bad = append(bad, ask.forCustomer(rate, most)...)
+		bad = append(bad, paceForCustomer(ask.Again, rate, most)...)
 	}
 	if len(bad) > 0 {
 		return operate.ReplayConfig{}, invalid(bad...)
@@ -101,9 +101,9 @@ func (ask *replayAsk) config(c *event.Catalogue, now time.Time) (operate.ReplayC
 	}, nil
 }
 
-// forCustomer says what is wrong with it where it is asked for in the portal.
-func (ask *replayAsk) forCustomer(rate float64, most whole) (bad []badField) {
-	if ask.Again {
+// paceForCustomer says what is wrong with a replay or a backfill where it is asked for in the portal.
+func paceForCustomer(again bool, rate float64, most whole) (bad []badField) {
+	if again {
 		bad = append(bad, badField{"again", "what was sent before is not sent again from here"})
 	}
 	if rate <= 0 || rate > portalReplayRate {
@@ -166,7 +166,6 @@ type replays struct {
 }
 
 type runningReplay struct {
-	portal bool // a customer asked for it
 	replay *operate.Replay
 	cancel context.CancelFunc
 	status replayStatus
@@ -175,7 +174,7 @@ type runningReplay struct {
 // Bounds of replays on one instance: more at once are not faster, and only the last ones that ended are remembered.
 const (
 	maxRunning = 4
-	maxPortals = 2 // of them asked for in portals, one for each account: the others are the operators'
+	maxPortals = 2 // replays and backfills that were asked for in portals, one for each account: the others are the operators'
 	maxEnded   = 100
 )
 
@@ -251,7 +250,17 @@ func (p *panel) start(ctx context.Context, by caller, ask *replayAsk) (replaySta
 	if _, err := ask.config(p.catalogue(), time.Now()); err != nil {
 		return replayStatus{}, err
 	}
-	running := &runningReplay{portal: ask.by.Portal, status: replayStatus{Name: ask.Name, State: replayRunning, Account: ask.Account, Started: time.Now().UTC(), list: ask.list}}
+	leave, err := p.budgets.send(ask.by)
+	if err != nil {
+		return replayStatus{}, err
+	}
+	begun := false
+	defer func() {
+		if !begun {
+			leave()
+		}
+	}()
+	running := &runningReplay{status: replayStatus{Name: ask.Name, State: replayRunning, Account: ask.Account, Started: time.Now().UTC(), list: ask.list}}
 	if err := p.replays.reserve(running); err != nil {
 		return replayStatus{}, err
 	}
@@ -268,7 +277,9 @@ func (p *panel) start(ctx context.Context, by caller, ask *replayAsk) (replaySta
 	p.replays.mu.Lock()
 	running.replay, running.cancel, running.status.Plan = replay, cancel, plan
 	p.replays.mu.Unlock()
+	begun = true
 	p.replays.wait.Go(func() {
+		defer leave()
 		defer cancel()
 		err := replay.Run(ctx, plan)
 		p.replays.end(running, err)
@@ -287,27 +298,18 @@ func (r *replays) reserve(running *runningReplay) error {
 	if r.list == nil {
 		r.list = make(map[string]*runningReplay)
 	}
-	n, portals, own := 0, 0, 0
+	n := 0
 	var oldest *runningReplay
 	for _, other := range r.list {
 		switch {
 		case other.status.State == replayRunning:
 			n++
-			if other.portal {
-				portals++
-				if other.status.Account == running.status.Account {
-					own++
-				}
-			}
 		case oldest == nil || other.status.Started.Before(oldest.status.Started):
 			oldest = other
 		}
 	}
 	if was := r.list[running.status.Name]; was != nil && was.status.State == replayRunning {
 		return problemf(http.StatusConflict, "a replay of this name is already running")
-	}
-	if running.portal && (own > 0 || portals >= maxPortals) {
-		return problemf(http.StatusConflict, "another replay is running: wait until it ends, or cancel it")
 	}
 	if n >= maxRunning {
 		return problemf(http.StatusConflict, "%d replays are running, which is the limit: wait until one ends, or cancel one", n)
