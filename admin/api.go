@@ -19,6 +19,7 @@ import (
 	"fanout/dispatcher"
 	"fanout/docs/contracts"
 	"fanout/event"
+	"fanout/operate/letters"
 	"fanout/subscriptions"
 	"fanout/topic"
 )
@@ -36,7 +37,8 @@ type Parts struct {
 	Directory   *subscriptions.Directory
 	Dispatcher  *dispatcher.Dispatcher
 	Kafka       *topic.Cluster
-	ReplayTopic []topic.Spec // created before a replay where it is missing; may be empty
+	LetterIndex *letters.Builder // of the dead-letter topic; nil: there is none
+	ReplayTopic []topic.Spec     // created before a replay where it is missing; may be empty
 	// Tell has an endpoint event written; it must not block. Nil: nobody listens.
 	Tell func(topic.EndpointEvent)
 	// CheckURL says whether the egress rules let the URL of an account's subscription through, as far as can be known without DNS.

@@ -1,10 +1,9 @@
 package admin
 
 import (
-	"bytes"
 	"cmp"
-	"container/heap"
 	"context"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"fanout/dispatcher"
+	"fanout/operate"
 	"fanout/topic"
 )
 
@@ -28,6 +28,7 @@ type letter struct {
 	Key      string            `json:"key,omitempty"`
 	Value    string            `json:"value,omitempty"`
 	Headers  map[string]string `json:"headers,omitempty"` // of a malformed record, its own
+	State    string            `json:"state,omitempty"`   // what became of it, where that was asked for
 }
 
 // readable is text that any page can show.
@@ -51,59 +52,45 @@ func newLetter(d *topic.DeadLetter) letter {
 // letterList is what a filter finds, the newest first.
 type letterList struct {
 	DeadLetters []letter `json:"deadLetters"`
-	Matched     int      `json:"matched"` // how many there are in all
+	Matched     int      `json:"matched"` // how many there are, as far as was looked
+	Counted     bool     `json:"counted"` // those are all
+	Cursor      string   `json:"cursor,omitempty"`
 
-	Next   string        `json:"-"` // the cursor of the page behind this; empty: there is none
-	Groups []letterGroup `json:"-"` // of all that match, the most first, where all was read
-	More   int           `json:"-"` // groups that are left out
-}
+	Unfinished bool `json:"unfinished"` // the search was ended before the page was full: the cursor says where to go on
+	Indexed    bool `json:"indexed"`    // the index said where they lie
+	Read       int  `json:"read"`       // records that were looked at, or are known by the index
+	Total      int  `json:"total"`      // records of the dead-letter topic, from the time that was asked for on
+	Partitions int  `json:"partitions"` // of it
+	Finished   int  `json:"partitionsRead"`
+	Unknown    int  `json:"unknown,omitempty"` // left out, since nobody knows whether they are open
 
-// letterGroup is how many dead letters a webhook has for one reason.
-type letterGroup struct {
-	Account, Subscription, Reason string
-	Count                         int
+	Groups []operate.LetterGroup `json:"-"` // of all that match, the most first, as far as was looked
+	More   int                   `json:"-"` // groups that are left out
 }
 
 // letterQuery asks for a page of dead letters.
 type letterQuery struct {
 	topic.Filter
 
-	Limit  int
-	Before string // the cursor of the page before; empty: the newest
-	Text   string // in the webhook-id, the detail, the origin or the body; empty: any
-	Groups bool   // count those too
+	Limit    int
+	Before   string // the cursor of the page before; empty: the newest
+	Text     string // in the webhook-id, the detail, the origin or the body; empty: any
+	State    string // open or settled; empty: whatever became of them
+	Patience time.Duration
 }
 
-// all says that the query leaves nothing out, so that only the end of each partition has to be read.
-func (q *letterQuery) all() bool {
-	return q.Account == "" && q.Subscription == "" && q.Event == "" && len(q.Reasons) == 0 && len(q.Statuses) == 0 && q.Since.IsZero() && q.Until.IsZero() && q.Text == ""
+// letterStates are what a list can be asked for.
+func letterStates() []string {
+	return []string{string(operate.LetterOpen), string(operate.LetterSettled)}
 }
 
-// has says whether the text that is looked for is in the dead letter.
-func (q *letterQuery) has(d *topic.DeadLetter) bool {
-	return q.Text == "" || strings.Contains(d.ID, q.Text) || contains(d.Detail, q.Text) || strings.Contains(d.Origin, q.Text) || bytes.Contains(d.Value, []byte(q.Text))
-}
-
-// place is where a page ends: its last dead letter, without all but what says which ones are older.
-func (l *letter) place() string { return strconv.FormatInt(l.DeadAt.UnixNano(), 10) + "/" + l.Position }
+// How long a search of the dead-letter topic goes on before it shows what it has found.
+const (
+	letterPatience    = 2 * time.Second // of a page
+	letterAPIPatience = 20 * time.Second
+)
 
 var errLetterCursor = problemf(http.StatusBadRequest, "the address of the page is not complete: begin with the first page")
-
-// letterBefore reads a cursor; nil where there is none.
-func letterBefore(cursor string) (*letter, error) {
-	if cursor == "" {
-		return nil, nil //nolint:nilnil // the newest page has none before it
-	}
-	at, position, _ := strings.Cut(cursor, "/")
-	id, offsetText, _ := strings.Cut(position, "/")
-	nanos, err := strconv.ParseInt(at, 10, 64)
-	partition, idErr := strconv.Atoi(id)
-	offset, offsetErr := strconv.ParseInt(offsetText, 10, 64)
-	if err != nil || idErr != nil || offsetErr != nil {
-		return nil, errLetterCursor
-	}
-	return &letter{DeadLetter: &topic.DeadLetter{DeadAt: time.Unix(0, nanos), Partition: partition, Offset: offset}}, nil
-}
 
 // Groups that are counted, and shown.
 const (
@@ -112,42 +99,47 @@ const (
 )
 
 // letterGroups counts by webhook and reason.
-type letterGroups map[letterGroup]int
+type letterGroups map[operate.LetterGroup]int
 
 func (g letterGroups) add(d *topic.DeadLetter) {
-	one := letterGroup{d.Account, d.Subscription, d.Reason, 0}
+	one := operate.LetterGroup{Account: d.Account, Subscription: d.Subscription, Reason: d.Reason}
 	if _, known := g[one]; known || len(g) < maxGroups {
-		own := letterGroup{strings.Clone(d.Account), strings.Clone(d.Subscription), strings.Clone(d.Reason), 0}
+		own := operate.LetterGroup{Account: strings.Clone(d.Account), Subscription: strings.Clone(d.Subscription), Reason: strings.Clone(d.Reason)}
 		g[own]++
 	}
 }
 
 // most are the largest groups, and how many more there are.
-func (g letterGroups) most() (list []letterGroup, more int) {
+func (g letterGroups) most() (list []operate.LetterGroup, more int) {
 	for one, n := range g {
 		one.Count = n
 		list = append(list, one)
 	}
-	slices.SortFunc(list, func(a, b letterGroup) int {
+	slices.SortFunc(list, func(a, b operate.LetterGroup) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Subscription, b.Subscription), cmp.Compare(a.Reason, b.Reason))
 	})
+	return mostOf(list)
+}
+
+// mostOf are the first of the groups, and how many more there are.
+func mostOf(list []operate.LetterGroup) (first []operate.LetterGroup, more int) {
 	n := min(len(list), shownGroups)
 	return list[:n], len(list) - n
 }
 
 func (a *api) listDeadLetters(w http.ResponseWriter, r *http.Request) error {
-	q := newQuery(r, "account", "subscription", "event", "reason", "from", "to", "limit")
+	q := newQuery(r, "account", "subscription", "event", "reason", "state", "from", "to", "cursor", "limit")
 	filter := topic.Filter{
 		Account: q.text("account"), Subscription: q.text("subscription"), Event: q.text("event"), Since: since(q.time("from")), Until: q.time("to"),
 	}
 	if reason := q.oneOf("reason", dispatcher.DeadReasons()); reason != "" {
 		filter.Reasons = []string{reason}
 	}
-	limit := q.count("limit", 100, maxLetters)
+	limit, state, cursor := q.count("limit", 100, maxLetters), q.oneOf("state", letterStates()), q.text("cursor")
 	if err := q.err(); err != nil {
 		return err
 	}
-	list, err := a.letters(r.Context(), scope{}, &letterQuery{Filter: filter, Limit: limit})
+	list, err := a.letters(r.Context(), scope{}, &letterQuery{Filter: filter, Limit: limit, State: state, Before: cursor, Patience: letterAPIPatience})
 	if err != nil {
 		return err
 	}
@@ -155,159 +147,35 @@ func (a *api) listDeadLetters(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// newest is a heap of dead letters with the oldest on top.
-type newest []letter
-
-func (h *newest) Len() int           { return len(*h) }
-func (h *newest) Less(i, j int) bool { return older(&(*h)[i], &(*h)[j]) }
-func (h *newest) Swap(i, j int)      { (*h)[i], (*h)[j] = (*h)[j], (*h)[i] }
-func (h *newest) Push(x any)         { l, _ := x.(letter); *h = append(*h, l) }
-func (h *newest) Pop() any {
-	last := (*h)[len(*h)-1]
-	*h = (*h)[:len(*h)-1]
-	return last
-}
-
-func older(a, b *letter) bool { return compareLetters(a, b) < 0 }
-
-// compareLetters is by the time of death, and then by where they lie.
-func compareLetters(a, b *letter) int {
-	return cmp.Or(a.DeadAt.Compare(b.DeadAt), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
-}
-
-// letters returns a page of the dead letters that match, the newest first. It reads the whole topic (about a million records a
-// second) and keeps a page of them in memory; without a filter it reads only the end of each partition.
+// letters returns a page of the dead letters that match, the newest first: from where the index says that they lie, or else from the end of the
+// topic (about a million records a second), as far as patience goes.
 func (p *panel) letters(ctx context.Context, s scope, q *letterQuery) (letterList, error) {
 	release, err := p.budgets.scan(ctx, s)
 	if err != nil {
 		return letterList{}, err
 	}
 	defer release()
-	letters := p.Kafka.DeadLetters()
-	ranges, err := letters.Ranges(ctx, &q.Filter)
-	if err != nil {
+	page, err := operate.FindLetters(ctx, p.Kafka, &operate.LetterQuery{
+		Filter: q.Filter, Text: q.Text, State: operate.LetterState(q.State), Limit: q.Limit, Cursor: q.Before, Patience: q.Patience, Index: p.LetterIndex,
+	})
+	switch {
+	case errors.Is(err, operate.ErrCursor):
+		return letterList{}, errLetterCursor
+	case errors.Is(err, operate.ErrSlowStates):
+		return letterList{}, problemf(http.StatusServiceUnavailable, "%s", err.Error())
+	case err != nil:
 		return letterList{}, err
 	}
-	if q.all() {
-		return lastLetters(ctx, letters, ranges, q)
+	list := letterList{
+		DeadLetters: make([]letter, len(page.Letters)), Matched: page.Matched, Counted: page.Counted, Cursor: page.Cursor, Unfinished: page.Unfinished, Indexed: page.Indexed,
+		Read: int(page.Read), Total: int(page.Total), Partitions: page.Partitions, Finished: page.Finished, Unknown: page.Unknown,
 	}
-	return findLetters(ctx, letters, ranges, q)
-}
-
-// findLetters reads all that may match. Its pages are in the order of death.
-func findLetters(ctx context.Context, letters *topic.DeadLetters, ranges map[int]topic.Range, q *letterQuery) (letterList, error) {
-	list := letterList{DeadLetters: []letter{}}
-	before, err := letterBefore(q.Before)
-	if err != nil {
-		return list, err
+	for i, one := range page.Letters {
+		list.DeadLetters[i] = newLetter(one.DeadLetter)
+		list.DeadLetters[i].State = string(one.State)
 	}
-	var mu sync.Mutex // guards list, kept, groups and behind
-	kept, groups, behind := newest{}, letterGroups{}, 0
-	err = letters.Each(ctx, &q.Filter, ranges, nil, func(d *topic.DeadLetter) error {
-		if !q.has(d) {
-			return nil
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		list.Matched++
-		if q.Groups {
-			groups.add(d)
-		}
-		if before != nil && !older(&letter{DeadLetter: d}, before) {
-			return nil
-		}
-		if behind++; len(kept) == q.Limit && older(&letter{DeadLetter: d}, &kept[0]) {
-			return nil
-		}
-		heap.Push(&kept, newLetter(d))
-		if len(kept) > q.Limit {
-			heap.Pop(&kept)
-		}
-		return nil
-	})
-	if err != nil {
-		return list, err
-	}
-	slices.SortFunc(kept, func(a, b letter) int { return compareLetters(&b, &a) })
-	list.DeadLetters = kept
-	list.Groups, list.More = groups.most()
-	if behind > len(kept) && len(kept) > 0 {
-		list.Next = kept[len(kept)-1].place()
-	}
+	list.Groups, list.More = mostOf(page.Groups)
 	return list, nil
-}
-
-// lastLetters reads only the end of each partition, where nothing is left out. Its pages take from each partition backwards, so that none
-// is left out by a clock that differs.
-func lastLetters(ctx context.Context, letters *topic.DeadLetters, ranges map[int]topic.Range, q *letterQuery) (letterList, error) {
-	list := letterList{DeadLetters: []letter{}, Matched: int(topic.Total(ranges))}
-	ends, err := letterEnds(q.Before)
-	if err != nil {
-		return list, err
-	}
-	for id, r := range ranges {
-		if end, known := ends[id]; known {
-			r.To = min(r.To, end)
-		}
-		ranges[id] = topic.Range{From: max(r.From, r.To-int64(q.Limit)), To: max(r.From, r.To)}
-	}
-	var mu sync.Mutex // guards tails
-	tails := make(map[int][]letter)
-	err = letters.Each(ctx, &q.Filter, ranges, nil, func(d *topic.DeadLetter) error {
-		mu.Lock()
-		defer mu.Unlock()
-		tails[d.Partition] = append(tails[d.Partition], newLetter(d))
-		return nil
-	})
-	if err != nil {
-		return list, err
-	}
-	left := make(map[int]int64)
-	for id, r := range ranges {
-		left[id] = r.To
-	}
-	for len(list.DeadLetters) < q.Limit {
-		from := -1
-		for id, tail := range tails {
-			if len(tail) > 0 && (from < 0 || compareLetters(&tail[len(tail)-1], &tails[from][len(tails[from])-1]) > 0) {
-				from = id
-			}
-		}
-		if from < 0 {
-			return list, nil
-		}
-		last := len(tails[from]) - 1
-		list.DeadLetters, left[from] = append(list.DeadLetters, tails[from][last]), tails[from][last].Offset
-		tails[from] = tails[from][:last]
-	}
-	list.Next = letterEndsText(left)
-	return list, nil
-}
-
-// letterEnds reads the cursor of a page that takes from each partition backwards: "partition.offset" of each.
-func letterEnds(cursor string) (map[int]int64, error) {
-	if cursor == "" {
-		return nil, nil //nolint:nilnil // the newest page has no ends
-	}
-	ends := make(map[int]int64)
-	for part := range strings.SplitSeq(cursor, "_") {
-		id, offset, _ := strings.Cut(part, ".")
-		partition, err := strconv.Atoi(id)
-		end, endErr := strconv.ParseInt(offset, 10, 64)
-		if err != nil || endErr != nil {
-			return nil, errLetterCursor
-		}
-		ends[partition] = end
-	}
-	return ends, nil
-}
-
-func letterEndsText(ends map[int]int64) string {
-	var parts []string
-	for _, id := range slices.Sorted(maps.Keys(ends)) {
-		parts = append(parts, strconv.Itoa(id)+"."+strconv.FormatInt(ends[id], 10))
-	}
-	return strings.Join(parts, "_")
 }
 
 var errNoLetter = problemf(http.StatusNotFound, "there is no such dead letter")

@@ -1,6 +1,8 @@
 package admin_test
 
 import (
+	"context"
+	"fmt"
 	"html"
 	"net/http"
 	"net/url"
@@ -59,12 +61,12 @@ func TestDeadLettersPageByPage(t *testing.T) {
 			t.Errorf("%s shows %d, want %d", at, len(seen), want)
 		}
 	}
-	for _, query := range []string{"event=SMS_FAILED", "status=404", "q=nowhere", "reason=gone", "last=24h", "before=1/0/0"} {
+	for _, query := range []string{"event=SMS_FAILED", "status=404", "q=nowhere", "reason=gone", "last=24h", "before=0.0_1.0"} {
 		if page := w.page(200, "/dead-letters?account=acme&"+query); letterBox.MatchString(page) {
 			t.Errorf("%s finds something", query)
 		}
 	}
-	for query, status := range map[string]int{"status=x": 422, "status=99": 422, "before=x": 400} {
+	for query, status := range map[string]int{"status=x": 422, "status=99": 422, "before=x": 400, "before=1/0/0": 400, "state=x": 422} {
 		w.page(status, "/dead-letters?"+query)
 	}
 
@@ -137,4 +139,80 @@ func TestReplayKeepsItsFilter(t *testing.T) {
 	if page := html.UnescapeString(w.page(200, base+"/replays/theirs", anonymous)); !strings.Contains(page, `href="`+base+`/dead-letters?event=EMAIL_OPEN"`) {
 		t.Errorf("the customer sees %s", page)
 	}
+}
+
+// Once an index has caught up, an account's list comes from it, in the API and on the page. Until then the page says how far it looked.
+func TestDeadLettersComeFromTheIndex(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.until("the topic", func() bool { return w.do("GET", "/api/v1/dead-letters", "").status == 200 })
+	for i := range 210 {
+		w.letter("acme", "orders", "msg_"+strconv.Itoa(i))
+	}
+	for range 10 {
+		w.letter("globex", "crm", "msg_few")
+	}
+	const list = "/api/v1/dead-letters?account=globex"
+	if got := w.do("GET", list, "").json(t); got["indexed"] != false || got["matched"] != 10.0 || got["read"] != 220.0 || got["counted"] != true {
+		t.Errorf("without the index: %.200v", got)
+	}
+	if got := w.do("GET", "/api/v1/status", "").json(t); got["deadLetterIndex"] != nil {
+		t.Errorf("the index is said to be %v", got["deadLetterIndex"])
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.index.Run(ctx) }()
+	defer func() { cancel(); must(t, <-ended) }()
+	w.until("the index", func() bool { s := w.index.Status(); return s.Records == 220 && s.Unread == 0 })
+	if got := w.do("GET", list, "").json(t); got["indexed"] != true || got["matched"] != 10.0 || got["counted"] != true || got["cursor"] != nil {
+		t.Errorf("by the index: %.200v", got)
+	}
+	first := w.do("GET", "/api/v1/dead-letters?account=acme&limit=150", "").json(t)
+	cursor, _ := first["cursor"].(string)
+	rest := w.do("GET", "/api/v1/dead-letters?account=acme&limit=150&cursor="+url.QueryEscape(cursor), "").json(t)
+	a, _ := first["deadLetters"].([]any)
+	b, _ := rest["deadLetters"].([]any)
+	if first["matched"] != 210.0 || len(a) != 150 || len(b) != 60 || rest["cursor"] != nil {
+		t.Errorf("%v matched, %d and then %d, %v behind", first["matched"], len(a), len(b), rest["cursor"])
+	}
+	w.want(400, "GET", "/api/v1/dead-letters?state=closed", "")
+	status, _ := w.do("GET", "/api/v1/status", "").json(t)["deadLetterIndex"].(map[string]any)
+	if status["caughtUp"] != true || status["accounts"] != 2.0 || status["full"] != false {
+		t.Errorf("the index is said to be %v", status)
+	}
+	base := w.link("globex")
+	for _, page := range []string{w.page(200, "/dead-letters?account=globex"), w.page(200, base+"/dead-letters", anonymous)} {
+		if n := len(letterBox.FindAllString(page, -1)); n != 10 || !strings.Contains(page, "10 shown of 10") || strings.Contains(page, "looked at") {
+			t.Errorf("the page shows %d", n)
+		}
+	}
+}
+
+// A list of open dead letters leaves out what was delivered since, and one of settled ones the others.
+func TestOpenAndSettledDeadLetters(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.put("acme", "a")
+	w.recv.answers(410, "")
+	w.open("t-1", "acme")
+	w.until("a dead letter", func() bool { return w.do("GET", "/api/v1/dead-letters", "").json(t)["matched"] == 1.0 })
+	shown := func(state string) int {
+		return len(letterBox.FindAllString(w.page(200, "/dead-letters?account=acme&state="+state), -1))
+	}
+	w.until("an attempt", func() bool { return shown("open") == 1 })
+	if shown("settled") != 0 {
+		t.Error("it is settled too")
+	}
+	w.recv.answers(204, "")
+	w.put("acme", "a")
+	w.act(hubOf, url.Values{"action": {"release"}})
+	w.want(303, "POST", "/dead-letters/replay", url.Values{"account": {"acme"}, "state": {"open"}, "which": {"all"}, "do": {"start"}, "name": {"one"}}.Encode(), form)
+	w.until("its end", func() bool { return shown("open") == 0 && shown("settled") == 1 })
+	if page := w.page(200, "/dead-letters?account=acme&state=settled"); strings.Contains(page, "Replay all") || !strings.Contains(page, ">replayed</span>") {
+		t.Errorf("settled ones: %s", page)
+	}
+	if got := w.do("GET", "/api/v1/dead-letters?state=settled", "").json(t); !strings.Contains(fmt.Sprint(got), "state:replayed") {
+		t.Errorf("the API: %v", got)
+	}
+	w.page(422, "/dead-letters/replay?account=acme&state=settled&which=all")
 }

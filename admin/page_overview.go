@@ -72,7 +72,7 @@ func (p *pages) overview(r *http.Request, _ scope) (view, error) {
 	shown := spanOf(r.Form.Get("span"))
 	body.Charts, body.Span = p.meter.charts(shown, time.Now()), shown.Text
 	for _, one := range spans() {
-		body.Spans = append(body.Spans, preset{one.Text, "/?span=" + one.Name})
+		body.Spans = append(body.Spans, preset{Text: one.Text, At: "/?span=" + one.Name})
 	}
 	return view{Title: "Overview", Nav: "overview", Body: body}, nil
 }

@@ -73,6 +73,9 @@ func (f *replayForm) ask(s scope) (*replayAsk, error) {
 		if f.Letters.Text != "" {
 			return nil, problemf(http.StatusUnprocessableEntity, "a text is looked for in the list only: tick the dead letters that are meant")
 		}
+		if f.Letters.State == string(operate.LetterSettled) {
+			return nil, problemf(http.StatusUnprocessableEntity, "what is settled is not sent again by a filter: tick the dead letters that are meant")
+		}
 		ask.Subscription, ask.Event, ask.Reasons, ask.From, ask.To = filter.Subscription, filter.Event, filter.Reasons, filter.Since, filter.Until
 		for _, status := range filter.Statuses {
 			ask.Statuses = append(ask.Statuses, whole(status))

@@ -6,6 +6,7 @@ import (
 
 	"fanout/dispatcher"
 	"fanout/operate"
+	"fanout/operate/letters"
 	"fanout/topic"
 )
 
@@ -109,6 +110,31 @@ type status struct {
 	Now           sample         `json:"now"`
 	Lanes         map[string]int `json:"lanes"` // by state
 	Lag           []topicLag     `json:"lag"`
+	LetterIndex   *letterIndex   `json:"deadLetterIndex,omitempty"`
+}
+
+// letterIndex says how far the index of the dead letters is.
+type letterIndex struct {
+	Records  int64 `json:"records"`  // of the dead-letter topic
+	Unread   int64 `json:"unread"`   // of them, how many it has not read yet
+	Accounts int   `json:"accounts"` // that it knows
+	Bytes    int64 `json:"bytes"`    // of memory
+	Full     bool  `json:"full"`     // it has no room for others: their dead letters are looked for in the topic
+	CaughtUp bool  `json:"caughtUp"`
+}
+
+// newLetterIndex is nil where there is no index, or nothing is known yet.
+func newLetterIndex(b *letters.Builder) *letterIndex {
+	if b == nil {
+		return nil
+	}
+	at := b.Status()
+	if at.Records < 0 {
+		return nil
+	}
+	out := &letterIndex{Records: at.Records, Unread: at.Unread, CaughtUp: at.Unread == 0}
+	out.Accounts, out.Bytes, out.Full = b.Index().Size()
+	return out
 }
 
 type subsStatus struct {
@@ -144,6 +170,7 @@ func (p *panel) status() status {
 			Loaded: d.Loaded, Source: d.Source, AgeSeconds: d.Age.Seconds(), Enabled: d.Enabled, Disabled: d.Disabled, Invalid: d.Invalid, Error: d.Error,
 		},
 	}
+	s.LetterIndex = newLetterIndex(p.LetterIndex)
 	if s.Lag == nil {
 		s.Lag = []topicLag{}
 	}

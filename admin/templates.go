@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.uber.org/zap"
+
+	"fanout/operate"
 )
 
 // scope says who looks at a page. In the portal that is one account, known from the link's token alone.
@@ -103,11 +105,11 @@ func newTemplates(log *zap.Logger, portal *PortalConfig) (*templates, error) {
 
 // Letters is the address of the dead letters that a filter finds.
 func (s scope) Letters(f letterForm) string {
-	return s.path("/dead-letters", "account", f.Account, "subscription", f.Subscription, "event", f.Event, "reason", f.Reason, "status", f.Status, "q", f.Text, "from", f.From, "to", f.To)
+	return s.path("/dead-letters", "account", f.Account, "subscription", f.Subscription, "event", f.Event, "reason", f.Reason, "status", f.Status, "state", f.State, "q", f.Text, "from", f.From, "to", f.To)
 }
 
 // Group is the address of a group of dead letters, within the time that a filter asks for.
-func (s scope) Group(g letterGroup, f letterForm) string {
+func (s scope) Group(g operate.LetterGroup, f letterForm) string {
 	f.Account, f.Subscription, f.Reason = g.Account, g.Subscription, g.Reason
 	return s.Letters(f)
 }

@@ -26,6 +26,7 @@ import (
 	"fanout/dispatcher"
 	"fanout/egress"
 	"fanout/event"
+	"fanout/operate/letters"
 	"fanout/subscriptions"
 	"fanout/topic"
 )
@@ -94,6 +95,7 @@ type world struct {
 	kafka      *topic.Cluster
 	dir        *subscriptions.Directory
 	admin      *admin.Server
+	index      *letters.Builder // of the dead letters; a test runs it
 
 	brokers []string
 	broken  atomic.Pointer[string] // why it is not ready, if a test says so
@@ -172,8 +174,9 @@ func newWorldWith(t *testing.T, token string, change func(*admin.Config), change
 		return true, ""
 	}})
 	must(t, err)
+	w.index = letters.NewBuilder(w.kafka, letters.Config{}, nil)
 	must(t, server.Attach(admin.Parts{
-		Store: store, Directory: w.dir, Dispatcher: d, Kafka: w.kafka, ReplayTopic: cfg.Owned(), Version: "test", Webhooks: 100,
+		Store: store, Directory: w.dir, Dispatcher: d, Kafka: w.kafka, LetterIndex: w.index, ReplayTopic: cfg.Owned(), Version: "test", Webhooks: 100,
 		Instances: func() []subscriptions.Instance {
 			if all := w.others.Load(); all != nil {
 				return *all

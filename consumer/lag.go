@@ -47,6 +47,15 @@ func (l lagCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// Unread is how many records this instance could read and has not: what waits in Kafka while it is busy. What a retry topic holds until later is
+// not among them.
+func (c *Consumer) Unread() (n int64) {
+	for _, p := range c.assigned() {
+		n += p.unread()
+	}
+	return n
+}
+
 // quietFor is for how long a partition may go without a fetch before the end of its log is asked for: while reading waits for capacity,
 // or for a record that cannot be written, producers go on, and the lag has to show it.
 const quietFor = 10 * time.Second

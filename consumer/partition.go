@@ -414,6 +414,16 @@ func (p *partition) lag(now time.Time) (records int64, age time.Duration) {
 	return p.lagLocked(now)
 }
 
+// unread is how many records may be read now and were not.
+func (p *partition) unread() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stage == dispatcher.StageRetry && p.state == awaitingDue {
+		return 0
+	}
+	return max(0, max(p.end, p.high)-p.tracker.next)
+}
+
 func (p *partition) lagLocked(now time.Time) (records int64, age time.Duration) {
 	at := p.tracker.committable()
 	if p.tracker.open() > 0 {

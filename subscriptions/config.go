@@ -174,3 +174,12 @@ func (c *Config) snapshotPath() (string, error) {
 	}
 	return c.SnapshotFile, nil
 }
+
+// Beside is the path of another file that is kept where the snapshot is; empty where that is not kept.
+func (c *Config) Beside(name string) (string, error) {
+	path, err := c.snapshotPath()
+	if err != nil || path == "" {
+		return "", err
+	}
+	return strings.TrimSuffix(path, ".subscriptions") + "." + name, nil
+}

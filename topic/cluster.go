@@ -374,6 +374,12 @@ func (c *Cluster) Look(ctx context.Context, p Partition) (wire.PartitionInfo, wi
 	return c.leaders.Look(ctx, p)
 }
 
+// TopicID tells the topic from another that had its name before, or in another cluster; empty where brokers do not tell (before 2.8).
+func (c *Cluster) TopicID(ctx context.Context, name string) (string, error) {
+	_, id, err := c.leaders.Look(ctx, Partition{Topic: name})
+	return id.String(), err
+}
+
 // LookAgain is Look with an answer that is fresh.
 func (c *Cluster) LookAgain(ctx context.Context, p Partition) (wire.PartitionInfo, wire.TopicID, error) {
 	c.leaders.Forget(p.Topic)

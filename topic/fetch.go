@@ -68,6 +68,16 @@ func (c *Cluster) FetcherAhead(p Partition) *Fetcher {
 	return f
 }
 
+// fewBytes bounds one answer to whoever wants a few records: a batch that is larger comes whole.
+const fewBytes = 16 << 10
+
+// fetcherOfFew makes one for records that lie far apart.
+func (c *Cluster) fetcherOfFew(p Partition) *Fetcher {
+	f := c.FetcherAhead(p)
+	f.maxBytes = fewBytes
+	return f
+}
+
 // Page is one answer of a broker: a run of records, and where the log begins and ends. Close it before the next fetch.
 type Page struct {
 	Start int64 // the log's first offset; -1: the broker did not say
@@ -91,6 +101,9 @@ func (p *Page) Empty() bool { return len(p.packed) == 0 }
 
 // HeldBack says whether an open transaction keeps what lies behind the page from being read.
 func (p *Page) HeldBack() bool { return p.next >= p.End && p.End < p.High }
+
+// Size is how many bytes of batches it has that were not gone through.
+func (p *Page) Size() int { return len(p.packed) }
 
 // Close gives the page's memory back. Records that were not cloned are no longer good.
 func (p *Page) Close() {

@@ -33,6 +33,31 @@ func (l *DeadLetters) Newest(ctx context.Context, filter *Filter, ranges map[int
 	return n.each(ranges, f)
 }
 
+// Backwards is Newest in the order of the records within each partition, whatever their times of death say, so that it can go on: rest is what has
+// not been handed out when it ends, also by an error or with ctx. wants judges each dead letter that the filter selects while it still has its
+// value; nil: all are wanted. It is called from one goroutine a partition.
+func (l *DeadLetters) Backwards(
+	ctx context.Context, filter *Filter, ranges map[int]Range, done *atomic.Int64, wants func(*DeadLetter) bool, f func(*DeadLetter) error,
+) (rest map[int]Range, err error) {
+	n := newest[*DeadLetter]{
+		newer: newer, within: func(a, b *DeadLetter) int { return cmp.Compare(b.Offset, a.Offset) }, at: func(d *DeadLetter) time.Time { return d.DeadAt },
+	}
+	match := filter.Matcher()
+	n.read = func(pieces map[int]Range, seen func(int, time.Time), take func(int, *DeadLetter)) error {
+		return l.cluster.Scan(ctx, l.name, pieces, done, func(r *Record) error {
+			seen(r.ID, r.Time)
+			var d DeadLetter
+			if ReadDeadLetter(r, &d); match(&d) && (wants == nil || wants(&d)) {
+				d.Key, d.Value, d.Headers = nil, nil, nil
+				take(r.ID, &d)
+			}
+			return nil
+		})
+	}
+	err = n.each(ranges, f)
+	return n.rest(func(d *DeadLetter) int64 { return d.Offset }), err
+}
+
 // newer orders dead letters, the newest first.
 func newer(a, b *DeadLetter) int {
 	return cmp.Or(b.DeadAt.Compare(a.DeadAt), cmp.Compare(a.Partition, b.Partition), cmp.Compare(b.Offset, a.Offset))
@@ -70,14 +95,7 @@ func (c *Cluster) NewestAttempts(ctx context.Context, ranges map[int]Range, done
 		})
 	}
 	err = n.each(ranges, f)
-	rest = make(map[int]Range, len(n.parts))
-	for _, p := range n.parts {
-		rest[p.partition] = p.left
-		if len(p.items) > 0 {
-			rest[p.partition] = Range{p.left.From, p.items[0].Offset + 1}
-		}
-	}
-	return rest, err
+	return n.rest(func(a *AttemptAt) int64 { return a.Offset }), err
 }
 
 // NewestRecord is the newest record of a topic that keep selects, in memory of its own; nil where there is none. It reads from the end, and
@@ -153,6 +171,18 @@ func (n *newest[T]) each(ranges map[int]Range, f func(T) error) error {
 		}
 		next.items = next.items[1:]
 	}
+}
+
+// rest is what has not been handed out, where the items of a partition are in the order of their offsets.
+func (n *newest[T]) rest(offset func(T) int64) map[int]Range {
+	rest := make(map[int]Range, len(n.parts))
+	for _, p := range n.parts {
+		rest[p.partition] = p.left
+		if len(p.items) > 0 {
+			rest[p.partition] = Range{p.left.From, offset(p.items[0]) + 1}
+		}
+	}
+	return rest
 }
 
 // first is the partition whose item at hand is the newest; nil: none has one.

@@ -22,7 +22,7 @@ func (i *instance) attach() (release func(), err error) {
 	}
 	release = func() { _ = store.Close() }
 	return release, i.admin.Attach(admin.Parts{
-		Store: store, Directory: i.directory, Dispatcher: i.dispatcher, Kafka: i.kafka, Tell: i.journal.Tell, Instances: i.peers.Instances,
+		Store: store, Directory: i.directory, Dispatcher: i.dispatcher, Kafka: i.kafka, LetterIndex: i.letters, Tell: i.journal.Tell, Instances: i.peers.Instances,
 		ReplayTopic: missingReplayTopic(i.cfg), Version: thisBuild().Version, Webhooks: i.cfg.Limits.WebhooksPerAccount,
 		CheckURL: func(account, url string) error {
 			_, err := rules.ParseURL(account, url)

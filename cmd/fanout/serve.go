@@ -19,6 +19,7 @@ import (
 	"fanout/consumer"
 	"fanout/dispatcher"
 	"fanout/dispatcher/resolve"
+	"fanout/operate/letters"
 	"fanout/subscriptions"
 	"fanout/topic"
 	"fanout/topic/journal"
@@ -88,7 +89,8 @@ type instance struct {
 	peers      *subscriptions.Peers
 	consumer   *consumer.Consumer
 	journal    *journal.Journal
-	kafka      *topic.Cluster // what the journal, the API and the dashboard use
+	letters    *letters.Builder // the index of the dead letters
+	kafka      *topic.Cluster   // what the journal, the API and the dashboard use
 }
 
 // newInstance wires an instance and listens on its admin address. Its run must be called.
@@ -128,6 +130,9 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger, netwo
 	}
 	i.consumer.OnDeath(journal.NewDeaths(i.journal.Tell, cfg.Instance()).Died)
 	i.directory.ObserveLanes(subscriptions.LaneObserver{Changed: i.consumer.FollowChange, Released: i.released})
+	if err := i.indexLetters(); err != nil {
+		return nil, err
+	}
 	checks := []admin.Check{
 		{Name: "subscriptions", Ready: i.subscriptionsReady},
 		{Name: "kafka", Ready: i.kafkaReady, Alive: i.consumer.Healthy},
@@ -167,6 +172,20 @@ func (i *instance) keepJournal() *journal.Lanes {
 		}
 	})
 	return lanes
+}
+
+// busyFrom is how many records wait to be read before the index of the dead letters gives way.
+const busyFrom = 1000
+
+// indexLetters makes the index of the dead letters, which lies beside the snapshot of the subscriptions.
+func (i *instance) indexLetters() error {
+	file, err := i.cfg.Redis.Beside("dead-letters")
+	if err != nil {
+		return fmt.Errorf("index of dead letters: %w", err)
+	}
+	i.letters = letters.NewBuilder(i.kafka, letters.Config{File: file, Busy: func() bool { return i.consumer.Unread() > busyFrom }}, i.log)
+	i.registry.MustRegister(i.letters.Metrics()...)
+	return nil
 }
 
 // released opens a lane that somebody has released. An instance that did so at somebody's request has told of it.
@@ -243,6 +262,7 @@ func (i *instance) run(ctx context.Context) error {
 	peers := begin(ctx, i.peers.Run)
 	journal := begin(ctx, i.journal.Run)
 	collector := begin(ctx, tuneCollector)
+	letters := begin(ctx, i.letters.Run)
 	deadline := make(chan time.Time, 1)
 	signalled := context.AfterFunc(ctx, func() { deadline <- time.Now().Add(i.cfg.ShutdownTimeout) })
 
@@ -252,7 +272,7 @@ func (i *instance) run(ctx context.Context) error {
 	}
 	stopErr := dispatcher()
 	i.flushTraces(ctx, <-deadline)
-	stopErr = errors.Join(stopErr, peers(), collector(), directory(), admin(), journal())
+	stopErr = errors.Join(stopErr, peers(), collector(), directory(), admin(), journal(), letters())
 	i.kafka.Close()
 	if err != nil {
 		return err
