@@ -34,6 +34,9 @@ type browser struct {
 	ctx context.Context //nolint:containedctx // it is chromedp's handle of the tab
 	w   *world
 
+	pages []loaded // of survey
+	light bool     // survey leaves the dark colours out
+
 	mu       sync.Mutex // guards all below
 	trouble  []string
 	expected []string // parts of what the console may say
@@ -263,6 +266,54 @@ func (b *browser) glance(name string) {
 	b.axe(name, false)
 	b.picture(name)
 	b.lookAway()
+}
+
+// loaded is what a page has cost.
+type loaded struct {
+	name         string
+	paint, bytes float64 // ms until its first paint; bytes of its HTML, as they came
+	shift        float64 // of its layout, after that
+}
+
+// watchShifts counts how much the pages that are loaded from now on move by themselves.
+func (b *browser) watchShifts() {
+	b.t.Helper()
+	call(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `window.shifts = []; new PerformanceObserver((list) => {
+		for (const e of list.getEntries()) if (!e.hadRecentInput) window.shifts.push([e.value, e.sources.map(s => s.node && (s.node.id || s.node.className || s.node.nodeName)).join(" ")]);
+	}).observe({ type: "layout-shift", buffered: true })`})
+}
+
+// survey loads a page on a phone, and checks that it does not move by itself, fits every window, and can be used by everybody,
+// in light and in dark colours.
+func (b *browser) survey(name, path string) {
+	b.t.Helper()
+	b.look(sizes()[0], "light")
+	b.goTo(path)
+	if b.text(`String(Boolean(document.getElementById("dot")))`) == "true" {
+		b.w.until("the first renewal of "+name, func() bool { return b.text(`String(document.getElementById("dot").hidden)`) == "false" })
+	}
+	var one loaded
+	_, err := fmt.Sscan(b.text(`(() => { const n = performance.getEntriesByType("navigation")[0], p = performance.getEntriesByName("first-contentful-paint")[0];
+		return [p ? p.startTime - n.responseStart : 0, n.encodedBodySize, window.shifts.reduce((sum, s) => sum + s[0], 0)].join(" "); })()`), &one.paint, &one.bytes, &one.shift)
+	must(b.t, err)
+	if one.shift > 0.01 {
+		b.t.Errorf("%s moves by itself: %s", name, b.text(`JSON.stringify(window.shifts)`))
+	}
+	one.name = name
+	b.pages = append(b.pages, one)
+	b.fits(name, sizes()[0])
+	b.axe(name, false)
+	b.picture(name + "-phone")
+	for _, s := range sizes()[1:] {
+		b.look(s, "light")
+		b.fits(name, s)
+	}
+	b.picture(name + "-wide")
+	if b.light {
+		return
+	}
+	b.look(sizes()[2], "dark")
+	b.axe(name+" dark", true)
 }
 
 // fits checks that nothing has to be scrolled sideways, neither the page nor a box on it; code keeps its lines.

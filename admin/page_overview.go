@@ -20,6 +20,7 @@ const maxTrouble = 20
 
 type overviewBody struct {
 	Status    status
+	KafkaAway bool // it does not answer
 	Seen      bool // there has been an event since the start
 	Charts    []*chart
 	Spans     []preset // the addresses with another span
@@ -40,7 +41,7 @@ type deadCount struct {
 }
 
 func (p *pages) overview(r *http.Request, _ scope) (view, error) {
-	body := overviewBody{Status: p.status()}
+	body := overviewBody{Status: p.status(), KafkaAway: len(p.pulse.finding()) > 0}
 	if now, ok := p.meter.latest(); ok {
 		body.Seen = now.events > 0
 	}

@@ -34,6 +34,7 @@ type panel struct {
 	tiers      tiers
 	others     others
 	findings   findings
+	pulse      pulse
 	recents    recents
 	days       days
 	keys       Keys

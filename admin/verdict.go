@@ -77,7 +77,7 @@ func worse(b badge) int { return slices.Index([]string{"bad", "warn"}, b.Kind) }
 
 // askFindings asks everything that may be wrong.
 func (p *panel) askFindings(now time.Time) []finding {
-	list := p.sourceFindings(now)
+	list := append(p.sourceFindings(now), p.pulse.finding()...)
 	if why, since := p.Dispatcher.NetworkFault(); why != "" {
 		list = append(list, finding{key: "network", Badge: poor("nothing is sent"), Since: since, Text: "for anybody: " + why + ". No attempt is spent, and sending goes on within 5 s of the end."})
 	}
@@ -137,7 +137,7 @@ func (p *panel) laneFindings() []finding {
 			one.Since, name = l.Since, l.Account+" / "+l.Subscription
 		}
 	}
-	one.Text = "after many failures, the first " + name + ". Their deliveries wait and are tried again; tell their owners."
+	one.Text = "after many failures or 410 Gone, the first " + name + ". Their deliveries wait and are tried again; tell their owners."
 	if now, ok := p.meter.latest(); ok && 2*len(parked) > now.lanes["open"]+now.lanes["limited"]+now.lanes["parked"] && len(parked) > 2 {
 		one.Badge.Kind, one.Badge.Sign = "bad", "✕"
 		one.Text += " It is most of those with work: look at your own network first."

@@ -5,6 +5,7 @@ import (
 	"html"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Every page says at its head whether all is well, or what is wrong, since when, whom it touches and what to do.
@@ -81,4 +82,27 @@ func TestEveryPageHasAVerdict(t *testing.T) {
 	says("/endpoints", "Redis does not answer")
 	w.redis.SetError("")
 	says("/endpoints", "All is well")
+}
+
+// A dead Kafka is said, though the group is joined still.
+func TestVerdictMissesKafka(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.put("acme", "orders")
+	portal := w.link("acme")
+	w.until("a count", func() bool { return strings.Contains(w.page(200, "/"), "None. A delivery") })
+	w.gone.Store(true)
+	w.until("that Kafka is missed", func() bool {
+		page := string(w.do("GET", "/endpoints", "", asBrowser).body)
+		return strings.Contains(page, "Kafka does not answer") && !strings.Contains(page, "All is well")
+	})
+	if page := w.page(200, portal+"/endpoints", anonymous); !strings.Contains(page, "which is not your doing") || strings.Contains(page, "Kafka") {
+		t.Errorf("a customer is told %s", page)
+	}
+	w.admin.Age(time.Minute)
+	if page := w.page(200, "/"); !strings.Contains(page, "joined still") || strings.Contains(page, "None. A delivery") {
+		t.Errorf("the overview is calm: %s", page)
+	}
+	w.gone.Store(false)
+	w.until("that it is there again", func() bool { return strings.Contains(w.page(200, "/endpoints"), "All is well") })
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"fanout/admin"
 	"fanout/consumer"
@@ -98,6 +100,8 @@ type world struct {
 	index      *letters.Builder // of the dead letters; a test runs it
 
 	brokers []string
+	gone    atomic.Bool            // Kafka ends every connection, if a test says so
+	end     func()                 // of the admin side, as when the process is gone
 	broken  atomic.Pointer[string] // why it is not ready, if a test says so
 	others  atomic.Pointer[[]subscriptions.Instance]
 
@@ -130,6 +134,10 @@ func newWorldWith(t *testing.T, token string, change func(*admin.Config), change
 	}
 	t.Cleanup(cluster.Close)
 	w := &world{t: t, token: token, redis: miniredis.RunT(t), recv: newReceiver(t), brokers: cluster.ListenAddrs()}
+	cluster.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		return nil, errors.New("gone"), w.gone.Load()
+	})
 	schedule := []time.Duration{100 * time.Millisecond, 200 * time.Millisecond}
 	lanes := dispatcher.LanesConfig{MaxInFlight: 64, Queue: 1000, QueueAge: 2 * time.Second, ParkAfter: 200, ParkMin: 300 * time.Millisecond, ParkMax: time.Second}
 	changeLanes(&lanes)
@@ -187,16 +195,19 @@ func newWorldWith(t *testing.T, token string, change func(*admin.Config), change
 	}))
 	w.admin, w.base, w.portalBase = server, "http://"+server.Addr().String(), "http://"+server.PortalAddr().String()
 	// What sends stops before what it needs.
-	for _, part := range []func(context.Context) error{server.Run, w.dir.Run, d.Run, c.Run} {
+	for i, part := range []func(context.Context) error{server.Run, w.dir.Run, d.Run, c.Run} {
 		ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 		done := make(chan error, 1)
 		go func() { done <- part(ctx) }()
-		t.Cleanup(func() {
+		end := sync.OnceFunc(func() {
 			stop()
 			if err := <-done; err != nil {
 				t.Errorf("stop: %v", err)
 			}
 		})
+		if t.Cleanup(end); i == 0 {
+			w.end = end
+		}
 	}
 	w.until("ready", func() bool { status, _ := get(t, w.base+"/readyz", nil); return status == 200 })
 	return w
