@@ -366,3 +366,34 @@ func TestReadersZone(t *testing.T) {
 	b.sees("Copy")
 	b.inspect("whole")
 }
+
+// What is ticked stays ticked on the next page, and is sent with what is ticked there.
+func TestSelectionOutlastsPagesInTheBrowser(t *testing.T) {
+	w := newWorld(t, "")
+	w.until("the topic", func() bool { return w.do("GET", "/api/v1/dead-letters", "").status == 200 })
+	for i := range 130 {
+		w.letter("acme", "orders", "msg_"+strconv.Itoa(i))
+	}
+	b := newBrowser(t, w)
+	b.goTo("/dead-letters?account=acme")
+	b.click(`input[name="id"][value="0/129"]`)
+	b.click(`input[name="id"][value="0/128"]`)
+	b.sees("Replay selected (2)")
+	b.submit(`a[rel="next"]`)
+	b.sees("Replay selected (2)")
+	b.click(`input[name="id"][value="0/3"]`)
+	b.sees("Replay selected (3)")
+	b.submit(`button[value="selected"]`)
+	b.sees("would be sent")
+	if n := b.text(`Promise.resolve([...document.querySelectorAll('input[name="id"]')].map(i => i.value).sort().join(" "))`); n != "0/128 0/129 0/3" {
+		t.Errorf("sent with the form: %s", n)
+	}
+	b.goTo("/dead-letters?account=acme")
+	b.sees("Replay selected (3)")
+	b.click("[data-unpick]")
+	if left := b.text(`Promise.resolve(String(document.querySelectorAll('input[name="id"]:checked').length) + document.querySelector('button[value="selected"]').textContent)`); left != "0Replay selected…" {
+		t.Errorf("after Clear: %s", left)
+	}
+	b.goTo("/dead-letters?account=acme&reason=expired") // another filter has its own
+	b.sees("Replay selected…")
+}

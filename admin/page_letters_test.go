@@ -216,3 +216,61 @@ func TestOpenAndSettledDeadLetters(t *testing.T) {
 	}
 	w.page(422, "/dead-letters/replay?account=acme&state=settled&which=all")
 }
+
+// A replay that was canceled goes on from its page, and sends nothing twice. What is ticked may be too much for an address.
+func TestReplayGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.put("acme", "a")
+	w.recv.answers(410, "")
+	const all = 6
+	for i := range all {
+		w.open("t-"+strconv.Itoa(i), "acme")
+	}
+	var list map[string]any
+	w.until("the dead letters", func() bool {
+		list = w.do("GET", "/api/v1/dead-letters", "").json(t)
+		return list["matched"] == float64(all)
+	})
+	before := w.recv.count("t-")
+	w.recv.answers(204, "")
+	w.put("acme", "a")
+	w.act(hubOf, url.Values{"action": {"release"}})
+	ask := url.Values{"account": {"acme"}, "which": {"selected"}, "name": {"slow"}, "rate": {"1"}, "maxFailures": {"10"}}
+	letters, _ := list["deadLetters"].([]any)
+	for _, one := range letters {
+		letter, _ := one.(map[string]any)
+		ask.Add("id", fmt.Sprint(letter["position"]))
+	}
+	if plan := w.want(200, "POST", "/dead-letters/replay", ask.Encode(), form).body; !strings.Contains(string(plan), "<b>6</b> would be sent") {
+		t.Errorf("the plan of what is ticked: %s", plan)
+	}
+	ask.Set("do", "start")
+	w.want(303, "POST", "/dead-letters/replay", ask.Encode(), form)
+	if page := w.page(200, "/replays/slow"); strings.Contains(page, "Go on…") {
+		t.Errorf("it goes on while it runs: %s", page)
+	}
+	w.want(303, "POST", "/replays/slow/cancel", "", form)
+	w.until("its end", func() bool { return strings.Contains(w.page(200, "/replays/slow"), "Go on…") })
+	if page := w.page(200, "/dead-letters"); !strings.Contains(page, "Canceled, ") || !strings.Contains(page, "Go on…") {
+		t.Errorf("the list: %s", page)
+	}
+	w.want(303, "POST", "/dead-letters/replay", ask.Encode(), form) // the form again starts nothing
+	if page := w.page(200, "/replays/slow"); !strings.Contains(page, "> canceled") {
+		t.Errorf("the form again: %s", page)
+	}
+	ask.Set("resume", "1")
+	ask.Set("rate", "1000")
+	w.want(303, "POST", "/dead-letters/replay", ask.Encode(), form)
+	w.until("the rest", func() bool {
+		page := w.page(200, "/replays/slow")
+		return strings.Contains(page, "> done") && !strings.Contains(page, "Go on…")
+	})
+	w.until("all of them", func() bool { return w.recv.count("t-") >= before+all })
+	if n := w.recv.count("t-"); n != before+all {
+		t.Errorf("%d sent, want %d", n-before, all)
+	}
+	if page := w.page(200, "/dead-letters"); !strings.Contains(page, "none failed at first") {
+		t.Errorf("the list: %s", page)
+	}
+}

@@ -31,6 +31,7 @@ type replayForm struct {
 	Rate        string
 	MaxFailures string
 	Again       bool
+	Resume      bool // a replay of that name that has ended goes on
 }
 
 func newReplayForm(r *http.Request, s scope) replayForm {
@@ -39,8 +40,18 @@ func newReplayForm(r *http.Request, s scope) replayForm {
 		Letters: newLetterForm(r, s), Name: cmp.Or(f.Get("name"), newReplayName(time.Now())),
 		Selected: f.Get("which") == "selected", IDs: slices.Clone(f["id"]),
 		Rate: cmp.Or(f.Get("rate"), strconv.Itoa(pageRate(s))), MaxFailures: cmp.Or(f.Get("maxFailures"), strconv.Itoa(defaultMaxFailures)),
-		Again: f.Get("again") != "",
+		Again: f.Get("again") != "", Resume: f.Get("resume") != "",
 	}
+}
+
+// Resume is the form that has a replay go on that did not come to its end; nil where no form says what it was asked for.
+func (s *replayStatus) Resume() *replayForm {
+	if s.form == nil || s.State != replayCanceled && s.State != replayFailed {
+		return nil
+	}
+	form := *s.form
+	form.Resume = true
+	return &form
 }
 
 // pageRate is the rate that a form begins with.
@@ -58,7 +69,7 @@ func newReplayName(now time.Time) string {
 
 // ask is the form as the API has it.
 func (f *replayForm) ask(s scope) (*replayAsk, error) {
-	ask := &replayAsk{by: s, Name: f.Name, Account: f.Letters.Account, Again: f.Again, list: &f.Letters}
+	ask := &replayAsk{by: s, Name: f.Name, Account: f.Letters.Account, Again: f.Again, form: f}
 	var bad []badField
 	rate, most, bad := paceOf(bad, f.Rate, f.MaxFailures)
 	ask.Rate, ask.MaxFailures = &rate, new(whole(most))
@@ -126,13 +137,16 @@ func (p *pages) planView(r *http.Request, form replayForm, ask *replayAsk, err e
 
 // startReplay starts the replay whose plan was seen. The form again, of a reload or a double click, starts no other one.
 func (p *pages) startReplay(r *http.Request, s scope) (view, error) {
-	if r.PostForm.Get("do") != "start" { // the plan was not seen
-		return view{}, moved("/dead-letters/replay?" + r.Form.Encode())
-	}
 	form := newReplayForm(r, s)
 	ask, err := form.ask(s)
+	if r.PostForm.Get("do") != "start" { // the plan was not seen
+		if form.Selected { // they may be too many for an address
+			return p.planView(r, form, ask, err)
+		}
+		return view{}, moved("/dead-letters/replay?" + r.Form.Encode())
+	}
 	if err == nil {
-		if known, ok := p.replays.get(ask.Name); ok {
+		if known, ok := p.replays.get(ask.Name); ok && !(form.Resume && known.Resume() != nil && known.Account == ask.Account) {
 			if s.Portal && known.Account != s.Account {
 				return view{}, problemf(http.StatusConflict, "another replay has this name: open the plan again")
 			}
@@ -148,8 +162,8 @@ func (p *pages) startReplay(r *http.Request, s scope) (view, error) {
 
 func (p *pages) replay(r *http.Request, s scope) (view, error) {
 	one, err := p.ownReplay(r, s)
-	if one.list != nil {
-		one.Back = scope{Portal: s.Portal}.Letters(*one.list)
+	if one.form != nil {
+		one.Back = scope{Portal: s.Portal}.Letters(one.form.Letters)
 	}
 	return view{Title: "Replay", Nav: "dead-letters", Body: &one}, err
 }

@@ -34,7 +34,7 @@ type replayAsk struct {
 	DryRun       bool      `json:"dryRun"`
 
 	by   scope       // whoever asks
-	list *letterForm // the list that it was asked for from; nil: none
+	form *replayForm // that it was asked for with; nil: a program asks
 }
 
 // Bounds and defaults of a replay, the same as those of the command.
@@ -136,7 +136,7 @@ type replayStatus struct {
 	Error    string              `json:"error,omitempty"`
 
 	Back    string        `json:"-"` // on its page: the list of dead letters that it was asked for from, without the scope's base
-	list    *letterForm   // that list; nil: none
+	form    *replayForm   // that it was asked for with; nil: a program asked
 	sending time.Duration // how long it has been writing, or waiting for its rate
 }
 
@@ -155,6 +155,23 @@ func (s *replayStatus) Left() string {
 		return ""
 	}
 	return length(max(time.Second, time.Duration(rest/pace*float64(time.Second))))
+}
+
+// Outcome is what became of it, in words; empty while it runs.
+func (s *replayStatus) Outcome(portal bool) string {
+	switch {
+	case s.State == replayRunning:
+		return ""
+	case s.State == replayFailed && portal:
+		return "It could not go on."
+	case s.State == replayFailed:
+		return sentence(s.Error)
+	case s.State == replayCanceled:
+		return fmt.Sprintf("Canceled, %d left.", max(0, int64(s.Plan.Send)-s.Sent))
+	case s.Failures == 0:
+		return "All sent, none failed at first."
+	}
+	return fmt.Sprintf("All sent, %d failed at first.", s.Failures)
 }
 
 // replays are those that this instance runs or ran. The replay topic records what each has sent, so any instance can
@@ -260,7 +277,7 @@ func (p *panel) start(ctx context.Context, by caller, ask *replayAsk) (replaySta
 			leave()
 		}
 	}()
-	running := &runningReplay{status: replayStatus{Name: ask.Name, State: replayRunning, Account: ask.Account, Started: time.Now().UTC(), list: ask.list}}
+	running := &runningReplay{status: replayStatus{Name: ask.Name, State: replayRunning, Account: ask.Account, Started: time.Now().UTC(), form: ask.form}}
 	if err := p.replays.reserve(running); err != nil {
 		return replayStatus{}, err
 	}

@@ -19,7 +19,55 @@
   document.addEventListener("change", (e) => {
     if (e.target.id !== "pick-all") return;
     for (const box of document.querySelectorAll('input[name="id"][type=checkbox]')) box.checked = e.target.checked;
+    keepPicks();
   });
+  // What is ticked stays ticked on the other pages of the same filter, a thousand at most.
+  const picks = document.querySelector("form[data-picks]"), most = 1000;
+  const filter = new URLSearchParams(location.search);
+  filter.delete("before");
+  const pickKey = "picks " + location.pathname + "?" + filter;
+  const picked = new Set();
+  const boxes = () => picks.querySelectorAll('input[name="id"][type=checkbox]');
+  const showPicks = () => {
+    const button = picks.querySelector('button[value="selected"]'), clear = picks.querySelector("[data-unpick]");
+    if (!button) return;
+    button.textContent = picked.size ? "Replay selected (" + picked.size + ")…" : "Replay selected…";
+    clear.hidden = !picked.size;
+  };
+  const keepPicks = () => {
+    if (!picks) return;
+    for (const box of boxes()) {
+      if (box.checked && picked.size < most) picked.add(box.value);
+      else { box.checked = box.checked && picked.has(box.value); if (!box.checked) picked.delete(box.value); }
+    }
+    try { sessionStorage.setItem(pickKey, JSON.stringify([...picked])); } catch { /* it stays on this page */ }
+    showPicks();
+  };
+  if (picks) {
+    try { for (const id of JSON.parse(sessionStorage.getItem(pickKey) || "[]")) picked.add(id); } catch { /* nothing is ticked */ }
+    for (const box of boxes()) box.checked = picked.has(box.value);
+    picks.addEventListener("change", keepPicks);
+    picks.addEventListener("click", (e) => {
+      if (!e.target.closest("[data-unpick]")) return;
+      picked.clear();
+      for (const box of boxes()) box.checked = false;
+      document.getElementById("pick-all").checked = false;
+      keepPicks();
+    });
+    picks.addEventListener("submit", (e) => {
+      for (const one of picks.querySelectorAll("input[data-elsewhere]")) one.remove();
+      if (!e.submitter || e.submitter.value !== "selected") return;
+      const here = new Set([...boxes()].map((box) => box.value));
+      for (const id of picked) {
+        if (here.has(id)) continue;
+        const field = document.createElement("input");
+        Object.assign(field, { type: "hidden", name: "id", value: id });
+        field.dataset.elsewhere = "1";
+        picks.append(field);
+      }
+    });
+    showPicks();
+  }
   // "all" ticks every event of its channel, or of all channels, and unticks them where all are ticked.
   document.addEventListener("click", (e) => {
     const pick = e.target.closest && e.target.closest("[data-all]");

@@ -48,6 +48,7 @@ func parts() []part {
 		{"outage", "a receiver that fails for a while: requests it got, and how its backlog drains", outage},
 		{"rate", "maxPerSecond over 1 and 3 instances, and Retry-After", limits},
 		{"rest", "what an instance costs that has nothing to do, and a delivery where there are few", rest},
+		{"letters", "the first list of an account with ten dead letters of five million, before and after the index has them", deadLetters},
 		{"idle", "memory after many subscriptions each got one delivery", idle},
 		{receiverPart, "(used by latency) a receiver that notes when requests come", receive},
 		{plainPart, "(used by tails) the plain pipeline, as a process of its own", plainProcess},
