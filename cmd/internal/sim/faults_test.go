@@ -16,6 +16,15 @@ type fault struct {
 	do   func(w *world)
 }
 
+// calm is what repeats no delivery, and delays none for long.
+var calm = []fault{
+	{"nothing", func(*world) {}},
+	{"a subscription is changed", (*world).change},
+	{"a lane is released", (*world).release},
+	{"a webhook is made", (*world).makeLate},
+	{"a webhook that was made late is backfilled", (*world).backfillOne},
+}
+
 // faults are what may go wrong, and what is done to instances.
 var faults = []fault{
 	{"nothing", func(*world) {}},
@@ -95,6 +104,8 @@ var faults = []fault{
 	{"a lane is released", (*world).release},
 	{"what is dead is replayed", (*world).replay},
 	{"a delivery is sent again", (*world).resend},
+	{"a webhook is made", (*world).makeLate},
+	{"a webhook that was made late is backfilled", (*world).backfillOne},
 	{"the name server is away for a while", func(w *world) { w.muteNames(10 * time.Second) }},
 	{"a stop and a start", func(w *world) {
 		w.trouble() // what was in flight when the time was up is made again

@@ -28,6 +28,7 @@ import (
 //   - A receiver that takes everything gets everything; only one that always refuses has dead letters.
 //   - Nothing is delivered twice where nothing went wrong, and not much otherwise.
 //   - No more requests are in flight at a receiver than it allows each instance.
+//   - A webhook that is made late gets all that a backfill has gone through, whether it was planned for it or not.
 //   - The loss account is balanced.
 type judge struct {
 	w *world
@@ -116,6 +117,9 @@ func (j *judge) check(ctx context.Context) {
 	now := j.w.accepted()
 	for id, d := range j.wanted {
 		for _, source := range d.sources {
+			if !d.receiver.gets(source) {
+				continue
+			}
 			if sources.settled(source) && now[id] == 0 && j.dead[id] == "" && !j.waits(id, retries) {
 				j.w.wrong("%s of %s is lost: its record %s is settled, and it was neither delivered nor is it a dead letter, nor does it wait; its retry records: %v", id, d.receiver.name, source, j.waiting[id])
 				return
@@ -222,7 +226,7 @@ func (j *judge) takeSource(ctx context.Context, decoder *topic.Sources) func(*to
 			return nil
 		}
 		for _, to := range j.w.receivers {
-			if account, subscription := split(to.name); account == ev.Account && to.wants(ev.NotificationID) {
+			if account, subscription := split(to.name); to.made.Load() && account == ev.Account && to.wants(ev.NotificationID) {
 				id := dispatcher.WebhookID(&ev, r.Origin(), subscription)
 				d := j.wanted[id]
 				if d == nil {

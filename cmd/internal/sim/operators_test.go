@@ -19,7 +19,7 @@ import (
 func (w *world) some() *receiver {
 	names := slices.Sorted(maps.Keys(w.receivers))
 	r := w.receivers[names[w.dice.IntN(len(names))]]
-	if w.emptied.Load() || r.isPaused() || r.mood == held {
+	if !r.made.Load() || w.emptied.Load() || r.isPaused() || r.mood == held {
 		return nil
 	}
 	return r
@@ -45,6 +45,9 @@ func (w *world) empty() {
 	}
 	w.later(span, func() {
 		for _, r := range w.receivers {
+			if !r.made.Load() {
+				continue
+			}
 			account, id := split(r.name)
 			w.redis.HSet("fanout:account:"+account, id, r.stored())
 		}

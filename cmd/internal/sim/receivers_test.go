@@ -11,7 +11,10 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"fanout/topic"
 )
 
 // mood is how a receiver takes what is sent to it.
@@ -60,6 +63,8 @@ type receiver struct {
 	inFlight int
 	until    time.Time // of what is down
 	paused   time.Time // since when its subscription is; zero: it is not
+	made     atomic.Bool
+	covered  map[string]map[int]topic.Range // of a webhook that is made late: what a backfill has gone through; nil: it is none
 	wrong    []string
 }
 

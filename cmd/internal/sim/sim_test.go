@@ -23,6 +23,15 @@ func TestShort(t *testing.T) {
 	}
 }
 
+// TestCalm runs seeds in which nothing goes wrong while webhooks are made and backfilled: each of their events comes, and comes once.
+func TestCalm(t *testing.T) {
+	p := short
+	p.happens, p.before = calm, 20*time.Second
+	for seed := range uint64(4) {
+		run(t, seed+1, p)
+	}
+}
+
 // kept are seeds that have found something, with what that was. None has yet.
 var kept []uint64
 
@@ -65,9 +74,10 @@ func simulate(t *testing.T, w *world) {
 	for range 1 + w.dice.IntN(w.plan.instances) {
 		w.start()
 	}
+	time.Sleep(w.plan.before)
 	for range w.plan.steps {
 		w.traffic(ctx)
-		f := faults[w.dice.IntN(len(faults))]
+		f := w.plan.happens[w.dice.IntN(len(w.plan.happens))]
 		w.note("%s", f.name)
 		f.do(w)
 		time.Sleep(w.plan.pause/2 + time.Duration(w.dice.Int64N(int64(w.plan.pause))))
@@ -75,10 +85,10 @@ func simulate(t *testing.T, w *world) {
 			return
 		}
 	}
-	if !w.rest(ctx) {
+	if !w.rest(ctx) || !w.backfillAll() || !w.rest(ctx) {
 		return
 	}
-	if w.judge.end(ctx); !t.Failed() && w.dice.IntN(2) == 0 {
+	if w.judge.end(ctx); !t.Failed() && w.faults > 0 && w.dice.IntN(2) == 0 {
 		if w.replay(); !w.rest(ctx) {
 			return
 		}

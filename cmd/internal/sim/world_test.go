@@ -58,6 +58,8 @@ type world struct {
 	judge     *judge
 	sent      int
 	replays   int
+	late      []*receiver // whose subscriptions are made while records are read; those that are not made yet come last
+	backfills int
 	emptied   atomic.Bool // Redis is, and nobody has filled it again
 	closed    atomic.Bool
 	faults    int         // that may repeat deliveries
@@ -73,18 +75,20 @@ type plan struct {
 	steps     int
 	pause     time.Duration // between steps, on average
 	events    int           // a step, at most
+	before    time.Duration // the first record: partitions that move then repeat nothing
+	happens   []fault       // what goes wrong, or somebody does
 }
 
 // short has a schedule of minutes, so that a seed takes a second or two.
 var short = plan{
 	schedule: []time.Duration{5 * time.Second, 20 * time.Second, 40 * time.Second, 40 * time.Second, time.Minute}, parkMax: time.Minute, maxAge: 5 * time.Minute,
-	instances: 3, steps: 8, pause: 6 * time.Second, events: 25,
+	instances: 3, steps: 8, pause: 6 * time.Second, events: 25, happens: faults,
 }
 
 // long has the real schedule.
 var long = plan{
 	schedule: config.Default().Delivery.Schedule, parkMax: config.Default().Lanes.ParkMax, maxAge: config.Default().Delivery.MaxAge,
-	instances: 3, steps: 40, pause: 20 * time.Second, events: 50,
+	instances: 3, steps: 40, pause: 20 * time.Second, events: 50, happens: faults,
 }
 
 const group = "fanout"
@@ -164,7 +168,6 @@ func (w *world) open(ctx context.Context, kind, address string) (net.Conn, error
 
 // subscribe makes the accounts' subscriptions, and a receiver for each.
 func (w *world) subscribe() {
-	n := 0
 	for _, account := range accounts {
 		for k := range 1 + w.dice.IntN(3) {
 			m := mood(w.dice.IntN(int(moods)))
@@ -178,6 +181,7 @@ func (w *world) subscribe() {
 			}
 			id := fmt.Sprintf("s%d", k)
 			r := newReceiver(w.seed, account+"/"+id, m, limit)
+			r.made.Store(true)
 			if w.dice.IntN(3) == 0 {
 				r.batch = 2 + w.dice.IntN(6)
 				extra += fmt.Sprintf(`,"batch":{"max":%d,"wait":"%dms"}`, r.batch, w.dice.IntN(3000))
@@ -189,18 +193,23 @@ func (w *world) subscribe() {
 			if m == held {
 				extra += `,"paused":true`
 			}
-			r.troubled = func() bool { return w.troubled.Load() }
-			r.instances = func() int { return int(w.started.Load()) }
-			n++
-			host := fmt.Sprintf("h%d.test", n)
-			address := fmt.Sprintf("44.0.0.%d", n)
-			w.receivers[r.name], w.hosts[address] = r, r
-			w.names.Set(host+".", address)
-			r.json = fmt.Sprintf(`{"url":"http://%s/hook","events":["*"]%s}`, host, extra)
+			w.reach(r, extra)
 			w.put(r, r.json)
 			w.note("%s is %v%s", r.name, m, extra)
 		}
 	}
+	w.prepare()
+}
+
+// reach gives the receiver an address, and its subscription that address and the further keys.
+func (w *world) reach(r *receiver, extra string) {
+	n := len(w.hosts) + 1
+	host, address := fmt.Sprintf("h%d.test", n), fmt.Sprintf("44.0.0.%d", n)
+	r.troubled = func() bool { return w.troubled.Load() }
+	r.instances = func() int { return int(w.started.Load()) }
+	w.receivers[r.name], w.hosts[address] = r, r
+	w.names.Set(host+".", address)
+	r.json = fmt.Sprintf(`{"url":"http://%s/hook","events":["*"]%s}`, host, extra)
 }
 
 // put stores what the receiver's subscription is.
