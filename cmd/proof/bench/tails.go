@@ -29,7 +29,7 @@ func tails(ctx context.Context, args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("tails", flag.ContinueOnError)
 	ld := load{}
 	ld.flags(fs)
-	rates := fs.String("rates", "2000,5000,10000", "events a second, in steps of 500; half: half of fanout's pace")
+	rates := fs.String("rates", "2000,5000,10000", "events a second, in steps of 500")
 	turns := fs.Int("pairs", 7, "how often they take turns; from 6 on, the interval has 95 % confidence or more")
 	span := fs.Duration("for", 6*time.Second, "how long")
 	warm := fs.Duration("warm", 2*time.Second, "how long at the beginning nothing is measured")
@@ -49,14 +49,7 @@ func tails(ctx context.Context, args []string, out io.Writer) error {
 	fmt.Fprintf(out, "%s; %s after %s of warming up, %d subscriptions, signed, attempts.topic %v; the log lies in %s\n", machine(), *span, *warm, ld.subscriptions, *attempts, os.TempDir())
 	for text := range strings.SplitSeq(*rates, ",") {
 		rate, err := strconv.Atoi(text)
-		if text == "half" {
-			rate, err = w.half(ctx, ld, out)
-			rate = max(500, rate/500*500)
-		}
-		if err != nil {
-			return err
-		}
-		if rate < 500 || rate%500 != 0 {
+		if err != nil || rate < 500 || rate%500 != 0 {
 			return fmt.Errorf("-rates: %q is no multiple of 500 events a second", text)
 		}
 		if err := w.tailsAt(ctx, ld, rate, *turns, *span, *warm, out); err != nil {
