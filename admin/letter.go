@@ -140,6 +140,10 @@ func (a *api) listDeadLetters(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list, err := a.letters(r.Context(), scope{}, &letterQuery{Filter: filter, Limit: limit, State: state, Before: cursor, Patience: letterAPIPatience})
+	if errors.Is(err, errLetterCursor) {
+		q.fail("cursor", "is not one that an answer gave")
+		return q.err()
+	}
 	if err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func writePartition(t *testing.T, c *topic.Cluster, p topic.Partition, queue <-c
 		if batch.Len() == 0 {
 			return
 		}
-		packed, err := batch.Batch(compress.Snappy)
+		packed, err := batch.Batch(nil, compress.Snappy.Codec())
 		if err == nil {
 			_, err = c.ProduceBatch(t.Context(), p, packed)
 		}
