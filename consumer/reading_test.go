@@ -235,8 +235,13 @@ func TestReplacedTopicIsReadFromItsStart(t *testing.T) {
 		w.produce("channel.email", 0, rawEvent("acme", k))
 	}
 	w.until("the old ones", func() bool { return len(w.recv.got("/a")) == 3 && w.uncommitted("fanout", "channel.email") == 0 })
+	deleted := w.asked(kmsg.DeleteTopics, func(kmsg.Request) bool { return true })
+	fetched := w.asked(kmsg.Fetch, func(r kmsg.Request) bool {
+		req, _ := r.(*kmsg.FetchRequest)
+		return deleted.Load() > 0 && len(req.Topics) == 1 && req.Topics[0].Topic == "channel.email" && req.Topics[0].Partitions[0].Partition == 0
+	})
 	w.deleteTopic("channel.email")
-	time.Sleep(2 * time.Second) // for longer than a fetch: that the broker does not know the topic is what tells
+	w.until("it is fetched: that the broker does not know the topic is what tells", func() bool { return fetched.Load() > 0 })
 	w.createTopic("channel.email", 2)
 	for k := range 5 {
 		w.produce("channel.email", 0, rawEvent("acme", 1000+k))

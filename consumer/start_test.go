@@ -182,7 +182,7 @@ func TestAddedSourceWithHistory(t *testing.T) {
 // A source that stays unread is read once it holds no history any more, as when it was created again.
 func TestUnreadSourceWithoutHistory(t *testing.T) {
 	w := newWorld(t, "channel.email", "channel.sms")
-	w.cfg.Kafka.Start, w.cfg.LookInterval = "", 200*time.Millisecond
+	w.cfg.Kafka.Start, w.cfg.LookInterval = "", 20*time.Millisecond
 	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
 	w.history("channel.sms", "acme", 4, 3*time.Hour)
 	w.commitAs("fanout", "channel.email", kafka.OffsetCommit{Partition: 0, Offset: 0})
@@ -191,7 +191,8 @@ func TestUnreadSourceWithoutHistory(t *testing.T) {
 		t.Fatal("it is read")
 	}
 	w.deleteTopic("channel.sms")
-	time.Sleep(time.Second) // it is looked at meanwhile: a topic that is missing is not a topic without history
+	looked := w.asked(kmsg.Metadata, func(kmsg.Request) bool { return true })
+	w.until("it is looked at: a topic that is missing is not a topic without history", func() bool { return looked.Load() >= 10 })
 	if i.c.Detail() == "" {
 		t.Error("a topic that is missing counts as decided")
 	}

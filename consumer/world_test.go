@@ -16,6 +16,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
@@ -305,6 +306,19 @@ func (w *world) until(what string, ok func() bool) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// asked counts the requests of a kind that the broker gets from now on.
+func (w *world) asked(kind kmsg.Key, counts func(kmsg.Request) bool) *atomic.Int64 {
+	n := new(atomic.Int64)
+	w.cluster.ControlKey(kind.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		if counts(r) {
+			n.Add(1)
+		}
+		return nil, nil, false
+	})
+	return n
 }
 
 func (w *world) produce(topic string, partition int, records ...kafka.Record) {
