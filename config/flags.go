@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -22,21 +23,36 @@ var Example string
 // AddFlags adds a flag for every key but the secrets: kafka.tls.enabled is --kafka-tls-enabled. Load reads those that
 // were given.
 func AddFlags(flags *pflag.FlagSet) {
+	for _, one := range allFlags() {
+		flag := flags.VarPF(&flagText{one.kind, one.text}, one.name, "", one.usage)
+		if one.toggle {
+			flag.NoOptDefVal = "true"
+		}
+	}
+}
+
+// keyFlag is what the flag of a key is made of.
+type keyFlag struct {
+	flagText
+	name, usage string
+	toggle      bool // it may stand without a value
+}
+
+// allFlags are read from the example once: many commands have them.
+var allFlags = sync.OnceValue(func() (all []keyFlag) {
 	comments := map[string]string{}
 	var document yaml.Node
 	if yaml.Unmarshal([]byte(Example), &document) == nil {
 		collect("", document.Content[0], comments)
 	}
 	for _, k := range keys() {
-		if k.secret() {
-			continue
-		}
-		flag := flags.VarPF(&flagText{kind: kind(k.typ), text: plain(reflect.ValueOf(k.value))}, k.flag(), "", comments[k.path])
-		if k.typ.Kind() == reflect.Bool {
-			flag.NoOptDefVal = "true"
+		if !k.secret() {
+			text := flagText{kind: kind(k.typ), text: plain(reflect.ValueOf(k.value))}
+			all = append(all, keyFlag{text, k.flag(), comments[k.path], k.typ.Kind() == reflect.Bool})
 		}
 	}
-}
+	return all
+})
 
 // collect gathers the comment that stands behind each key of the example.
 func collect(path string, node *yaml.Node, comments map[string]string) {
