@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -25,10 +26,18 @@ const asProgram = "BE_FANOUT"
 // atEnd is called when all tests have ended: what they share is closed there.
 var atEnd []func()
 
-// closing calls atEnd.
+// closing calls atEnd. It runs many tests beside each other, unless -parallel says how many: they wait for most of their time.
 type closing struct{ *testing.M }
 
 func (c closing) Run() int {
+	flag.Parse()
+	told := false
+	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })
+	if !told {
+		if err := flag.Set("test.parallel", "4"); err != nil {
+			panic(err)
+		}
+	}
 	defer func() {
 		for _, end := range atEnd {
 			end()
