@@ -19,7 +19,6 @@ const shownLetters = 100
 type lettersBody struct {
 	Form            letterForm
 	Events, Reasons []string
-	States          []string
 	Filtered        bool
 	List            letterList
 	Newer           bool   // there is a page before this
@@ -167,7 +166,7 @@ func formTime(bad []badField, name, text string) (time.Time, []badField) {
 func (p *pages) deadLetters(r *http.Request, s scope) (view, error) {
 	form := newLetterForm(r, s)
 	body := lettersBody{
-		Form: form, Filtered: form.filtered(s), Reasons: dispatcher.DeadReasons(), Events: p.catalogue().Texts(), States: letterStates(),
+		Form: form, Filtered: form.filtered(s), Reasons: dispatcher.DeadReasons(), Events: p.catalogue().Texts(),
 		Presets: newPresets(r, s, p.catalogue().Texts()), Newer: r.Form.Get("before") != "",
 	}
 	body.Replays = p.replays.all(func(one *replayStatus) bool { return !s.Portal || one.Account == s.Account })

@@ -374,9 +374,9 @@ func (c *Cluster) Look(ctx context.Context, p Partition) (wire.PartitionInfo, wi
 	return c.leaders.Look(ctx, p)
 }
 
-// TopicID tells the topic from another that had its name before, or in another cluster; empty where brokers do not tell (before 2.8).
+// TopicID tells the topic from another that had its name before, or in another cluster, as of now; empty where brokers do not tell (before 2.8).
 func (c *Cluster) TopicID(ctx context.Context, name string) (string, error) {
-	_, id, err := c.leaders.Look(ctx, Partition{Topic: name})
+	_, id, err := c.LookAgain(ctx, Partition{Topic: name})
 	return id.String(), err
 }
 

@@ -83,6 +83,9 @@ func (l *DeadLetters) Get(ctx context.Context, partition int, offset int64) (*De
 	return d, nil
 }
 
+// fewAtOnce is how many records of a partition are asked for one after the other; what is more is asked for beside that.
+const fewAtOnce = 16
+
 // At calls f, from one goroutine at a time, with the dead letters that lie at these offsets of partitions, in no order. Where an offset holds none
 // that may be read, nothing is called. A dead letter is good until f returns. The offsets must lie within what Ranges tells: for others Kafka
 // would have to be waited for.
@@ -92,18 +95,20 @@ func (l *DeadLetters) At(ctx context.Context, offsets map[int][]int64, f func(*D
 	var one sync.Mutex // calls f at a time
 	var partitions sync.WaitGroup
 	for id, wanted := range offsets {
-		partitions.Go(func() {
-			few := few{fetcher: l.cluster.fetcherOfFew(Partition{Topic: l.name, ID: id}), wanted: slices.Compact(slices.Sorted(slices.Values(wanted)))}
-			if err := few.run(ctx, func(r *Record) {
-				var d DeadLetter
-				ReadDeadLetter(r, &d)
-				one.Lock()
-				defer one.Unlock()
-				f(&d)
-			}); err != nil {
-				cancel(err)
-			}
-		})
+		for chunk := range slices.Chunk(slices.Compact(slices.Sorted(slices.Values(wanted))), fewAtOnce) {
+			partitions.Go(func() {
+				few := few{fetcher: l.cluster.fetcherOfFew(Partition{Topic: l.name, ID: id}), wanted: chunk}
+				if err := few.run(ctx, func(r *Record) {
+					var d DeadLetter
+					ReadDeadLetter(r, &d)
+					one.Lock()
+					defer one.Unlock()
+					f(&d)
+				}); err != nil {
+					cancel(err)
+				}
+			})
+		}
 	}
 	partitions.Wait()
 	return context.Cause(ctx)

@@ -21,14 +21,18 @@ type Config struct {
 	Rate   int         // bytes a second that are read at most; 0: MaxRate
 	Memory int64       // bytes that it takes at most; 0: MaxMemory
 	Busy   func() bool // whether deliveries wait, which go first; nil: they never do
+	// Every is how long it waits until it looks again at what is new; 0: LookEvery. Whoever asks reads what has died since.
+	Every time.Duration
 }
+
+// LookEvery is how often an index looks at what is new, unless told otherwise.
+const LookEvery = 5 * time.Second
 
 // MaxRate is how many bytes a second are read, unless told otherwise.
 const MaxRate = 10 << 20
 
 // Times of a Builder.
 const (
-	lookEvery = time.Second // at what is new
 	busyPause = time.Second // between two pages of 256 KiB while deliveries wait: it goes on, but slowly
 	failPause = 5 * time.Second
 	saveEvery = time.Minute // where something has changed, and as long again for each saveBytes
@@ -67,6 +71,9 @@ func NewBuilder(c *topic.Cluster, cfg Config, log *zap.Logger) *Builder {
 	if cfg.Rate <= 0 {
 		cfg.Rate = MaxRate
 	}
+	if cfg.Every <= 0 {
+		cfg.Every = LookEvery
+	}
 	if cfg.Busy == nil {
 		cfg.Busy = func() bool { return false }
 	}
@@ -95,7 +102,7 @@ func (b *Builder) Suspect() { b.suspect.Store(true) }
 func (b *Builder) Run(ctx context.Context) error {
 	defer b.save(true)
 	for {
-		wait := lookEvery
+		wait := b.cfg.Every
 		if err := b.round(ctx); err != nil && ctx.Err() == nil {
 			b.log.Debug("dead letters are not indexed; trying again", zap.Error(err))
 			wait = failPause

@@ -79,6 +79,7 @@ func (w *kafkaWorld) dies(partition int, account string, n int) {
 func (w *kafkaWorld) builds(cfg letters.Config, until func(*letters.Builder) bool) *letters.Builder {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
+	cfg.Every = 20 * time.Millisecond
 	b := letters.NewBuilder(w.Cluster, cfg, w.log)
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
@@ -168,11 +169,11 @@ func TestIndexBeginsAgain(t *testing.T) {
 				_, err := w.client().DeleteTopics(t.Context(), &kafka.DeleteTopicsRequest{Topics: []string{"fanout.dead-letter"}})
 				must(t, err)
 				w.create()
-				w.dies(0, "globex", 2)
+				w.dies(0, "globex", 20) // more than there was, so that its end does not tell
 				step++
 			}
 		default:
-			return counts("globex", 2)(b) && counts("acme", 0)(b)
+			return counts("globex", 20)(b) && counts("acme", 0)(b)
 		}
 		return false
 	})

@@ -228,3 +228,29 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// The places are those of the newest, in whichever partitions and however those are read.
+func TestIndexKeepsTheNewest(t *testing.T) {
+	t.Parallel()
+	died := func(i int) time.Time { return time.UnixMilli(1_700_000_000_000 + int64(i)) }
+	for _, order := range [][]int{{0, 1}, {1, 0}} {
+		x := letters.NewIndex(0)
+		for _, partition := range order {
+			for i := range 300 { // those of partition 1 are younger by 150
+				x.Add(partition, int64(i), died(i+150*partition), "acme", "crm", "expired")
+			}
+		}
+		one, _ := x.Look("acme", nil)
+		if one.Count != 600 || len(one.Places) != letters.MaxPlaces {
+			t.Fatalf("%d counted, %d places", one.Count, len(one.Places))
+		}
+		if first := one.Places[0]; first.Partition != 1 || first.Offset != 299 {
+			t.Errorf("the newest is %v", first)
+		}
+		for _, p := range one.Places {
+			if p.At.Before(died(449 - 175)) { // 150 of partition 1 alone, and 25 of each before
+				t.Errorf("read in the order %v: it has %v", order, p)
+			}
+		}
+	}
+}
