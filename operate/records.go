@@ -37,7 +37,8 @@ func FindRecords(ctx context.Context, c *topic.Cluster, q *FindQuery, done *atom
 		if total != nil {
 			total(topic.Total(ranges))
 		}
-		err = c.Scan(ctx, s.Topic, ranges, done, func(r *topic.Record) error {
+		wanted := func(_, value []byte) bool { return looksLike(value) }
+		err = c.ScanWanted(ctx, s.Topic, ranges, done, wanted, func(r *topic.Record) error {
 			if !looksLike(r.Value) || !q.Until.IsZero() && !r.Time.Before(q.Until) {
 				return nil
 			}
