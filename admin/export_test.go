@@ -102,3 +102,6 @@ var (
 
 // ChartsAt are the meter's charts of a span.
 func (m *Meter) ChartsAt(span string, now time.Time) []*Chart { return m.charts(spanOf(span), now) }
+
+// SearchFor is how long a page's search for dead letters goes on. It must be called before anybody asks.
+func (s *Server) SearchFor(d time.Duration) { s.panel.searching = d }

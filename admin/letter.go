@@ -68,6 +68,9 @@ type letterList struct {
 	More   int                   `json:"-"` // groups that are left out
 }
 
+// Percent is how much of the topic was looked at. A customer is told no more: how much there is, is others'.
+func (l *letterList) Percent() int { return 100 * l.Read / max(1, l.Total) }
+
 // letterQuery asks for a page of dead letters.
 type letterQuery struct {
 	topic.Filter

@@ -81,8 +81,9 @@ func newPresets(r *http.Request, s scope, events []string) []presets {
 	with := func(name, value string, without ...string) preset {
 		q := r.URL.Query()
 		one := preset{Current: q.Get(name) == value}
-		for _, name := range append(without, name, "before") {
-			q.Del(name)
+		for _, other := range append(without, name, "before") {
+			one.Current = one.Current && (other == name || other == "before" || q.Get(other) == "")
+			q.Del(other)
 		}
 		if value != "" {
 			q.Set(name, value)
@@ -179,7 +180,7 @@ func (p *pages) deadLetters(r *http.Request, s scope) (view, error) {
 		return v, nil
 	}
 	var err error
-	body.List, err = p.letters(r.Context(), s, &letterQuery{Filter: filter, Limit: shownLetters, Before: r.Form.Get("before"), Text: form.Text, State: form.State, Patience: letterPatience})
+	body.List, err = p.letters(r.Context(), s, &letterQuery{Filter: filter, Limit: shownLetters, Before: r.Form.Get("before"), Text: form.Text, State: form.State, Patience: p.searching})
 	if err != nil {
 		return view{}, err
 	}

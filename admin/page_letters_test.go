@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 var letterBox = regexp.MustCompile(`name="id" value="([0-9]+/[0-9]+)"`)
@@ -272,5 +273,30 @@ func TestReplayGoesOn(t *testing.T) {
 	}
 	if page := w.page(200, "/dead-letters"); !strings.Contains(page, "none failed at first") {
 		t.Errorf("the list: %s", page)
+	}
+}
+
+// A search that is ended says on the page how far it came, and where it goes on, without a script.
+func TestPageOfAnEndedSearch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token)
+	w.admin.SearchFor(time.Nanosecond)
+	w.until("the topic", func() bool { return w.do("GET", "/api/v1/dead-letters", "").status == 200 })
+	for range 30 {
+		w.letter("acme", "orders", "msg_a")
+	}
+	const list = "/dead-letters?q=msg_a"
+	page := w.page(200, list)
+	if letterBox.MatchString(page) || !strings.Contains(page, "0 of 30 records looked at") || !strings.Contains(page, "1 of 2 partitions") || !strings.Contains(page, "Nothing found so far.") {
+		t.Errorf("an ended search: %s", page)
+	}
+	if !strings.Contains(page, `">Look further</a>`) || strings.Contains(page, "There are no dead letters") {
+		t.Errorf("an ended search has no way to go on: %s", page)
+	}
+	if strings.Count(page, `aria-current="true">any`) != 4 || strings.Contains(w.page(200, list+"&from=2020-01-01T00:00"), `aria-current="true">any time`) {
+		t.Error("the presets in force are not marked")
+	}
+	if page := w.page(200, list+"&account=acme"); letterBox.FindAllString(page, -1) == nil { // what died since the index looked is read at once
+		t.Errorf("with an account: %s", page)
 	}
 }

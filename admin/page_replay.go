@@ -146,7 +146,7 @@ func (p *pages) startReplay(r *http.Request, s scope) (view, error) {
 		return view{}, moved("/dead-letters/replay?" + r.Form.Encode())
 	}
 	if err == nil {
-		if known, ok := p.replays.get(ask.Name); ok && !(form.Resume && known.Resume() != nil && known.Account == ask.Account) {
+		if known, ok := p.replays.get(ask.Name); ok && (!form.Resume || known.Resume() == nil || known.Account != ask.Account) {
 			if s.Portal && known.Account != s.Account {
 				return view{}, problemf(http.StatusConflict, "another replay has this name: open the plan again")
 			}

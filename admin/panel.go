@@ -41,6 +41,7 @@ type panel struct {
 	undos      undos
 	streams    atomic.Int32 // that are open
 	budgets    *budgets
+	searching  time.Duration  // how long a page's search for dead letters goes on
 	background sync.WaitGroup // goroutines that ask Kafka for the pages
 	log        *zap.Logger
 	trusted    []netip.Prefix // proxies that say who asks
@@ -52,7 +53,7 @@ type panel struct {
 func (s *Server) Attach(parts Parts) error {
 	p := &panel{
 		Parts: parts, log: s.log, userHeader: s.cfg.UserHeader, readiness: s.readiness, sessions: s.sessions, portalKey: s.keys.For(forPortal),
-		keys: s.keys, cfg: &s.cfg, budgets: newBudgets(), cookieKey: s.keys.For(forCookie),
+		keys: s.keys, cfg: &s.cfg, budgets: newBudgets(), searching: letterPatience, cookieKey: s.keys.For(forCookie),
 		started: time.Now(), meter: &meter{metrics: s.metrics}, closing: make(chan struct{}),
 	}
 	var err error
