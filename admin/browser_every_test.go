@@ -5,6 +5,7 @@ package admin_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,7 +149,7 @@ func (w *world) many(n int) {
 				Time: now, Key: kafka.NewBytes([]byte(account + "/hook")), Value: kafka.NewBytes([]byte(`{"eventType":"OPEN"}`)),
 				Headers: []kafka.Header{
 					header("webhook-id", fmt.Sprintf("msg_%032d", i)), header("account", account), header("subscription", fmt.Sprintf("hook-%d", i%100)), header("event", "EMAIL_OPEN"), header("attempts", "8"),
-					header("first-seen", "1700000000000"), header("origin", fmt.Sprintf("channel.email/0/%d", i)), header("reason", "attempts_exhausted"), header("status", "503"), header("detail", "503"), header("dead-at", fmt.Sprint(now.UnixMilli())),
+					header("first-seen", "1700000000000"), header("origin", fmt.Sprintf("channel.email/0/%d", i)), header("reason", "attempts_exhausted"), header("status", "503"), header("detail", "503"), header("dead-at", strconv.FormatInt(now.UnixMilli(), 10)),
 				},
 			})
 		}

@@ -87,12 +87,12 @@ func TestOddIdentifiersInTheBrowser(t *testing.T) {
 }
 
 // A browser has six connections to a host, for all of its tabs.
-func TestTenTabsStayLive(t *testing.T) {
+func TestTwentyTabsStayLive(t *testing.T) {
 	w := newWorld(t, "")
 	w.put("acme", "first")
 	first := newBrowser(t, w)
 	tabs := []*browser{first}
-	for range 9 {
+	for range 19 {
 		tabs = append(tabs, first.tab())
 	}
 	for i, tab := range tabs {

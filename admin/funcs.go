@@ -182,8 +182,6 @@ func clock(t, now time.Time) string {
 }
 
 // isoTime is a time as sentences for people and programs have it.
-//
-//nolint:gochecknoglobals // a pattern
 var isoTime = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
 
 // timed is a sentence whose times are written as everywhere on the pages.

@@ -22,7 +22,7 @@ type settingsForm struct {
 
 	headers map[string]string
 	numbers map[string]json.RawMessage
-	batch   map[string]json.RawMessage // empty: one request for each event
+	batch   map[string]any // empty: one request for each event
 }
 
 func (f *settingsForm) wrong(field, detail string) { f.bad = append(f.bad, badField{field, detail}) }
@@ -58,7 +58,7 @@ func (f *settingsForm) check() {
 // checkBatch reads how many events may be in one request, and how long they wait for others.
 func (f *settingsForm) checkBatch() {
 	most, wait := strings.TrimSpace(f.values.Get("batchMax")), strings.TrimSpace(f.values.Get("batchWait"))
-	f.batch = map[string]json.RawMessage{}
+	f.batch = map[string]any{}
 	if most != "" {
 		if _, err := strconv.Atoi(most); err != nil {
 			f.wrong("batch.max", fmt.Sprintf("enter a whole number from %d to %d", subscriptions.MinBatch, subscriptions.MaxBatch))
@@ -67,7 +67,7 @@ func (f *settingsForm) checkBatch() {
 		f.batch["max"] = json.RawMessage(most)
 	}
 	if wait != "" {
-		f.batch["wait"], _ = json.Marshal(wait) // a text
+		f.batch["wait"] = wait
 	}
 }
 

@@ -100,10 +100,13 @@ type world struct {
 	index      *letters.Builder // of the dead letters; a test runs it
 
 	brokers []string
-	gone    atomic.Bool            // Kafka ends every connection, if a test says so
-	end     func()                 // of the admin side, as when the process is gone
-	broken  atomic.Pointer[string] // why it is not ready, if a test says so
-	others  atomic.Pointer[[]subscriptions.Instance]
+	gone    atomic.Bool // Kafka ends every connection, if a test says so
+	end     func()      // of the admin side, as when the process is gone
+	endAll  []func()    // of all its parts, in this order
+
+	instance string
+	broken   atomic.Pointer[string] // why it is not ready, if a test says so
+	others   atomic.Pointer[[]subscriptions.Instance]
 
 	mu     sync.Mutex              // guards opened
 	opened map[string]*http.Cookie // of portal links, by what their paths begin with
@@ -133,33 +136,52 @@ func newWorldWith(t *testing.T, token string, change func(*admin.Config), change
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	w := &world{t: t, token: token, redis: miniredis.RunT(t), recv: newReceiver(t), brokers: cluster.ListenAddrs()}
+	w := &world{t: t, token: token, redis: miniredis.RunT(t), recv: newReceiver(t), brokers: cluster.ListenAddrs(), instance: "test:1"}
 	cluster.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		return nil, errors.New("gone"), w.gone.Load()
 	})
+	w.start(change, changeLanes)
+	return w
+}
+
+// another is an instance more, beside the same Kafka and Redis.
+func (w *world) another() *world {
+	w.t.Helper()
+	other := &world{t: w.t, token: w.token, redis: w.redis, recv: w.recv, brokers: w.brokers, instance: "test:2"}
+	other.start(func(*admin.Config) {}, func(*dispatcher.LanesConfig) {})
+	return other
+}
+
+// start starts the parts of an instance.
+func (w *world) start(change func(*admin.Config), changeLanes func(*dispatcher.LanesConfig)) {
+	t := w.t
+	t.Helper()
 	schedule := []time.Duration{100 * time.Millisecond, 200 * time.Millisecond}
 	lanes := dispatcher.LanesConfig{MaxInFlight: 64, Queue: 1000, QueueAge: 2 * time.Second, ParkAfter: 200, ParkMin: 300 * time.Millisecond, ParkMax: time.Second}
 	changeLanes(&lanes)
 	cfg := topic.Config{
-		Kafka:   topic.KafkaConfig{Brokers: cluster.ListenAddrs(), Group: "fanout", CreateTopics: true, Partitions: 2, RetryPartitions: 1, Replication: 1, Start: "earliest"},
+		Kafka:   topic.KafkaConfig{Brokers: w.brokers, Group: "fanout", CreateTopics: true, Partitions: 2, RetryPartitions: 1, Replication: 1, Start: "earliest"},
 		Sources: []topic.SourceConfig{{Topic: "channel.email"}, {Topic: "channel.sms"}},
 		Prefix:  "fanout", AttemptsTopic: true, AttemptsResponse: true, Schedule: schedule, ParkMin: lanes.ParkMin, ParkMax: lanes.ParkMax, MaxAge: time.Hour, MaxEventBytes: 256 << 10,
 	}
 	registry := prometheus.NewRegistry()
 	redis := subscriptions.Config{URL: "redis://" + w.redis.Addr(), SnapshotFile: "off"}
+	var err error
 	w.dir, err = subscriptions.New(redis, nil, registry)
 	must(t, err)
 	rules := egress.Config{AllowHTTP: true, AllowCIDRs: []string{"127.0.0.0/8"}}
+	var c *consumer.Consumer
 	d, err := dispatcher.New(dispatcher.Config{
 		Delivery:  dispatcher.DeliveryConfig{Timeout: 2 * time.Second, ConnectTimeout: time.Second, Schedule: schedule, MaxAge: time.Hour, PermanentStatuses: []int{410}, MaxInFlight: 256},
 		Lanes:     lanes,
 		Egress:    rules,
 		UserAgent: "fanout/test",
-	}, w.dir, nil, registry)
+	}, w.dir, nil, registry, dispatcher.WithLaneObserver(func(e dispatcher.LaneEvent) { c.FollowLane(e) }))
 	must(t, err)
-	c, err := consumer.New(consumer.Config{Config: cfg, Instance: "test:1", ShutdownTimeout: 5 * time.Second}, d, nil, registry)
+	c, err = consumer.New(consumer.Config{Config: cfg, Instance: w.instance, ShutdownTimeout: 5 * time.Second}, d, nil, registry)
 	must(t, err)
+	w.dir.ObserveLanes(subscriptions.LaneObserver{Changed: c.FollowChange, Released: func(account, id, _ string) { d.Release(account, id) }})
 	w.kafka, err = topic.NewCluster(cfg)
 	must(t, err)
 	t.Cleanup(w.kafka.Close)
@@ -168,7 +190,7 @@ func newWorldWith(t *testing.T, token string, change func(*admin.Config), change
 	t.Cleanup(func() { _ = store.Close() })
 	egressRules, err := egress.New(rules)
 	must(t, err)
-	listeners := admin.Config{Listen: "127.0.0.1:0", Token: token}
+	listeners := admin.Config{Listen: "127.0.0.1:0", Token: w.token}
 	change(&listeners)
 	server, err := admin.New(t.Context(), listeners, nil, registry, admin.Check{Name: "kafka", Ready: func() (bool, string) {
 		if err := c.Ready(); err != nil {
@@ -205,12 +227,12 @@ func newWorldWith(t *testing.T, token string, change func(*admin.Config), change
 				t.Errorf("stop: %v", err)
 			}
 		})
+		w.endAll = append(w.endAll, end)
 		if t.Cleanup(end); i == 0 {
 			w.end = end
 		}
 	}
 	w.until("ready", func() bool { status, _ := get(t, w.base+"/readyz", nil); return status == 200 })
-	return w
 }
 
 func must(t *testing.T, err error) {

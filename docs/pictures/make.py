@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 here = pathlib.Path(__file__).resolve().parent
 root = here.parent.parent
@@ -32,6 +33,8 @@ def run(*command, **options):
 def dashboard(program, address, work):
     """A screenshot, with few colours."""
     picture = work / "dashboard.png"
+    while "Counting" in urllib.request.urlopen(address, timeout=10).read().decode():  # until somebody looks nothing is counted
+        time.sleep(0.5)
     run("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={work / 'profile'}",
         "--force-device-scale-factor=2", "--window-size=1180,880", "--timeout=5000", f"--screenshot={picture}", address, timeout=60)  # fmt: skip
     run("pngquant", "--force", "--output", picture, "--quality", "60-90", "--speed", "1", "--strip", "64", picture)
