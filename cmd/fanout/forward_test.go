@@ -112,11 +112,12 @@ func TestTailForwardsByAPortalLink(t *testing.T) {
 		forwarded.Store(q.Header.Get("Webhook-Id"), true)
 	}))
 	t.Cleanup(local.Close)
-	ctx, stop := context.WithCancel(t.Context())
 	var output writer
 	outside := &app{env: []string{"HOME=" + t.TempDir()}, stdin: strings.NewReader(""), stdout: &output, stderr: &output, network: w.network}
 	ended := make(chan int, 1)
-	go func() { ended <- outside.execute(ctx, []string{"tail", "--portal-link", link, "--forward", local.URL}) }()
+	go func() {
+		ended <- outside.execute(t.Context(), []string{"tail", "--portal-link", link, "--forward", local.URL})
+	}()
 	until(t, func() (bool, string) { return strings.Contains(output.String(), "following "), output.String() })
 	w.ok(t, "", "send", "--account", "globex", "--event", "EMAIL_OPEN", "--topic", "channel.email", "--id", "theirs")
 	w.events(t, "own", 1)
@@ -131,10 +132,17 @@ func TestTailForwardsByAPortalLink(t *testing.T) {
 	if code, _, stderr := w.fanout(t, "", "tail", "--portal-link", link, "--limit", "1"); code != 1 || !strings.Contains(stderr, "(429)") {
 		t.Errorf("a second stream: exit %d: %s", code, stderr)
 	}
-	stop()
-	<-ended
 
+	// A stream that is open ends with its link, and no other begins.
 	ask(http.MethodDelete, "/"+id)
+	until(t, func() (bool, string) {
+		select {
+		case code := <-ended:
+			return code == 1, fmt.Sprintf("exit %d: %s", code, output.String())
+		default:
+			return false, "it goes on: " + output.String()
+		}
+	})
 	until(t, func() (bool, string) {
 		code, _, stderr := w.fanout(t, "", "tail", "--portal-link", link)
 		return code == 1 && strings.Contains(stderr, "was revoked"), fmt.Sprintf("exit %d: %s", code, stderr)
