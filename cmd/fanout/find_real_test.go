@@ -198,7 +198,7 @@ func (s *site) page(t *testing.T, path string) (body string, took time.Duration)
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.DefaultClient.Do(r)
+	res, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
 	}
