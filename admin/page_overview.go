@@ -41,7 +41,7 @@ type deadCount struct {
 }
 
 func (p *pages) overview(r *http.Request, _ scope) (view, error) {
-	body := overviewBody{Status: p.status(), KafkaAway: len(p.pulse.finding()) > 0}
+	body := overviewBody{Status: p.status(), KafkaAway: len(p.presence.finding()) > 0}
 	if now, ok := p.meter.latest(); ok {
 		body.Seen = now.events > 0
 	}

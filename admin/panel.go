@@ -34,7 +34,7 @@ type panel struct {
 	tiers      tiers
 	others     others
 	findings   findings
-	pulse      pulse
+	presence   presence
 	recents    recents
 	days       days
 	keys       Keys

@@ -103,7 +103,7 @@ func (s *Server) Run(ctx context.Context) error {
 		var running sync.WaitGroup
 		running.Go(func() { s.panel.meter.run(metering) })
 		running.Go(func() { s.panel.findings.run(metering, s.panel) })
-		running.Go(func() { s.panel.pulse.run(metering, s.panel) })
+		running.Go(func() { s.panel.presence.run(metering, s.panel) })
 		defer func() {
 			end()
 			running.Wait()

@@ -77,7 +77,7 @@ func worse(b badge) int { return slices.Index([]string{"bad", "warn"}, b.Kind) }
 
 // askFindings asks everything that may be wrong.
 func (p *panel) askFindings(now time.Time) []finding {
-	list := append(p.sourceFindings(now), p.pulse.finding()...)
+	list := append(p.sourceFindings(now), p.presence.finding()...)
 	if why, since := p.Dispatcher.NetworkFault(); why != "" {
 		list = append(list, finding{key: "network", Badge: poor("nothing is sent"), Since: since, Text: "for anybody: " + why + ". No attempt is spent, and sending goes on within 5 s of the end."})
 	}

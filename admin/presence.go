@@ -8,19 +8,19 @@ import (
 
 // How often Kafka is asked whether it is there, and how long its answer may take.
 const (
-	pulseEvery = 4 * time.Second
-	pulseLasts = 3 * time.Second
+	presenceEvery = 4 * time.Second
+	presenceLasts = 3 * time.Second
 )
 
-// pulse says whether Kafka answers. The group does not: it stays joined until its session ends, and while the coordinator is away.
-type pulse struct {
+// presence says whether Kafka answers. The group does not: it stays joined until its session ends, and while the coordinator is away.
+type presence struct {
 	mu    sync.Mutex // guards all below
 	why   string     // the last error; empty: it answers
 	since time.Time  // of the first error in a row
 }
 
-func (k *pulse) run(ctx context.Context, p *panel) {
-	tick := time.NewTicker(pulseEvery)
+func (k *presence) run(ctx context.Context, p *panel) {
+	tick := time.NewTicker(presenceEvery)
 	defer tick.Stop()
 	for {
 		asked := time.Now()
@@ -37,14 +37,14 @@ func (k *pulse) run(ctx context.Context, p *panel) {
 	}
 }
 
-func (k *pulse) ask(ctx context.Context, p *panel) error {
-	ctx, cancel := context.WithTimeout(ctx, pulseLasts)
+func (k *presence) ask(ctx context.Context, p *panel) error {
+	ctx, cancel := context.WithTimeout(ctx, presenceLasts)
 	defer cancel()
 	_, err := p.Kafka.Ranges(ctx, p.Kafka.Config().Names().DeadLetter, time.Time{})
 	return err
 }
 
-func (k *pulse) note(asked time.Time, err error) {
+func (k *presence) note(asked time.Time, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
@@ -58,7 +58,7 @@ func (k *pulse) note(asked time.Time, err error) {
 }
 
 // finding is that Kafka does not answer, if so.
-func (k *pulse) finding() []finding {
+func (k *presence) finding() []finding {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.why == "" {
