@@ -26,6 +26,7 @@ import (
 	"fanout/config"
 	"fanout/consumer"
 	"fanout/dispatcher"
+	"fanout/operate/letters"
 	"fanout/subscriptions"
 )
 
@@ -58,6 +59,7 @@ func registered(t *testing.T) map[string][]string {
 	if _, err = consumer.New(cfg.Consumer(), d, log, registry); err != nil {
 		t.Fatal(err)
 	}
+	registry.MustRegister(letters.NewBuilder(nil, letters.Config{}, log).Metrics()...)
 	server, err := admin.New(t.Context(), admin.Config{Listen: "127.0.0.1:0"}, log, registry)
 	if err != nil {
 		t.Fatal(err)
