@@ -1,8 +1,6 @@
 package main
 
 import (
-	"cmp"
-	"fmt"
 	"io"
 	"strings"
 
@@ -127,31 +125,3 @@ func configured(cmd *cobra.Command) *cobra.Command {
 
 // isConfigured says whether configured marked the command.
 func isConfigured(cmd *cobra.Command) bool { return cmd.Flags().Lookup("kafka-brokers") != nil }
-
-// load reads the configuration for cmd, and warns of what is odd.
-func (a *app) load(cmd *cobra.Command) (config.Config, error) {
-	file, explicit := a.configFile()
-	cfg, warnings, err := config.Load(file, explicit, a.env, cmd.Flags())
-	for _, warning := range warnings {
-		fmt.Fprintf(a.stderr, "warning: %s\n", warning)
-	}
-	return cfg, err
-}
-
-// configFile is the configuration file, and whether somebody named it.
-func (a *app) configFile() (file string, explicit bool) {
-	if file = cmp.Or(a.file, a.variable(config.FileVariable)); file != "" {
-		return file, true
-	}
-	return "fanout.yaml", false
-}
-
-// variable is an environment variable's value, empty where it is not set. As for a process, the last one counts.
-func (a *app) variable(name string) (value string) {
-	for _, pair := range a.env {
-		if v, ok := strings.CutPrefix(pair, name+"="); ok {
-			value = v
-		}
-	}
-	return value
-}

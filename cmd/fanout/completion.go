@@ -226,10 +226,3 @@ func (a *app) askStore(cmd *cobra.Command, ask func(context.Context, *subscripti
 		return nil
 	}
 }
-
-// loadQuietly reads the configuration without a word.
-func (a *app) loadQuietly(cmd *cobra.Command) (config.Config, bool) {
-	file, explicit := a.configFile()
-	cfg, _, err := config.Load(file, explicit, a.env, cmd.Flags())
-	return cfg, err == nil
-}

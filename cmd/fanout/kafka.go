@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/spf13/cobra"
 
 	"fanout/config"
 	"fanout/topic"
@@ -25,20 +24,6 @@ func withAdmin(ctx context.Context, cfg *config.Config, ask func(context.Context
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	return kafkaHint(cfg, ask(ctx, admin))
-}
-
-// withKafka asks something of Kafka, however long that takes, unlike withAdmin.
-func (a *app) withKafka(cmd *cobra.Command, ask func(context.Context, *config.Config, *topic.Cluster) error) error {
-	cfg, err := a.load(cmd)
-	if err != nil {
-		return err
-	}
-	admin, err := topic.NewCluster(cfg.Topic())
-	if err != nil {
-		return err
-	}
-	defer admin.Close()
-	return kafkaHint(&cfg, ask(cmd.Context(), &cfg, admin))
 }
 
 // newSources decodes source records as the configuration maps them. The caller closes it.

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"fanout/config"
 	"fanout/operate"
 )
 
@@ -17,17 +16,6 @@ func (r remote) lanes(ctx context.Context) ([]operate.Lane, error) {
 	}
 	err := r.read(ctx, "/api/v1/lanes", &answer)
 	return answer.Lanes, err
-}
-
-// lanes asks all instances for their lanes.
-func (a *app) lanes(ctx context.Context, cfg *config.Config) []operate.InstanceLanes {
-	remotes := a.remotes(ctx, cfg)
-	answers := make([]operate.InstanceLanes, len(remotes))
-	askAll(remotes, func(i int, r remote) {
-		lanes, err := r.lanes(ctx)
-		answers[i] = operate.InstanceLanes{Instance: r.base, Lanes: lanes, Err: err}
-	})
-	return answers
 }
 
 // laneWords is the lane in one line.

@@ -8,6 +8,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"fanout/cmd/internal/terminal"
 )
@@ -117,4 +119,37 @@ func marshal(v any) ([]byte, error) {
 		return nil, fmt.Errorf("make JSON: %w", err)
 	}
 	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), nil
+}
+
+// endList ends a list for a program; a person gets none.
+func (a *app) endList(list *lister) error {
+	if a.format == "table" {
+		return nil
+	}
+	return list.end()
+}
+
+// watchSending shows how far it has come while it runs.
+func (a *app) watchSending(s sending, total int, run func() error) error {
+	done, setTotal, end := a.progress("sending")
+	setTotal(int64(total))
+	watching := make(chan struct{})
+	var follow sync.WaitGroup
+	follow.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			done.Store(s.Sent())
+			select {
+			case <-watching:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	err := run()
+	close(watching)
+	follow.Wait()
+	end()
+	return err
 }

@@ -15,12 +15,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"fanout/admin"
 	"fanout/cmd/internal/terminal"
-	"fanout/config"
-	"fanout/subscriptions"
 )
 
 // remote is a running instance, asked on its admin address.
@@ -36,61 +32,6 @@ const remotePatience = 5 * time.Second
 
 // remoteAnswer bounds what is taken of an answer, in bytes: the lanes of some 100 000 subscriptions.
 const remoteAnswer = 32 << 20
-
-// adminFlag adds --admin to a command that asks running instances.
-func (a *app) adminFlag(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&a.admins, "admin", nil, "`URL` of an instance, repeatable (default those that announce themselves, or else admin.listen)")
-}
-
-// remotes are the instances to ask: those of --admin, or all that announce themselves, or else the one on this machine.
-func (a *app) remotes(ctx context.Context, cfg *config.Config) []remote {
-	if len(a.admins) == 0 {
-		if all := a.announced(ctx, cfg); len(all) > 0 {
-			return all
-		}
-	}
-	return a.named(cfg)
-}
-
-// named are the instances of --admin, or the one on this machine.
-func (a *app) named(cfg *config.Config) []remote {
-	if len(a.admins) == 0 {
-		return []remote{{base: adminURL(cfg.Admin.Listen), token: cfg.Admin.Token}}
-	}
-	all := make([]remote, len(a.admins))
-	for i, base := range a.admins {
-		if !strings.Contains(base, "://") {
-			base = "http://" + base
-		}
-		all[i] = remote{base: strings.TrimRight(base, "/"), token: cfg.Admin.Token}
-	}
-	return all
-}
-
-// announcedPatience bounds how long Redis is asked for the instances.
-const announcedPatience = 2 * time.Second
-
-// announced are the instances that announce themselves in Redis with a right MAC (docs/contract.md#advertise). They are asked with a signature,
-// never with the token.
-func (a *app) announced(ctx context.Context, cfg *config.Config) []remote {
-	if cfg.Admin.Token == "" {
-		return nil
-	}
-	if a.keys == nil { // it takes a good part of a second
-		a.keys = new(admin.DeriveKeys(cfg.Admin.Token))
-	}
-	ctx, cancel := context.WithTimeout(ctx, announcedPatience)
-	defer cancel()
-	instances, err := subscriptions.Announced(ctx, cfg.Redis, a.keys.Heartbeat())
-	if err != nil {
-		return nil // whom the output names as having answered is who was asked
-	}
-	var all []remote
-	for _, one := range instances {
-		all = append(all, remote{base: one.URL, keys: a.keys})
-	}
-	return all
-}
 
 // adminURL is where a listener on that address can be asked from this machine.
 func adminURL(listen string) string {

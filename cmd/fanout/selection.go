@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"fanout/dispatcher"
@@ -89,15 +88,6 @@ func (s *selection) filter(c *event.Catalogue, now time.Time) (topic.Filter, err
 		return f, misuse(errors.New(strings.Join(problems, "\n  ")))
 	}
 	return f, nil
-}
-
-// catalogue holds the event names of the configuration; the built-in ones where that cannot be read, which is said elsewhere.
-func (a *app) catalogue(cmd *cobra.Command) *event.Catalogue {
-	cfg, ok := a.loadQuietly(cmd)
-	if !ok {
-		return event.BuiltIn()
-	}
-	return cfg.Catalogue()
 }
 
 // moment reads a time, or how long ago.

@@ -179,14 +179,6 @@ func (a *app) send(ctx context.Context, cfg *config.Config, admin *topic.Cluster
 	return a.endList(list)
 }
 
-// endList ends a list for a program; a person gets none.
-func (a *app) endList(list *lister) error {
-	if a.format == "table" {
-		return nil
-	}
-	return list.end()
-}
-
 // sendOne produces one record, and says what fanout will make of it.
 func sendOne(ctx context.Context, admin *topic.Cluster, sources *topic.Sources, f *sendFlags, value []byte) (sent, error) {
 	var key []byte

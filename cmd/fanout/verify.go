@@ -228,19 +228,3 @@ func parseRequest(data []byte) (http.Header, []byte, error) {
 	}
 	return request.Header, body, nil
 }
-
-// readFile reads a whole file; - is standard input.
-func (a *app) readFile(name string) ([]byte, error) {
-	if name == "-" {
-		data, err := io.ReadAll(a.stdin)
-		if err != nil {
-			return nil, fmt.Errorf("read standard input: %w", err)
-		}
-		return data, nil
-	}
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("read: %w", err)
-	}
-	return data, nil
-}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -237,38 +235,6 @@ func (a *app) showPlan(p *operate.ReplayPlan, does string) error {
 	return nil
 }
 
-// confirm asks on a terminal; elsewhere it takes --yes.
-func (a *app) confirm(ctx context.Context, yes bool, question string) error {
-	if yes {
-		return nil
-	}
-	in, ok := a.stdin.(*os.File)
-	if !ok || !terminal.Is(in) {
-		return misuse(hint(errors.New("there is no terminal to ask for confirmation"), "add --yes to go ahead, or --dry-run to look first"))
-	}
-	if a.answered(ctx, in, question+" [y/N]", "y", "yes") {
-		return nil
-	}
-	return &exitError{code: exitProblem, err: errors.New("not sent")}
-}
-
-// answered asks a question on a terminal, and says whether one of the wanted answers was typed.
-func (a *app) answered(ctx context.Context, in *os.File, question string, wanted ...string) bool {
-	fmt.Fprint(a.stderr, question+" ")
-	answer := make(chan string, 1)
-	go func() { // a terminal cannot be read with a context; nothing else reads it once this was interrupted
-		line, _ := bufio.NewReader(in).ReadString('\n') // no answer is a no
-		answer <- strings.ToLower(strings.TrimSpace(line))
-	}()
-	select {
-	case <-ctx.Done():
-		fmt.Fprintln(a.stderr)
-		return false
-	case text := <-answer:
-		return slices.Contains(wanted, text)
-	}
-}
-
 // missingReplayTopic is what to create before the first replay, where no instance has yet.
 func missingReplayTopic(cfg *config.Config) []topic.Spec {
 	if !cfg.Kafka.CreateTopics {
@@ -320,26 +286,6 @@ func (a *app) configuredLookup(ctx context.Context, cfg *config.Config) (func(ac
 		known[key] += ""
 		return known[key]
 	}, nil
-}
-
-// lookAtReceivers notes in the plan which receivers do not get at once what is sent to them.
-func (a *app) lookAtReceivers(ctx context.Context, cfg *config.Config, plan *operate.ReplayPlan, configured func(account, subscription string) string) {
-	if plan.Send == 0 {
-		return
-	}
-	if configured == nil {
-		configured = func(_, _ string) string { return "" }
-	}
-	var lanes []operate.Lane
-	var silent []string
-	for _, instance := range a.lanes(ctx, cfg) {
-		if instance.Err != nil {
-			silent = append(silent, instance.Instance)
-			fmt.Fprintf(a.stderr, "warning: whether receivers are parked is not known: %v\n", instance.Err)
-		}
-		lanes = append(lanes, instance.Lanes...)
-	}
-	plan.Look(configured, lanes, silent, time.Now())
 }
 
 // showReceivers shows those that do not get at once what is sent to them.
