@@ -121,8 +121,8 @@ func (d *Directory) encode(file io.Writer, head snapshotHead) error {
 }
 
 func (s *Subscription) encode(buf []byte, c *event.Catalogue, bit map[event.Name]int) []byte {
-	buf = binary.AppendUvarint(buf, uint64(len(s.text)))
-	buf = append(buf, s.text...)
+	buf = binary.AppendUvarint(buf, uint64(s.size()))
+	buf = append(append(buf, s.head()...), s.piece(pieceFilter)...)
 	for _, n := range s.length {
 		buf = binary.AppendUvarint(buf, uint64(n))
 	}

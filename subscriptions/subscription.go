@@ -17,7 +17,8 @@ import (
 // the same JSON is the [Subscription.Same] for as long as the process knows it, though perhaps at another address.
 //
 // A million of them have to fit in memory: all text lies in one string, one piece after the other, and what is seldom
-// asked for (secrets, headers) is taken apart when it is asked for.
+// asked for (secrets, headers) is taken apart when it is asked for. The last piece stands at the end of the string, where
+// other text may lie before it: subscriptions of a shard that name the same notifications share that piece.
 type Subscription struct {
 	text   string
 	hash   uint64 // of the JSON it was made from
@@ -48,8 +49,23 @@ func (s *Subscription) Same(other *Subscription) bool {
 // it was then.
 func (s *Subscription) Clone() *Subscription {
 	own := *s
-	own.text, own.packed = strings.Clone(s.text), false
+	own.text, own.packed = strings.Clone(s.whole()), false
 	return &own
+}
+
+// whole is the text with nothing of others in it.
+func (s *Subscription) whole() string { return s.head() + s.piece(pieceFilter) }
+
+// head is the text without the last piece.
+func (s *Subscription) head() string { return s.text[:s.size()-int(s.length[pieceFilter])] }
+
+// size is the length of the text, in bytes, without what is not its own.
+func (s *Subscription) size() int {
+	size := 0
+	for _, length := range s.length {
+		size += int(length)
+	}
+	return size
 }
 
 // The pieces of text, in their order.
@@ -60,7 +76,7 @@ const (
 	pieceSecrets // one a line: the secret, and the Unix seconds of its expiry where it has one
 	pieceHeaders // name:value, one a line
 	pieceNote    // the description; of an invalid one, what is wrong with it
-	pieceFilter  // the notifications, one a line
+	pieceFilter  // the notifications, one a line; the last one, see Subscription
 	pieces
 )
 
@@ -86,6 +102,9 @@ func (h Header) String() string { return h.Name + ": " + mask }
 func (h Header) GoString() string { return h.String() }
 
 func (s *Subscription) piece(n int) string {
+	if n == pieceFilter {
+		return s.text[len(s.text)-int(s.length[pieceFilter]):]
+	}
 	start := 0
 	for _, length := range s.length[:n] {
 		start += int(length)

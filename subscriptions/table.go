@@ -22,7 +22,7 @@ const shardCount = 1 << 14
 type shard struct {
 	hashes []uint32
 	subs   []Subscription
-	shared int // bytes of the one string, what nothing refers to any more included
+	shared int // bytes of text in the one string, counted for each subscription, what nothing refers to any more included
 }
 
 // looseOf is what part of a shard's subscriptions may have their text elsewhere, as what has changed has; so much of
@@ -110,13 +110,14 @@ func (t *table) replace(account string, subs []*Subscription) {
 	at.Store(next)
 }
 
-// pack puts the text of all in one string, where too much of it lies elsewhere or too much of the string is garbage.
+// pack puts the text of all in one string, where too much of it lies elsewhere or too much of the string is garbage. Each list of
+// notifications stands in it once, behind all else.
 func (s *shard) pack() {
 	size, loose, garbage := 0, 0, s.shared
 	for i := range s.subs {
-		size += len(s.subs[i].text)
+		size += s.subs[i].size()
 		if s.subs[i].packed {
-			garbage -= len(s.subs[i].text)
+			garbage -= s.subs[i].size()
 		} else {
 			loose++
 		}
@@ -125,16 +126,26 @@ func (s *shard) pack() {
 		return
 	}
 	s.shared = size
-	var b strings.Builder
-	b.Grow(size)
+	var heads, filters strings.Builder
+	ends := make(map[string]int) // where each list of notifications ends in filters
 	for i := range s.subs {
-		b.WriteString(s.subs[i].text)
+		heads.WriteString(s.subs[i].head())
+		filter := s.subs[i].piece(pieceFilter)
+		if _, known := ends[filter]; filter != "" && !known {
+			filters.WriteString(filter)
+			ends[filter] = filters.Len()
+		}
 	}
-	all := b.String()
+	all, from := heads.String()+filters.String(), 0
 	for i := range s.subs {
 		sub := &s.subs[i]
-		sub.text, all = all[:len(sub.text)], all[len(sub.text):]
-		sub.packed = true
+		to := from + len(sub.head())
+		end := to
+		if filter := sub.piece(pieceFilter); filter != "" {
+			end = heads.Len() + ends[filter]
+		}
+		sub.text, sub.packed = all[from:end], true
+		from = to
 	}
 }
 

@@ -22,7 +22,11 @@ func newTable() *table {
 
 func made(t testing.TB, account, id string, version int) *Subscription {
 	t.Helper()
-	s, err := Parse(account, id, fmt.Appendf(nil, `{"url":"https://example.com/%s/%s/%d","events":["*"],"description":"%d"}`, account, id, version, version))
+	filter := ""
+	if version%3 == 0 { // some of them have the same
+		filter = fmt.Sprintf(`,"notificationIds":["promo-%d","welcome-*"]`, version%5)
+	}
+	s, err := Parse(account, id, fmt.Appendf(nil, `{"url":"https://example.com/%s/%s/%d","events":["*"],"description":"%d"%s}`, account, id, version, version, filter))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +41,8 @@ func TestTableAgainstAMap(t *testing.T) {
 		t.Helper()
 		got := table.account(account)
 		if !slices.EqualFunc(got, list, func(a Subscription, b *Subscription) bool {
-			return a.Same(b) && a.text == b.text && a.length == b.length && a.Account() == account && a.Description() == b.Description()
+			return a.Same(b) && a.whole() == b.whole() && a.length == b.length && a.Account() == account && a.Description() == b.Description() &&
+				slices.Equal(a.NotificationIDs(), b.NotificationIDs())
 		}) {
 			t.Fatalf("%s: %d subscriptions, want %v", account, len(got), list)
 		}
@@ -124,7 +129,7 @@ func TestClone(t *testing.T) {
 	for i := range s.subs {
 		sub, own := &s.subs[i], s.subs[i].Clone()
 		at := uintptr(unsafe.Pointer(unsafe.StringData(own.text)))
-		if !own.Same(sub) || own.text != sub.text || own.packed || at >= uintptr(unsafe.Pointer(from)) && at <= uintptr(unsafe.Pointer(to)) {
+		if !own.Same(sub) || own.text != sub.whole() || own.packed || at >= uintptr(unsafe.Pointer(from)) && at <= uintptr(unsafe.Pointer(to)) {
 			t.Errorf("%s: the clone of %s", own, sub)
 		}
 	}
@@ -156,7 +161,7 @@ func TestTableIsPacked(t *testing.T) {
 	for i := range n / perAccount {
 		account := fmt.Sprintf("account-%06d", i)
 		list := []*Subscription{made(t, account, "a", i), made(t, account, "b", i)}
-		text += len(list[0].text) + len(list[1].text)
+		text += list[0].size() + list[1].size()
 		table.replace(account, list)
 	}
 	runtime.GC()
@@ -171,6 +176,41 @@ func TestTableIsPacked(t *testing.T) {
 		t.Errorf("%.0f bytes each beside the text", bytes)
 	}
 	runtime.KeepAlive(table)
+}
+
+// Notifications that many subscriptions name are kept once in each shard; those that nobody else names cost their text.
+func TestTableKeepsFiltersOnce(t *testing.T) {
+	const n = 200_000
+	measure := func(filter func(i int) string) float64 {
+		var before, after runtime.MemStats
+		table := newTable()
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range n {
+			account := fmt.Sprintf("account-%06d", i)
+			s, err := Parse(account, "a", fmt.Appendf(nil, `{"url":"https://example.com/hooks/%d","events":["*"]%s}`, i, filter(i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			table.replace(account, []*Subscription{s})
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		defer runtime.KeepAlive(table)
+		return float64(after.HeapAlloc-before.HeapAlloc) / n
+	}
+	without := measure(func(int) string { return "" })
+	shared := measure(func(int) string { return `,"notificationIds":["welcome-email","another-notification"]` }) - without
+	own := measure(func(i int) string {
+		return fmt.Sprintf(`,"notificationIds":["welcome-%06d","another-notification-%04d"]`, i, i%10_000)
+	}) - without
+	t.Logf("%.0f bytes each without, %.0f more with what all name, %.0f more with what one names", without, shared, own)
+	if shared > 20 { // of 35 bytes of text; a third may have its own
+		t.Errorf("%.0f bytes more each, want next to nothing", shared)
+	}
+	if own > 60 {
+		t.Errorf("%.0f bytes more each, want the text's 41", own)
+	}
 }
 
 // What was deleted is given back, though nothing else changes.
@@ -234,4 +274,27 @@ func BenchmarkCollection(b *testing.B) {
 		runtime.GC()
 	}
 	runtime.KeepAlive(table)
+}
+
+// BenchmarkMatchFilter is the cost of a match where a thousand busy ones of a million subscriptions name two notifications, and without.
+func BenchmarkMatchFilter(b *testing.B) {
+	for name, filter := range map[string]string{"without": "", "with": `,"notificationIds":["welcome-email","another-notification"]`} {
+		b.Run(name, func(b *testing.B) {
+			table := newTable()
+			accounts := make([]string, 1_000_000)
+			for i := range accounts {
+				accounts[i] = fmt.Sprintf("account-%06d", i)
+				s, _ := Parse(accounts[i], "a", fmt.Appendf(nil, `{"url":"https://example.com/hooks/%d","events":["*"]%s}`, i, filter))
+				table.replace(accounts[i], []*Subscription{s})
+			}
+			accounts = accounts[:1000]
+			dst := make([]*Subscription, 0, 8)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				dst = table.match(dst[:0], accounts[i%1000], event.EmailOpen, "welcome-email")
+			}
+			runtime.KeepAlive(table)
+		})
+	}
 }
