@@ -7,27 +7,64 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"fanout/admin"
 	"fanout/config"
 	"fanout/dispatcher/resolve"
 )
 
-// app is what all commands share: where they read and write, and the flags that every command takes.
+// app wires the commands, and obeys one command line.
 type app struct {
 	env            []string
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	network        resolve.Config // how receivers are reached; the zero value is the system's
 
-	file    string      // --config
-	format  string      // -o
-	admins  []string    // --admin
-	keys    *admin.Keys // of admin.token, once they were asked for
-	started bool        // the command line was understood
+	started bool // the command line was understood
+}
+
+// part is a part of the list of commands.
+type part struct {
+	title    string
+	commands []*cobra.Command
+}
+
+// parts hands each command what it needs.
+func (a *app) parts(out *output, set *settings) []part {
+	in, instances := &input{output: out, stdin: a.stdin}, &fleet{output: out}
+	explains := &explaining{out, instances}
+	topics := topicsCommand((&topicsCreate{set, out}).command(), (&topicsApply{set, out, in}).command(), (&topicsDescribe{set, out}).command())
+	webhooks := subscriptionsCommand(
+		(&subscriptionsList{set, out, a.network}).command(), (&subscriptionsGet{set, out}).command(), (&subscriptionsApply{set, out, in}).command(),
+		(&subscriptionsDelete{set, out}).command(), (&subscriptionsRotate{set, out}).command(), (&subscriptionsTest{set, out, a.network}).command(),
+		(&subscriptionsAccept{set, out, in}).command(),
+	)
+	groups := groupCommand((&groupDescribe{set, out}).command(), (&groupLeave{set, out}).command())
+	letters := deadletterCommand(
+		(&deadletterStats{set, out}).command(), (&deadletterList{set, out}).command(), (&deadletterShow{set, out}).command(),
+		(&deadletterExport{set, out}).command(), (&replayCommand{set, out, in, instances}).command(),
+	)
+	return []part{
+		{"Start:", []*cobra.Command{
+			(&demoCommand{set, out}).command(), (&runCommand{set, out, a.network}).command(), (&checkCommand{set, out, a.network}).command(),
+			topics, (&planCommand{out}).command(),
+		}},
+		{"Webhooks:", []*cobra.Command{webhooks, (&sendCommand{set, out, in}).command(), (&verifyCommand{out, in}).command()}},
+		{"Look:", []*cobra.Command{
+			(&topCommand{set, out, in, instances}).command(), (&tailCommand{set, out, instances}).command(), (&healthCommand{set, out, instances}).command(),
+			(&findCommand{set, out, explains}).command(), (&explainCommand{set, out, in, explains}).command(), (&auditCommand{set, out}).command(),
+			(&diffCommand{set, out}).command(), groups, (&schemaCommand{set, out}).command(),
+		}},
+		{"Repair:", []*cobra.Command{
+			(&releaseCommand{set, out}).command(), letters, (&resendCommand{set, out, in, instances}).command(),
+			(&backfillCommand{set, out, in, instances}).command(),
+		}},
+		{"More:", []*cobra.Command{(&tokenCommand{out}).command(), (&completionCommand{out}).command(), (&versionCommand{out}).command()}},
+	}
 }
 
 // command is the whole tree.
 func (a *app) command(args []string) *cobra.Command {
+	out := &output{stdout: a.stdout, stderr: a.stderr, columns: environment(a.env).variable("COLUMNS")}
+	set := &settings{output: out, env: a.env}
 	root := &cobra.Command{
 		Use:   "fanout",
 		Short: "Kafka events to webhooks, none lost",
@@ -43,10 +80,14 @@ that is not understood. A command that means more by it says so in its help.`,
 		Example: `  fanout demo      # see it work, with nothing to install
   fanout check     # is everything in place?
   fanout run`,
-		Version:           thisBuild().Version,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		PersistentPreRunE: a.understand,
+		Version:       thisBuild().Version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			err := understand(cmd, out.format)
+			a.started = err == nil
+			return err
+		},
 	}
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
@@ -54,21 +95,12 @@ that is not understood. A command that means more by it says so in its help.`,
 	root.SetErr(a.stderr)
 	root.SetVersionTemplate("fanout {{.Version}}\n")
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.file, "config", "", "configuration `FILE` (default $FANOUT_CONFIG, else fanout.yaml if it is there)")
-	flags.StringVarP(&a.format, "output", "o", "table", "`FORMAT`: table, or json for programs")
+	flags.StringVar(&set.file, "config", "", "configuration `FILE` (default $FANOUT_CONFIG, else fanout.yaml if it is there)")
+	flags.StringVarP(&out.format, "output", "o", "table", "`FORMAT`: table, or json for programs")
 	root.SetGlobalNormalizationFunc(dashed)
 	root.SetFlagErrorFunc(flagError)
 	helpful(root)
-	for _, part := range []struct {
-		title    string
-		commands []*cobra.Command
-	}{
-		{"Start:", []*cobra.Command{a.demoCommand(), a.runCommand(), a.checkCommand(), a.topicsCommand(), a.planCommand()}},
-		{"Webhooks:", []*cobra.Command{a.subscriptionsCommand(), a.sendCommand(), a.verifyCommand()}},
-		{"Look:", []*cobra.Command{a.topCommand(), a.tailCommand(), a.healthCommand(), a.findCommand(), a.explainCommand(), a.auditCommand(), a.diffCommand(), a.groupCommand(), a.schemaCommand()}},
-		{"Repair:", []*cobra.Command{a.releaseCommand(), a.deadletterCommand(), a.resendCommand(), a.backfillCommand()}},
-		{"More:", []*cobra.Command{a.tokenCommand(), a.completionCommand(), a.versionCommand()}},
-	} {
+	for _, part := range a.parts(out, set) {
 		root.AddGroup(&cobra.Group{ID: part.title, Title: part.title})
 		for _, cmd := range part.commands {
 			cmd.GroupID = part.title
@@ -80,20 +112,16 @@ that is not understood. A command that means more by it says so in its help.`,
 			group(cmd)
 		}
 	})
-	a.completeValues(root)
+	(&completions{set}).completeValues(root)
 	return root
 }
 
 // understand is the last step of reading a command line. What fails up to here ends with status 2.
-func (a *app) understand(cmd *cobra.Command, _ []string) error {
-	if err := choice("-o", a.format, "format", formats(cmd)); err != nil {
+func understand(cmd *cobra.Command, format string) error {
+	if err := choice("-o", format, "format", formats(cmd)); err != nil {
 		return err
 	}
-	if err := cmd.ValidateRequiredFlags(); err != nil { // cobra does that too, but later
-		return err
-	}
-	a.started = true
-	return nil
+	return cmd.ValidateRequiredFlags() // cobra does that too, but later
 }
 
 // formats are what -o may say.

@@ -20,7 +20,13 @@ import (
 	"fanout/topic"
 )
 
-func (a *app) auditCommand() *cobra.Command {
+// auditCommand accounts for every delivery of a source topic.
+type auditCommand struct {
+	*settings
+	*output
+}
+
+func (c *auditCommand) command() *cobra.Command {
 	var account, subscription string
 	cmd := &cobra.Command{
 		Use:   "audit TOPIC[/PARTITION[/FROM-TO]]",
@@ -50,8 +56,8 @@ nothing is missing that can be judged, but not all can.`,
 			if subscription != "" && account == "" {
 				return misusef("--subscription needs --account: ids are unique in their account only")
 			}
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
-				return a.audit(ctx, cfg, admin, args[0], account, subscription)
+			return c.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
+				return c.audit(ctx, cfg, admin, args[0], account, subscription)
 			})
 		},
 	}
@@ -110,7 +116,7 @@ func loadDirectory(ctx context.Context, redis subscriptions.Config) (*subscripti
 	return nil, nil, hint(fmt.Errorf("the subscriptions cannot be read: %s", directory.Status().Error), "is Redis running? redis.url says where")
 }
 
-func (a *app) audit(ctx context.Context, cfg *config.Config, admin *topic.Cluster, text, account, subscription string) error {
+func (c *auditCommand) audit(ctx context.Context, cfg *config.Config, admin *topic.Cluster, text, account, subscription string) error {
 	if source, _, _ := strings.Cut(text, "/"); !slices.Contains(sourceNames(cfg), source) {
 		return misuse(notASource(cfg, source))
 	}
@@ -133,7 +139,7 @@ func (a *app) audit(ctx context.Context, cfg *config.Config, admin *topic.Cluste
 	if err != nil {
 		return err
 	}
-	done, total, end := a.progress("auditing")
+	done, total, end := c.progress("auditing")
 	begun := time.Now()
 	result, err := operate.NewAudit(ctx, admin, operate.AuditConfig{
 		Topic: name, Ranges: ranges, Plan: planner.Plan, Done: done, Total: total, ChangesSince: knownSince(&changes),
@@ -152,9 +158,9 @@ func (a *app) audit(ctx context.Context, cfg *config.Config, admin *topic.Cluste
 		return err
 	}
 	if result.NoCommit {
-		fmt.Fprintf(a.stderr, "warning: group %s has committed nothing of %s, so that nothing counts as missing; is kafka.group right?\n", cfg.Kafka.Group, name)
+		fmt.Fprintf(c.stderr, "warning: group %s has committed nothing of %s, so that nothing counts as missing; is kafka.group right?\n", cfg.Kafka.Group, name)
 	}
-	return a.showAudit(result, subscription != "", time.Since(begun))
+	return c.showAudit(result, subscription != "", time.Since(begun))
 }
 
 // knownSince is since when it is known what changed; zero where nothing was ever announced.
@@ -168,7 +174,7 @@ func knownSince(c *subscriptions.Changes) time.Time {
 // changesKept is how long it is remembered when an account changed (docs/contract.md#changed-accounts).
 func changesKept(cfg *config.Config) time.Duration { return cfg.Delivery.MaxAge + 7*24*time.Hour }
 
-func (a *app) showAudit(r *operate.Audit, manifest bool, took time.Duration) error {
+func (c *auditCommand) showAudit(r *operate.Audit, manifest bool, took time.Duration) error {
 	var missing []operate.Audited
 	for _, d := range r.Deliveries {
 		if d.State == operate.AuditMissing {
@@ -182,16 +188,16 @@ func (a *app) showAudit(r *operate.Audit, manifest bool, took time.Duration) err
 	if manifest {
 		shown = r.Deliveries
 	}
-	switch a.format {
+	switch c.format {
 	case "json":
-		if err := a.json(map[string]any{
+		if err := c.json(map[string]any{
 			"records": r.Records, "events": r.Events, "ignored": r.Ignored, "malformed": r.Malformed, "unmatched": r.Unmatched,
 			"deliveries": len(r.Deliveries), "states": r.States, "seconds": took.Seconds(), "list": append([]operate.Audited{}, shown...),
 		}); err != nil {
 			return err
 		}
 	case "ndjson":
-		list := a.lister()
+		list := c.lister()
 		for _, d := range shown {
 			if err := list.add(d); err != nil {
 				return err
@@ -201,7 +207,7 @@ func (a *app) showAudit(r *operate.Audit, manifest bool, took time.Duration) err
 			return err
 		}
 	default:
-		if err := a.auditTable(r, shown, took); err != nil {
+		if err := c.auditTable(r, shown, took); err != nil {
 			return err
 		}
 	}
@@ -215,8 +221,8 @@ func (a *app) showAudit(r *operate.Audit, manifest bool, took time.Duration) err
 	return nil
 }
 
-func (a *app) auditTable(r *operate.Audit, shown []operate.Audited, took time.Duration) error {
-	w := a.stdout
+func (c *auditCommand) auditTable(r *operate.Audit, shown []operate.Audited, took time.Duration) error {
+	w := c.stdout
 	fmt.Fprintf(w, "%s: %s, %d ignored, %d malformed, %d unmatched\n", count(r.Records, "record"), count(r.Events, "event"), r.Ignored, r.Malformed, r.Unmatched)
 	for _, s := range operate.AuditStates() {
 		if n := r.States[s]; n > 0 || s == operate.AuditMissing {
@@ -247,5 +253,5 @@ func (a *app) auditTable(r *operate.Audit, shown []operate.Audited, took time.Du
 		}
 		t.Rows = append(t.Rows, []string{d.OriginText, shortClock(d.Time), d.EventName, d.Account, d.Subscription, d.ID, state})
 	}
-	return a.table(t)
+	return c.table(t)
 }

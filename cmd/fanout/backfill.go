@@ -27,7 +27,15 @@ type backfillFlags struct {
 	maxFailures           int
 }
 
-func (a *app) backfillCommand() *cobra.Command {
+// backfillCommand sends what a subscription has not had.
+type backfillCommand struct {
+	*settings
+	*output
+	*input
+	*fleet
+}
+
+func (c *backfillCommand) command() *cobra.Command {
 	var f backfillFlags
 	cmd := &cobra.Command{
 		Use:   "backfill TOPIC",
@@ -55,8 +63,8 @@ command line that is not understood, or nobody to ask and no --yes.`,
 			if err != nil {
 				return err
 			}
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
-				return a.backfill(ctx, cfg, admin, &bc, &f)
+			return c.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
+				return c.backfill(ctx, cfg, admin, &bc, &f)
 			})
 		},
 	}
@@ -74,7 +82,7 @@ command line that is not understood, or nobody to ask and no --yes.`,
 	for _, name := range []string{"account", "subscription", "since"} {
 		_ = cmd.MarkFlagRequired(name) // it is there
 	}
-	a.adminFlag(cmd)
+	c.adminFlag(cmd)
 	return configured(cmd)
 }
 
@@ -110,7 +118,7 @@ func (f *backfillFlags) check(source string, now time.Time) (operate.BackfillCon
 	}, nil
 }
 
-func (a *app) backfill(ctx context.Context, cfg *config.Config, admin *topic.Cluster, bc *operate.BackfillConfig, f *backfillFlags) error {
+func (c *backfillCommand) backfill(ctx context.Context, cfg *config.Config, admin *topic.Cluster, bc *operate.BackfillConfig, f *backfillFlags) error {
 	if !slices.Contains(sourceNames(cfg), bc.Topic) {
 		return misuse(notASource(cfg, bc.Topic))
 	}
@@ -131,9 +139,9 @@ func (a *app) backfill(ctx context.Context, cfg *config.Config, admin *topic.Clu
 	}
 	bc.Plan = dispatcher.NewPlanner(directory).Plan
 	bc.Waits = func(n int) {
-		fmt.Fprintf(a.stderr, "waiting for group %s to commit %s up to where the backfill ends\n", cfg.Kafka.Group, count(n, "partition"))
+		fmt.Fprintf(c.stderr, "waiting for group %s to commit %s up to where the backfill ends\n", cfg.Kafka.Group, count(n, "partition"))
 	}
-	done, total, end := a.progress("planning the backfill")
+	done, total, end := c.progress("planning the backfill")
 	bc.Done, bc.Total = done, total
 	b := operate.NewBackfill(admin, *bc)
 	plan, err := b.Plan(ctx)
@@ -141,46 +149,46 @@ func (a *app) backfill(ctx context.Context, cfg *config.Config, admin *topic.Clu
 	if err != nil {
 		return err
 	}
-	plan.Receiver = a.warnReceiver(ctx, cfg, sub, plan.Send)
-	if f.dryRun && a.asJSON() {
-		return a.json(plan)
+	plan.Receiver = c.warnReceiver(ctx, cfg, sub, plan.Send)
+	if f.dryRun && c.asJSON() {
+		return c.json(plan)
 	}
-	if !a.asJSON() {
-		a.showBackfill(plan, f.dryRun)
+	if !c.asJSON() {
+		c.showBackfill(plan, f.dryRun)
 	}
 	if f.dryRun {
 		return nil
 	}
 	if plan.Send > 0 {
-		if err := a.confirm(ctx, f.yes, fmt.Sprintf("send %s to %s/%s as %s?", count(plan.Send, "event"), bc.Account, bc.Subscription, f.name)); err != nil {
+		if err := c.confirm(ctx, f.yes, fmt.Sprintf("send %s to %s/%s as %s?", count(plan.Send, "event"), bc.Account, bc.Subscription, f.name)); err != nil {
 			return err
 		}
 	}
-	return a.sendBackfill(ctx, b, plan)
+	return c.sendBackfill(ctx, b, plan)
 }
 
-func (a *app) showBackfill(p *operate.BackfillPlan, dry bool) {
+func (c *backfillCommand) showBackfill(p *operate.BackfillPlan, dry bool) {
 	does := "sends"
 	if dry {
 		does = "would send"
 	}
-	fmt.Fprintf(a.stdout, "backfill %s %s %s to %s/%s: of %s it wants %d\n", p.Name, does, count(p.Send, "event"), p.Account, p.Subscription, count(p.Records, "record"), p.Matched)
+	fmt.Fprintf(c.stdout, "backfill %s %s %s to %s/%s: of %s it wants %d\n", p.Name, does, count(p.Send, "event"), p.Account, p.Subscription, count(p.Records, "record"), p.Matched)
 	for _, line := range p.Lines() {
-		fmt.Fprintln(a.stdout, line)
+		fmt.Fprintln(c.stdout, line)
 	}
 }
 
-func (a *app) sendBackfill(ctx context.Context, b *operate.Backfill, plan *operate.BackfillPlan) error {
+func (c *backfillCommand) sendBackfill(ctx context.Context, b *operate.Backfill, plan *operate.BackfillPlan) error {
 	var err error
 	if plan.Send > 0 {
-		err = a.watchSending(b, plan.Send, func() error { return b.Run(ctx, plan) })
+		err = c.watchSending(b, plan.Send, func() error { return b.Run(ctx, plan) })
 	}
-	if a.asJSON() {
+	if c.asJSON() {
 		result := sentResult{Name: plan.Name, Sent: b.Sent(), Taken: b.Taken(), Failures: b.Failures(), Seconds: b.Sending().Seconds(), Plan: plan}
 		if err != nil {
 			result.Error = err.Error()
 		}
-		if jsonErr := a.json(result); jsonErr != nil || err == nil {
+		if jsonErr := c.json(result); jsonErr != nil || err == nil {
 			return jsonErr
 		}
 		return said()
@@ -188,9 +196,9 @@ func (a *app) sendBackfill(ctx context.Context, b *operate.Backfill, plan *opera
 	if plan.Send == 0 {
 		return nil
 	}
-	fmt.Fprintf(a.stdout, "sent %d of %d in %s, %d seen to fail\n", b.Sent(), plan.Send, b.Sending().Round(10*time.Millisecond), b.Failures())
+	fmt.Fprintf(c.stdout, "sent %d of %d in %s, %d seen to fail\n", b.Sent(), plan.Send, b.Sending().Round(10*time.Millisecond), b.Failures())
 	if n := b.Taken(); n > 0 {
-		fmt.Fprintf(a.stdout, "%8d not sent: another one sent them meanwhile\n", n)
+		fmt.Fprintf(c.stdout, "%8d not sent: another one sent them meanwhile\n", n)
 	}
 	if errors.Is(err, context.Canceled) {
 		err = fmt.Errorf("interrupted after %d of %d", b.Sent(), plan.Send)

@@ -15,6 +15,7 @@ import (
 
 	"fanout/admin"
 	"fanout/config"
+	"fanout/dispatcher/resolve"
 	"fanout/topic"
 	"fanout/topic/registry"
 )
@@ -42,7 +43,15 @@ func (f *findings) problem(what, found, remedy string) {
 	*f = append(*f, finding{"problem", what, found, remedy})
 }
 
-func (a *app) checkCommand() *cobra.Command {
+// checkCommand says whether everything is in place.
+type checkCommand struct {
+	*settings
+	*output
+
+	network resolve.Config // how receivers are reached
+}
+
+func (c *checkCommand) command() *cobra.Command {
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -59,13 +68,13 @@ Exit status: 0 there is no problem (there may be warnings), else 1.`,
   fanout check --kafka-brokers kafka-1:9092,kafka-2:9092 -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.load(cmd)
+			cfg, err := c.load(cmd)
 			problems, readable := errors.AsType[config.Problems](err)
 			if err != nil && (!readable || unreadable(problems)) {
 				return err
 			}
 			if verbose {
-				if err := cfg.Dump(a.stderr); err != nil {
+				if err := cfg.Dump(c.stderr); err != nil {
 					return err
 				}
 			}
@@ -76,8 +85,8 @@ Exit status: 0 there is no problem (there may be warnings), else 1.`,
 			f.snapshot(&cfg)
 			names := f.redis(cmd.Context(), &cfg)
 			f.egress(&cfg)
-			f.receivers(cmd.Context(), &cfg, a.network, names)
-			return a.showFindings(f)
+			f.receivers(cmd.Context(), &cfg, c.network, names)
+			return c.showFindings(f)
 		},
 	}
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the configuration in force on standard error, without its secrets")

@@ -10,7 +10,7 @@ import (
 )
 
 // showFindings shows what check has found, and ends it with status 1 where there is a problem.
-func (a *app) showFindings(f findings) error {
+func (c *checkCommand) showFindings(f findings) error {
 	problems := 0
 	for i, one := range f {
 		// Configuration that is wrong is looked at all the same, and what is looked at is quoted.
@@ -20,9 +20,9 @@ func (a *app) showFindings(f findings) error {
 		}
 	}
 	var err error
-	if a.asJSON() {
-		err = a.json(map[string]any{"ok": problems == 0, "findings": f})
-	} else if _, err = io.WriteString(a.stdout, strings.Join(f.lines(a.width()), "\n")+"\n"); err != nil {
+	if c.asJSON() {
+		err = c.json(map[string]any{"ok": problems == 0, "findings": f})
+	} else if _, err = io.WriteString(c.stdout, strings.Join(f.lines(c.width()), "\n")+"\n"); err != nil {
 		err = fmt.Errorf("write the result: %w", err)
 	}
 	if err == nil && problems > 0 {

@@ -15,7 +15,12 @@ import (
 	"fanout/subscriptions"
 )
 
-func (a *app) completionCommand() *cobra.Command {
+// completionCommand prints shells' completion scripts.
+type completionCommand struct {
+	*output
+}
+
+func (c *completionCommand) command() *cobra.Command {
 	shells := []string{"bash", "zsh", "fish", "powershell"}
 	return &cobra.Command{
 		Use:   "completion " + strings.Join(shells, "|"),
@@ -39,13 +44,13 @@ and stays silent.`,
 			root := cmd.Root()
 			switch args[0] {
 			case "bash":
-				return root.GenBashCompletionV2(a.stdout, true)
+				return root.GenBashCompletionV2(c.stdout, true)
 			case "zsh":
-				return root.GenZshCompletion(a.stdout)
+				return root.GenZshCompletion(c.stdout)
 			case "fish":
-				return root.GenFishCompletion(a.stdout, true)
+				return root.GenFishCompletion(c.stdout, true)
 			}
-			return root.GenPowerShellCompletionWithDesc(a.stdout)
+			return root.GenPowerShellCompletionWithDesc(c.stdout)
 		},
 	}
 }
@@ -59,19 +64,22 @@ const mostCompletions = 200
 // completer says which values may stand where the cursor is. args are the arguments before it.
 type completer func(cmd *cobra.Command, args []string, typed string) []string
 
+// completions knows the values that may stand in a command line.
+type completions struct{ *settings }
+
 // completeValues completes the values of flags and arguments, in the whole tree.
-func (a *app) completeValues(root *cobra.Command) {
+func (c *completions) completeValues(root *cobra.Command) {
 	root.CompletionOptions.DisableDefaultCmd = true
 	flags := map[string]completer{
-		"account":      a.completeAccounts,
-		"subscription": a.completeSubscriptionFlag,
-		"event":        func(cmd *cobra.Command, _ []string, _ string) []string { return a.catalogue(cmd).Texts() },
-		"channel":      func(cmd *cobra.Command, _ []string, _ string) []string { return a.catalogue(cmd).Channels() },
+		"account":      c.completeAccounts,
+		"subscription": c.completeSubscriptionFlag,
+		"event":        func(cmd *cobra.Command, _ []string, _ string) []string { return c.catalogue(cmd).Texts() },
+		"channel":      func(cmd *cobra.Command, _ []string, _ string) []string { return c.catalogue(cmd).Channels() },
 		"reason":       oneOfThese(dispatcher.ReasonNames()),
 		"outcome":      oneOfThese(dispatcher.ResultNames()),
 		"by":           oneOfThese(byKeys()),
 		"sort":         oneOfThese(operate.TopOrders()),
-		"topic":        a.completeTopics,
+		"topic":        c.completeTopics,
 	}
 	flags["kafka-start"] = oneOfThese([]string{"earliest", "latest"})
 	for key, values := range config.Choices() {
@@ -90,7 +98,7 @@ func (a *app) completeValues(root *cobra.Command) {
 				_ = cmd.RegisterFlagCompletionFunc(f.Name, complete.shell(strings.HasSuffix(f.Value.Type(), "Slice"))) // registered once
 			}
 		})
-		if argument := a.argument(cmd); argument != nil {
+		if argument := c.argument(cmd); argument != nil {
 			cmd.ValidArgsFunction = argument.shell(false)
 		}
 	})
@@ -105,18 +113,18 @@ func eachCommand(cmd *cobra.Command, f func(*cobra.Command)) {
 }
 
 // argument completes a command's arguments, as its usage names them; nil where they are files, or where there are none.
-func (a *app) argument(cmd *cobra.Command) completer {
+func (c *completions) argument(cmd *cobra.Command) completer {
 	switch _, argument, _ := strings.Cut(cmd.Use, " "); {
 	case cmd.Name() == "help", cmd.Name() == "completion":
 		return nil // they complete themselves
 	case argument == "ACCOUNT ID", argument == "ACCOUNT SUBSCRIPTION":
-		return a.completeSubscriptions
+		return c.completeSubscriptions
 	case strings.HasPrefix(strings.TrimPrefix(argument, "["), "TOPIC"), strings.Contains(argument, " TOPIC["):
 		return func(cmd *cobra.Command, args []string, typed string) []string {
 			if len(args) > 0 {
 				return nil
 			}
-			return a.completeTopics(cmd, args, typed)
+			return c.completeTopics(cmd, args, typed)
 		}
 	case argument == "":
 		return func(*cobra.Command, []string, string) []string { return nil } // no files
@@ -153,8 +161,8 @@ func oneOfThese(values []string) completer {
 func completeFormats(cmd *cobra.Command, _ []string, _ string) []string { return formats(cmd) }
 
 // completeTopics are the source topics; where a partition follows, with a slash.
-func (a *app) completeTopics(cmd *cobra.Command, _ []string, _ string) []string {
-	cfg, ok := a.loadQuietly(cmd)
+func (c *completions) completeTopics(cmd *cobra.Command, _ []string, _ string) []string {
+	cfg, ok := c.loadQuietly(cmd)
 	if !ok {
 		return nil
 	}
@@ -167,35 +175,35 @@ func (a *app) completeTopics(cmd *cobra.Command, _ []string, _ string) []string 
 	return names
 }
 
-func (a *app) completeAccounts(cmd *cobra.Command, _ []string, typed string) []string {
-	return a.askStore(cmd, func(ctx context.Context, store *subscriptions.Store) []string {
+func (c *completions) completeAccounts(cmd *cobra.Command, _ []string, typed string) []string {
+	return c.askStore(cmd, func(ctx context.Context, store *subscriptions.Store) []string {
 		found, _ := store.AccountNames(ctx, typed, mostCompletions) // what was found in time
 		return found
 	})
 }
 
 // completeSubscriptionFlag completes --subscription, of the account that --account names.
-func (a *app) completeSubscriptionFlag(cmd *cobra.Command, _ []string, _ string) []string {
+func (c *completions) completeSubscriptionFlag(cmd *cobra.Command, _ []string, _ string) []string {
 	account, err := cmd.Flags().GetString("account")
 	if err != nil || account == "" {
 		return nil
 	}
-	return a.subscriptionIDs(cmd, account)
+	return c.subscriptionIDs(cmd, account)
 }
 
 // completeSubscriptions completes ACCOUNT ID.
-func (a *app) completeSubscriptions(cmd *cobra.Command, args []string, typed string) []string {
+func (c *completions) completeSubscriptions(cmd *cobra.Command, args []string, typed string) []string {
 	switch len(args) {
 	case 0:
-		return a.completeAccounts(cmd, args, typed)
+		return c.completeAccounts(cmd, args, typed)
 	case 1:
-		return a.subscriptionIDs(cmd, args[0])
+		return c.subscriptionIDs(cmd, args[0])
 	}
 	return nil
 }
 
-func (a *app) subscriptionIDs(cmd *cobra.Command, account string) []string {
-	return a.askStore(cmd, func(ctx context.Context, store *subscriptions.Store) (ids []string) {
+func (c *completions) subscriptionIDs(cmd *cobra.Command, account string) []string {
+	return c.askStore(cmd, func(ctx context.Context, store *subscriptions.Store) (ids []string) {
 		list, _ := store.List(ctx, account)
 		for _, one := range list {
 			ids = append(ids, one.ID)
@@ -205,8 +213,8 @@ func (a *app) subscriptionIDs(cmd *cobra.Command, account string) []string {
 }
 
 // askStore asks Redis something, for a second at most and without a word where that fails.
-func (a *app) askStore(cmd *cobra.Command, ask func(context.Context, *subscriptions.Store) []string) []string {
-	cfg, ok := a.loadQuietly(cmd)
+func (c *completions) askStore(cmd *cobra.Command, ask func(context.Context, *subscriptions.Store) []string) []string {
+	cfg, ok := c.loadQuietly(cmd)
 	if !ok {
 		return nil
 	}

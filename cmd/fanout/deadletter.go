@@ -4,7 +4,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func (a *app) deadletterCommand() *cobra.Command {
+func deadletterCommand(parts ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "deadletter",
 		Aliases: []string{"deadletters", "dlq"},
@@ -15,6 +15,6 @@ could not decode. It is kept in fanout.dead-letter with its reason.`,
   fanout deadletter list --account acme
   fanout deadletter replay --account acme --dry-run`,
 	}
-	cmd.AddCommand(a.deadletterStatsCommand(), a.deadletterListCommand(), a.deadletterShowCommand(), a.deadletterExportCommand(), a.replayCommand())
+	cmd.AddCommand(parts...)
 	return cmd
 }

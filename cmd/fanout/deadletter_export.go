@@ -15,7 +15,13 @@ import (
 	"fanout/topic"
 )
 
-func (a *app) deadletterExportCommand() *cobra.Command {
+// deadletterExport writes dead letters to a file.
+type deadletterExport struct {
+	*settings
+	*output
+}
+
+func (c *deadletterExport) command() *cobra.Command {
 	var s selection
 	var file string
 	cmd := &cobra.Command{
@@ -28,12 +34,12 @@ replays what such a file lists; lines may be taken out of it before.`,
   fanout deadletter replay --from-file acme.ndjson --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			filter, err := s.filter(a.catalogue(cmd), time.Now())
+			filter, err := s.filter(c.catalogue(cmd), time.Now())
 			if err != nil {
 				return err
 			}
-			return a.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *topic.Cluster) error {
-				return a.deadletterExport(ctx, admin, &filter, file)
+			return c.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *topic.Cluster) error {
+				return c.export(ctx, admin, &filter, file)
 			})
 		},
 	}
@@ -42,8 +48,8 @@ replays what such a file lists; lines may be taken out of it before.`,
 	return configured(cmd)
 }
 
-func (a *app) deadletterExport(ctx context.Context, admin *topic.Cluster, filter *topic.Filter, name string) (err error) {
-	out := a.stdout
+func (c *deadletterExport) export(ctx context.Context, admin *topic.Cluster, filter *topic.Filter, name string) (err error) {
+	out := c.stdout
 	if name != "-" {
 		file, opened := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if opened != nil {
@@ -61,7 +67,7 @@ func (a *app) deadletterExport(ctx context.Context, admin *topic.Cluster, filter
 	if err != nil {
 		return err
 	}
-	done, total, end := a.progress("reading dead letters")
+	done, total, end := c.progress("reading dead letters")
 	total(topic.Total(ranges))
 	n := 0
 	list := newLister(out, true)
@@ -81,6 +87,6 @@ func (a *app) deadletterExport(ctx context.Context, admin *topic.Cluster, filter
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stderr, "%s written\n", count(n, "dead letter"))
+	fmt.Fprintf(c.stderr, "%s written\n", count(n, "dead letter"))
 	return nil
 }

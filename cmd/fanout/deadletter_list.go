@@ -15,7 +15,13 @@ import (
 	"fanout/topic"
 )
 
-func (a *app) deadletterListCommand() *cobra.Command {
+// deadletterList lists dead letters.
+type deadletterList struct {
+	*settings
+	*output
+}
+
+func (c *deadletterList) command() *cobra.Command {
 	var s selection
 	limit, open := 100, false
 	cmd := &cobra.Command{
@@ -33,22 +39,22 @@ known, where it died before the attempts topic begins. A table ends at --limit;
 		Args:        cobra.NoArgs,
 		Annotations: map[string]string{streams: ""},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			filter, err := s.filter(a.catalogue(cmd), time.Now())
+			filter, err := s.filter(c.catalogue(cmd), time.Now())
 			if err != nil {
 				return err
 			}
 			if limit < 0 {
 				return misuse(errNegativeLimit)
 			}
-			if a.format != "table" && !cmd.Flags().Changed("limit") {
+			if c.format != "table" && !cmd.Flags().Changed("limit") {
 				limit = 0
 			}
-			return a.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *topic.Cluster) error {
+			return c.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *topic.Cluster) error {
 				q := operate.LetterList{Filter: filter, Open: open, Limit: limit}
-				if a.format == "table" {
-					return a.deadletterTable(ctx, admin, &q)
+				if c.format == "table" {
+					return c.show(ctx, admin, &q)
 				}
-				return a.deadletterList(ctx, admin, &q)
+				return c.list(ctx, admin, &q)
 			})
 		},
 	}
@@ -62,12 +68,12 @@ known, where it died before the attempts topic begins. A table ends at --limit;
 var errNegativeLimit = errors.New("--limit is not negative; 0 means no limit")
 
 // listLetters calls f with each dead letter that is asked for, the newest first. It says how many records the selection spans, and what is left out.
-func (a *app) listLetters(ctx context.Context, admin *topic.Cluster, q *operate.LetterList, f func(operate.ListedLetter) error) (span int64, out *operate.ListedLetters, err error) {
+func (c *deadletterList) each(ctx context.Context, admin *topic.Cluster, q *operate.LetterList, f func(operate.ListedLetter) error) (span int64, out *operate.ListedLetters, err error) {
 	if q.Ranges, err = admin.DeadLetters().Ranges(ctx, &q.Filter); err != nil {
 		return 0, nil, err
 	}
 	span = topic.Total(q.Ranges)
-	done, total, end := a.progress("reading dead letters")
+	done, total, end := c.progress("reading dead letters")
 	defer end()
 	total(span)
 	q.Done, q.Total = done, total
@@ -76,20 +82,20 @@ func (a *app) listLetters(ctx context.Context, admin *topic.Cluster, q *operate.
 }
 
 // deadletterList is the list for a program.
-func (a *app) deadletterList(ctx context.Context, admin *topic.Cluster, q *operate.LetterList) error {
-	list := a.lister()
-	_, out, err := a.listLetters(ctx, admin, q, func(d operate.ListedLetter) error { return list.add(d) })
+func (c *deadletterList) list(ctx context.Context, admin *topic.Cluster, q *operate.LetterList) error {
+	list := c.lister()
+	_, out, err := c.each(ctx, admin, q, func(d operate.ListedLetter) error { return list.add(d) })
 	if err == nil || list.some {
 		err = errors.Join(err, list.end()) // a part is well-formed too: the exit status says that it is one
 	}
 	if err == nil {
-		a.sayUnknown(a.stderr, out.Unknown, out.Since)
+		sayUnknown(c.stderr, out.Unknown, out.Since)
 	}
 	return err
 }
 
 // deadletterTable is the list for a person.
-func (a *app) deadletterTable(ctx context.Context, admin *topic.Cluster, q *operate.LetterList) error {
+func (c *deadletterList) show(ctx context.Context, admin *topic.Cluster, q *operate.LetterList) error {
 	t := &terminal.Table{Columns: []terminal.Column{
 		{Name: "POSITION"},
 		{Name: "DIED"},
@@ -105,7 +111,7 @@ func (a *app) deadletterTable(ctx context.Context, admin *topic.Cluster, q *oper
 		{Name: "WEBHOOK-ID", Leave: 5},
 		{Name: "DETAIL", Least: 30, Leave: 2},
 	}}
-	span, out, err := a.listLetters(ctx, admin, q, func(d operate.ListedLetter) error {
+	span, out, err := c.each(ctx, admin, q, func(d operate.ListedLetter) error {
 		status := ""
 		if d.Status != 0 {
 			status = strconv.Itoa(d.Status)
@@ -120,16 +126,16 @@ func (a *app) deadletterTable(ctx context.Context, admin *topic.Cluster, q *oper
 		return err
 	}
 	if len(t.Rows) == 0 {
-		fmt.Fprintf(a.stdout, "no %s%s (%s read)\n", lettersIn(q.Open), selected(&q.Filter), count(int(span), "record"))
-		a.sayUnknown(a.stdout, out.Unknown, out.Since)
+		fmt.Fprintf(c.stdout, "no %s%s (%s read)\n", lettersIn(q.Open), selected(&q.Filter), count(int(span), "record"))
+		sayUnknown(c.stdout, out.Unknown, out.Since)
 		return nil
 	}
-	if err := a.table(t); err != nil {
+	if err := c.table(t); err != nil {
 		return err
 	}
 	if out.More {
-		fmt.Fprintf(a.stdout, "\nthere are more than --limit %d; `fanout deadletter stats` counts them\n", q.Limit)
+		fmt.Fprintf(c.stdout, "\nthere are more than --limit %d; `fanout deadletter stats` counts them\n", q.Limit)
 	}
-	a.sayUnknown(a.stdout, out.Unknown, out.Since)
+	sayUnknown(c.stdout, out.Unknown, out.Since)
 	return nil
 }

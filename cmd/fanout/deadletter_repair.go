@@ -13,13 +13,20 @@ import (
 	"fanout/topic"
 )
 
+// repairer lets an operator repair malformed records.
+type repairer struct {
+	*settings
+	*output
+	*input
+}
+
 // repair opens each malformed record in an editor, as kubectl edit does, and sends what was repaired to its source topic.
-func (a *app) repair(ctx context.Context, admin *topic.Cluster, filter *topic.Filter, f *replayFlags) error {
+func (c *repairer) repair(ctx context.Context, admin *topic.Cluster, filter *topic.Filter, f *replayFlags) error {
 	sent, left, before := 0, 0, 0
 	r, err := operate.NewRepairer(admin, operate.RepairConfig{
-		Filter: *filter, Again: f.again, DryRun: f.dryRun, Edit: a.edit,
+		Filter: *filter, Again: f.again, DryRun: f.dryRun, Edit: c.edit,
 		Confirm: func(ctx context.Context, letter, source string) error {
-			return a.confirm(ctx, f.yes, fmt.Sprintf("send %s to %s?", letter, source))
+			return c.confirm(ctx, f.yes, fmt.Sprintf("send %s to %s?", letter, source))
 		},
 		Tell: func(one operate.Repair) {
 			switch one.State {
@@ -31,21 +38,21 @@ func (a *app) repair(ctx context.Context, admin *topic.Cluster, filter *topic.Fi
 			case operate.RepairDeleted, operate.RepairUnknownSource, operate.RepairUneditable, operate.RepairUnchanged, operate.RepairMalformed:
 				left++
 			}
-			fmt.Fprintf(a.stdout, "%s: %s\n", one.Letter, repairText(&one))
+			fmt.Fprintf(c.stdout, "%s: %s\n", one.Letter, repairText(&one))
 		},
 	})
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	done, total, end := a.progress("looking for malformed records")
+	done, total, end := c.progress("looking for malformed records")
 	selected, err := r.Find(ctx, done, total)
 	end()
 	if err != nil {
 		return err
 	}
 	if selected == 0 {
-		fmt.Fprintln(a.stdout, "the flags select no malformed record")
+		fmt.Fprintln(c.stdout, "the flags select no malformed record")
 		return nil
 	}
 	if err := r.Run(ctx); err != nil {
@@ -55,7 +62,7 @@ func (a *app) repair(ctx context.Context, admin *topic.Cluster, filter *topic.Fi
 	if before > 0 {
 		again = fmt.Sprintf(", %d sent before (--again sends them again)", before)
 	}
-	fmt.Fprintf(a.stdout, "%d repaired and sent, %d left as they are%s\n", sent, left, again)
+	fmt.Fprintf(c.stdout, "%d repaired and sent, %d left as they are%s\n", sent, left, again)
 	return nil
 }
 
@@ -80,7 +87,7 @@ func repairText(r *operate.Repair) string {
 }
 
 // edit opens value in the editor, and returns what is left of it.
-func (a *app) edit(ctx context.Context, value []byte, name, problem string) ([]byte, error) {
+func (c *repairer) edit(ctx context.Context, value []byte, name, problem string) ([]byte, error) {
 	file, err := os.CreateTemp("", "fanout-"+name+"-*.json")
 	if err != nil {
 		return nil, err
@@ -90,11 +97,11 @@ func (a *app) edit(ctx context.Context, value []byte, name, problem string) ([]b
 	if err := errors.Join(err, file.Close()); err != nil {
 		return nil, err
 	}
-	editor := cmp.Or(a.variable("EDITOR"), "vi")
-	fmt.Fprintf(a.stderr, "%s: %s\n", name, terminal.Visible(problem))
+	editor := cmp.Or(c.env.variable("EDITOR"), "vi")
+	fmt.Fprintf(c.stderr, "%s: %s\n", name, terminal.Visible(problem))
 	// As git and kubectl do it: the editor may be a command with arguments.
 	cmd := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "fanout", file.Name()) //nolint:gosec // the operator's own editor
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.stdin, a.stderr, a.stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, c.stderr, c.stderr
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("editor %s: %w", editor, err)
 	}

@@ -36,7 +36,15 @@ type replayFlags struct {
 	fromFile    string
 }
 
-func (a *app) replayCommand() *cobra.Command {
+// replayCommand sends dead letters again.
+type replayCommand struct {
+	*settings
+	*output
+	*input
+	*fleet
+}
+
+func (c *replayCommand) command() *cobra.Command {
 	f := &replayFlags{}
 	cmd := &cobra.Command{
 		Use:   "replay",
@@ -59,7 +67,7 @@ command line that is not understood, or nobody to ask and no --yes.`,
   fanout deadletter replay --account acme --rate 100 --name acme-1123 --yes`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.replay(cmd, f)
+			return c.replay(cmd, f)
 		},
 	}
 	f.selection.flags(cmd.Flags())
@@ -72,7 +80,7 @@ command line that is not understood, or nobody to ask and no --yes.`,
 	flags.Float64Var(&f.rate, "rate", 1000, "records a second; 0 means as fast as possible")
 	flags.IntVar(&f.maxFailures, "max-failures", 100, "stop when more than that have failed again; 0 means never")
 	flags.StringVar(&f.fromFile, "from-file", "", "replay what this `FILE` of deadletter export lists; - is standard input")
-	a.adminFlag(cmd)
+	c.adminFlag(cmd)
 	return configured(cmd)
 }
 
@@ -103,31 +111,31 @@ func (f *replayFlags) check(c *event.Catalogue, now time.Time) (operate.ReplayCo
 	return operate.ReplayConfig{Name: f.name, Filter: filter, Again: f.again, Rate: f.rate, MaxFailures: f.maxFailures}, nil
 }
 
-func (a *app) replay(cmd *cobra.Command, f *replayFlags) error {
-	rc, err := f.check(a.catalogue(cmd), time.Now())
+func (c *replayCommand) replay(cmd *cobra.Command, f *replayFlags) error {
+	rc, err := f.check(c.catalogue(cmd), time.Now())
 	if err != nil {
 		return err
 	}
-	if f.edit && a.asJSON() {
+	if f.edit && c.asJSON() {
 		return misusef("--edit asks a person: it cannot be used with -o json")
 	}
 	if f.fromFile != "" {
-		if err := a.exported(f.fromFile, &rc.Filter); err != nil {
+		if err := c.exported(f.fromFile, &rc.Filter); err != nil {
 			return err
 		}
 	}
-	return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
+	return c.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
 		if f.edit {
-			return a.repair(ctx, admin, &rc.Filter, f)
+			return (&repairer{c.settings, c.output, c.input}).repair(ctx, admin, &rc.Filter, f)
 		}
-		return a.replayLetters(ctx, cfg, admin, &rc, f)
+		return c.replayLetters(ctx, cfg, admin, &rc, f)
 	})
 }
 
-func (a *app) replayLetters(ctx context.Context, cfg *config.Config, admin *topic.Cluster, rc *operate.ReplayConfig, f *replayFlags) error {
-	configured, err := a.configuredLookup(ctx, cfg)
+func (c *replayCommand) replayLetters(ctx context.Context, cfg *config.Config, admin *topic.Cluster, rc *operate.ReplayConfig, f *replayFlags) error {
+	configured, err := configuredLookup(ctx, cfg)
 	if err != nil {
-		fmt.Fprintf(a.stderr, "warning: it is unknown whether the subscriptions still exist: %v\n", err)
+		fmt.Fprintf(c.stderr, "warning: it is unknown whether the subscriptions still exist: %v\n", err)
 	} else {
 		rc.Gone = func(account, subscription string) bool {
 			return configured(account, subscription) == operate.ReceiverGone
@@ -137,46 +145,46 @@ func (a *app) replayLetters(ctx context.Context, cfg *config.Config, admin *topi
 		return err
 	}
 	replay := operate.NewReplay(admin, *rc)
-	done, total, end := a.progress("planning the replay")
+	done, total, end := c.progress("planning the replay")
 	plan, err := replay.Plan(ctx, done, total)
 	end()
 	if err != nil {
 		return err
 	}
-	a.lookAtReceivers(ctx, cfg, plan, configured)
+	c.lookAtReceivers(ctx, cfg, plan, configured)
 	if f.dryRun {
-		if a.asJSON() {
-			return a.json(plan)
+		if c.asJSON() {
+			return c.json(plan)
 		}
-		return a.showPlan(plan, "would send %s")
+		return c.showPlan(plan, "would send %s")
 	}
-	if !a.asJSON() {
-		if err := a.showPlan(plan, "sends %s"); err != nil {
+	if !c.asJSON() {
+		if err := c.showPlan(plan, "sends %s"); err != nil {
 			return err
 		}
 	}
 	if plan.Send == 0 {
-		if a.asJSON() {
-			return a.json(sentResult{Name: f.name, Plan: plan})
+		if c.asJSON() {
+			return c.json(sentResult{Name: f.name, Plan: plan})
 		}
 		return nil
 	}
-	if err := a.confirm(ctx, f.yes, fmt.Sprintf("send %s as %s?", count(plan.Send, "dead letter"), f.name)); err != nil {
+	if err := c.confirm(ctx, f.yes, fmt.Sprintf("send %s as %s?", count(plan.Send, "dead letter"), f.name)); err != nil {
 		return err
 	}
-	return a.sendReplay(ctx, replay, plan, f)
+	return c.sendReplay(ctx, replay, plan, f)
 }
 
-func (a *app) sendReplay(ctx context.Context, replay *operate.Replay, plan *operate.ReplayPlan, f *replayFlags) error {
+func (c *replayCommand) sendReplay(ctx context.Context, replay *operate.Replay, plan *operate.ReplayPlan, f *replayFlags) error {
 	begun := time.Now()
-	err := a.watchSending(replay, plan.Send, func() error { return replay.Run(ctx, plan) })
+	err := c.watchSending(replay, plan.Send, func() error { return replay.Run(ctx, plan) })
 	took := replay.Sending()
 	result := sentResult{Name: f.name, Sent: replay.Sent(), Taken: replay.Taken(), Failures: replay.Failures(), Seconds: took.Seconds(), Plan: plan}
 	if err != nil {
 		result.Error = err.Error()
 	}
-	if a.asJSON() {
-		if jsonErr := a.json(result); jsonErr != nil {
+	if c.asJSON() {
+		if jsonErr := c.json(result); jsonErr != nil {
 			return jsonErr
 		}
 		if err != nil {
@@ -184,10 +192,10 @@ func (a *app) sendReplay(ctx context.Context, replay *operate.Replay, plan *oper
 		}
 		return nil
 	}
-	fmt.Fprintf(a.stdout, "sent %d of %d in %s (%.0f a second), %d seen to fail again\n",
+	fmt.Fprintf(c.stdout, "sent %d of %d in %s (%.0f a second), %d seen to fail again\n",
 		result.Sent, plan.Send, took.Round(10*time.Millisecond), float64(result.Sent)/max(took.Seconds(), 1e-3), result.Failures)
 	if result.Taken > 0 {
-		fmt.Fprintf(a.stdout, "%8d not sent: another replay sent them meanwhile\n", result.Taken)
+		fmt.Fprintf(c.stdout, "%8d not sent: another replay sent them meanwhile\n", result.Taken)
 	}
 	if errors.Is(err, context.Canceled) {
 		err = fmt.Errorf("interrupted after %d of %d", result.Sent, plan.Send)
@@ -195,22 +203,22 @@ func (a *app) sendReplay(ctx context.Context, replay *operate.Replay, plan *oper
 	if err != nil {
 		return hint(err, "to go on, repeat the command with --name %s", f.name)
 	}
-	fmt.Fprintf(a.stdout, "they are delivered as fast as their receivers take them; `fanout deadletter list --since %s` shows what dies again\n", begun.UTC().Format(time.RFC3339))
+	fmt.Fprintf(c.stdout, "they are delivered as fast as their receivers take them; `fanout deadletter list --since %s` shows what dies again\n", begun.UTC().Format(time.RFC3339))
 	return nil
 }
 
-func (a *app) showPlan(p *operate.ReplayPlan, does string) error {
-	fmt.Fprintf(a.stdout, "replay %s "+does+"\n", p.Name, count(p.Send, "dead letter"))
+func (c *replayCommand) showPlan(p *operate.ReplayPlan, does string) error {
+	fmt.Fprintf(c.stdout, "replay %s "+does+"\n", p.Name, count(p.Send, "dead letter"))
 	if len(p.Groups) > 0 {
 		shown := p.Groups[:min(len(p.Groups), 50)]
-		if err := a.table(groupTable(shown, operate.By{Subscription: true, Reason: true})); err != nil {
+		if err := c.table(groupTable(shown, operate.By{Subscription: true, Reason: true})); err != nil {
 			return err
 		}
 		if more := len(p.Groups) - len(shown); more > 0 {
-			fmt.Fprintf(a.stdout, "and %s more: -o json shows all\n", count(more, "group"))
+			fmt.Fprintf(c.stdout, "and %s more: -o json shows all\n", count(more, "group"))
 		}
 	}
-	a.showReceivers(p.Receivers)
+	c.showReceivers(p.Receivers)
 	for _, n := range []struct {
 		n    int
 		text string
@@ -229,7 +237,7 @@ func (a *app) showPlan(p *operate.ReplayPlan, does string) error {
 		{p.NotFound, "named by --id or the file, and not found among the dead letters that the flags select"},
 	} {
 		if n.n > 0 {
-			fmt.Fprintf(a.stdout, "%8d %s\n", n.n, n.text)
+			fmt.Fprintf(c.stdout, "%8d %s\n", n.n, n.text)
 		}
 	}
 	return nil
@@ -250,7 +258,7 @@ func missingReplayTopic(cfg *config.Config) []topic.Spec {
 }
 
 // configuredLookup asks Redis which state subscriptions have by their configuration, once for each. What cannot be read counts as well.
-func (a *app) configuredLookup(ctx context.Context, cfg *config.Config) (func(account, subscription string) string, error) {
+func configuredLookup(ctx context.Context, cfg *config.Config) (func(account, subscription string) string, error) {
 	store, err := subscriptions.NewStore(cfg.Redis)
 	if err != nil {
 		return nil, err
@@ -289,7 +297,7 @@ func (a *app) configuredLookup(ctx context.Context, cfg *config.Config) (func(ac
 }
 
 // showReceivers shows those that do not get at once what is sent to them.
-func (a *app) showReceivers(all []operate.Receiver) {
+func (c *replayCommand) showReceivers(all []operate.Receiver) {
 	const most = 20
 	for i := range all[:min(len(all), most)] {
 		r := &all[i]
@@ -304,16 +312,16 @@ func (a *app) showReceivers(all []operate.Receiver) {
 		if !r.Waits() {
 			becomes = "they will be discarded"
 		}
-		fmt.Fprintf(a.stdout, "%8d of these go to %s/%s, which is %s: %s\n", r.Send, terminal.Visible(r.Account), terminal.Visible(r.Subscription), terminal.Visible(text), becomes)
+		fmt.Fprintf(c.stdout, "%8d of these go to %s/%s, which is %s: %s\n", r.Send, terminal.Visible(r.Account), terminal.Visible(r.Subscription), terminal.Visible(text), becomes)
 	}
 	if more := len(all) - most; more > 0 {
-		fmt.Fprintf(a.stdout, "and %s more that do not get it at once: -o json shows all\n", count(more, "receiver"))
+		fmt.Fprintf(c.stdout, "and %s more that do not get it at once: -o json shows all\n", count(more, "receiver"))
 	}
 }
 
 // exported lets the filter select what a file of `deadletter export`, or of list -o ndjson, names.
-func (a *app) exported(name string, filter *topic.Filter) error {
-	in := a.stdin
+func (c *replayCommand) exported(name string, filter *topic.Filter) error {
+	in := c.stdin
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {

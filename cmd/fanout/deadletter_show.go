@@ -21,7 +21,13 @@ import (
 	"fanout/topic"
 )
 
-func (a *app) deadletterShowCommand() *cobra.Command {
+// deadletterShow shows all that is known of a dead letter.
+type deadletterShow struct {
+	*settings
+	*output
+}
+
+func (c *deadletterShow) command() *cobra.Command {
 	return configured(&cobra.Command{
 		Use:   "show PARTITION/OFFSET|WEBHOOK-ID",
 		Short: "Show one dead letter: body, attempts, a curl command",
@@ -32,8 +38,8 @@ that would send it again by hand.`,
   fanout deadletter show msg_2mbk7qbnrzvv2pfh3esgfzy4ea`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
-				return a.deadletterShow(ctx, cfg, admin, args[0])
+			return c.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
+				return c.show(ctx, cfg, admin, args[0])
 			})
 		},
 	})
@@ -48,8 +54,8 @@ type shownLetter struct {
 	Why   string         `json:"whyNoCurl,omitempty"`
 }
 
-func (a *app) deadletterShow(ctx context.Context, cfg *config.Config, admin *topic.Cluster, which string) error {
-	letters, err := a.findLetters(ctx, admin, which)
+func (c *deadletterShow) show(ctx context.Context, cfg *config.Config, admin *topic.Cluster, which string) error {
+	letters, err := c.find(ctx, admin, which)
 	if err != nil {
 		return err
 	}
@@ -77,14 +83,14 @@ func (a *app) deadletterShow(ctx context.Context, cfg *config.Config, admin *top
 		}
 		shown = append(shown, s)
 	}
-	if a.asJSON() {
-		return a.json(shown)
+	if c.asJSON() {
+		return c.json(shown)
 	}
 	for i, s := range shown {
 		if i > 0 {
-			fmt.Fprintln(a.stdout)
+			fmt.Fprintln(c.stdout)
 		}
-		showLetter(a.stdout, &s)
+		showLetter(c.stdout, &s)
 	}
 	return nil
 }
@@ -103,7 +109,7 @@ func letterCurl(ctx context.Context, cfg *config.Config, d *topic.DeadLetter) (c
 	return operate.LetterCurl(ctx, store, renderer, d)
 }
 
-func (a *app) findLetters(ctx context.Context, admin *topic.Cluster, which string) ([]*topic.DeadLetter, error) {
+func (c *deadletterShow) find(ctx context.Context, admin *topic.Cluster, which string) ([]*topic.DeadLetter, error) {
 	filter := topic.Filter{IDs: []string{which}}
 	if p, o, ok := strings.Cut(which, "/"); ok {
 		partition, err1 := strconv.Atoi(p)
@@ -113,7 +119,7 @@ func (a *app) findLetters(ctx context.Context, admin *topic.Cluster, which strin
 		}
 		filter = topic.Filter{Partitions: []int{partition}, Offsets: &topic.Range{From: offset, To: offset + 1}}
 	}
-	return a.selectedLetters(ctx, admin, &filter)
+	return c.selected(ctx, admin, &filter)
 }
 
 func showLetter(w io.Writer, s *shownLetter) {
@@ -178,13 +184,13 @@ func showTrace(w io.Writer, t *operate.Trace) {
 }
 
 // selectedLetters are the dead letters that the filter selects, whole and in the order of their death.
-func (a *app) selectedLetters(ctx context.Context, admin *topic.Cluster, filter *topic.Filter) (found []*topic.DeadLetter, err error) {
+func (c *deadletterShow) selected(ctx context.Context, admin *topic.Cluster, filter *topic.Filter) (found []*topic.DeadLetter, err error) {
 	letters := admin.DeadLetters()
 	ranges, err := letters.Ranges(ctx, filter)
 	if err != nil {
 		return nil, err
 	}
-	done, total, end := a.progress("reading dead letters")
+	done, total, end := c.progress("reading dead letters")
 	defer end()
 	total(topic.Total(ranges))
 	var one sync.Mutex // guards found

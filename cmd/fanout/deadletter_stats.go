@@ -19,7 +19,13 @@ import (
 // byKeys are what `deadletter stats` can count by.
 func byKeys() []string { return []string{"subscription", "event", "reason"} }
 
-func (a *app) deadletterStatsCommand() *cobra.Command {
+// deadletterStats counts dead letters.
+type deadletterStats struct {
+	*settings
+	*output
+}
+
+func (c *deadletterStats) command() *cobra.Command {
 	var s selection
 	var by []string
 	var open bool
@@ -36,7 +42,7 @@ begins.`,
   fanout deadletter stats --open --since 1d`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			filter, err := s.filter(a.catalogue(cmd), time.Now())
+			filter, err := s.filter(c.catalogue(cmd), time.Now())
 			if err != nil {
 				return err
 			}
@@ -48,8 +54,8 @@ begins.`,
 			groups := operate.By{
 				Subscription: slices.Contains(by, "subscription"), Event: slices.Contains(by, "event"), Reason: slices.Contains(by, "reason"),
 			}
-			return a.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *topic.Cluster) error {
-				return a.deadletterStats(ctx, admin, &filter, groups, open)
+			return c.withKafka(cmd, func(ctx context.Context, _ *config.Config, admin *topic.Cluster) error {
+				return c.show(ctx, admin, &filter, groups, open)
 			})
 		},
 	}
@@ -59,12 +65,12 @@ begins.`,
 	return configured(cmd)
 }
 
-func (a *app) deadletterStats(ctx context.Context, admin *topic.Cluster, filter *topic.Filter, by operate.By, open bool) error {
+func (c *deadletterStats) show(ctx context.Context, admin *topic.Cluster, filter *topic.Filter, by operate.By, open bool) error {
 	ranges, err := admin.DeadLetters().Ranges(ctx, filter)
 	if err != nil {
 		return err
 	}
-	done, total, end := a.progress("reading dead letters")
+	done, total, end := c.progress("reading dead letters")
 	groups, since, err := operate.CountDeadLetters(ctx, admin, &operate.StatsConfig{Filter: *filter, Ranges: ranges, By: by, Open: open, Done: done, Total: total})
 	end()
 	if err != nil {
@@ -80,23 +86,23 @@ func (a *app) deadletterStats(ctx context.Context, admin *topic.Cluster, filter 
 			states[state] += n
 		}
 	}
-	if a.asJSON() {
+	if c.asJSON() {
 		out := map[string]any{"total": sum, "read": topic.Total(ranges), "states": states, "groups": append([]operate.DeadLetterCount{}, groups...)}
 		if !since.IsZero() {
 			out["since"] = since.UTC()
 		}
-		return a.json(out)
+		return c.json(out)
 	}
 	if sum == 0 {
-		fmt.Fprintf(a.stdout, "no %s%s (%s read)\n", lettersIn(open), selected(filter), count(int(topic.Total(ranges)), "record"))
+		fmt.Fprintf(c.stdout, "no %s%s (%s read)\n", lettersIn(open), selected(filter), count(int(topic.Total(ranges)), "record"))
 		return nil
 	}
-	if err := a.table(groupTable(groups, by)); err != nil {
+	if err := c.table(groupTable(groups, by)); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "\n%s in %s: %d open, %d settled (%d replayed, %d delivered since)\n", count(sum, "dead letter"), count(len(groups), "group"),
+	fmt.Fprintf(c.stdout, "\n%s in %s: %d open, %d settled (%d replayed, %d delivered since)\n", count(sum, "dead letter"), count(len(groups), "group"),
 		states[operate.LetterOpen], states[operate.LetterReplayed]+states[operate.LetterDelivered], states[operate.LetterReplayed], states[operate.LetterDelivered])
-	a.sayUnknown(a.stdout, states[operate.LetterUnknown], since)
+	sayUnknown(c.stdout, states[operate.LetterUnknown], since)
 	return nil
 }
 
@@ -109,7 +115,7 @@ func lettersIn(open bool) string {
 }
 
 // sayUnknown says of how many dead letters nobody knows whether they were delivered since, and why.
-func (a *app) sayUnknown(w io.Writer, n int, since time.Time) {
+func sayUnknown(w io.Writer, n int, since time.Time) {
 	switch {
 	case n == 0:
 	case since.IsZero():

@@ -28,7 +28,13 @@ type demoFlags struct {
 	file   string        // where the configuration is written; empty: a new file in the temporary folder
 }
 
-func (a *app) demoCommand() *cobra.Command {
+// demoCommand runs fanout with all that is around it.
+type demoCommand struct {
+	*settings
+	*output
+}
+
+func (c *demoCommand) command() *cobra.Command {
 	var f demoFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -53,14 +59,14 @@ the demo cannot run, 130 after a second Ctrl-C.`,
 		Example: "  fanout demo\n  fanout demo --for 10s\n  fanout demo --config-file demo.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.check(a.file); err != nil {
+			if err := f.check(c.file); err != nil {
 				return misuse(err)
 			}
-			cfg, err := a.demoAdmin(cmd.Flags())
+			cfg, err := c.admin(cmd.Flags())
 			if err != nil {
 				return err
 			}
-			return a.demo(cmd.Context(), &cfg, &f)
+			return c.demo(cmd.Context(), &cfg, &f)
 		},
 	}
 	flags := cmd.Flags()
@@ -93,16 +99,16 @@ func (f *demoFlags) check(file string) error {
 
 // demoAdmin is the default configuration with the section admin of flags and variables. Whatever else is set there may be
 // meant for production, and is left alone.
-func (a *app) demoAdmin(flags *pflag.FlagSet) (config.Config, error) {
+func (c *demoCommand) admin(flags *pflag.FlagSet) (config.Config, error) {
 	var env []string
-	for _, pair := range a.env {
+	for _, pair := range c.env {
 		if strings.HasPrefix(pair, "FANOUT_ADMIN_") {
 			env = append(env, pair)
 		}
 	}
 	cfg, warnings, err := config.Load("", false, env, flags)
 	for _, warning := range warnings {
-		fmt.Fprintf(a.stderr, "warning: %s\n", warning)
+		fmt.Fprintf(c.stderr, "warning: %s\n", warning)
 	}
 	return cfg, err
 }
@@ -115,10 +121,10 @@ const exitInterrupted = 130
 const drainWithin = 30 * time.Second
 
 // demo sends events until ctx or f.length ends, waits until the last delivery has ended, and shows the account.
-func (a *app) demo(ctx context.Context, cfg *config.Config, f *demoFlags) (err error) {
+func (c *demoCommand) demo(ctx context.Context, cfg *config.Config, f *demoFlags) (err error) {
 	atOnce, stop := interruptedAgain(ctx)
 	defer stop()
-	show := a.newDemoView(f)
+	show := c.newView(f)
 	defer show.close()
 	show.starting("Kafka and Redis")
 
@@ -145,7 +151,7 @@ func (a *app) demo(ctx context.Context, cfg *config.Config, f *demoFlags) (err e
 	}
 	show.started(&playground{
 		dashboard: adminURL(cfg.Admin.Listen), taken: taken, kafka: cfg.Kafka.Brokers[0], redis: cfg.Redis.URL,
-		file: file.name, receivers: o.receivers, unset: overriding(a.env, cfg),
+		file: file.name, receivers: o.receivers, unset: overriding(c.env, cfg),
 	})
 
 	pruned, stopPruning := context.WithCancel(context.WithoutCancel(ctx))
@@ -158,7 +164,7 @@ func (a *app) demo(ctx context.Context, cfg *config.Config, f *demoFlags) (err e
 	drained, cancel := context.WithTimeout(r.while(atOnce), drainWithin)
 	defer cancel()
 	account := b.drain(drained, show.progress)
-	if err := errors.Join(sendErr, a.showAccount(show, account)); err != nil {
+	if err := errors.Join(sendErr, c.showAccount(show, account)); err != nil {
 		return err
 	}
 	if atOnce.Err() != nil && !account.Settled {

@@ -8,8 +8,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// demoCommand runs fanout with all that is around it.
+type demoCommand struct {
+	*settings
+	*output
+}
+
 // demoCommand says where the demo is: images are built without its Kafka and Redis, which no production needs.
-func (a *app) demoCommand() *cobra.Command {
+func (c *demoCommand) command() *cobra.Command {
 	return &cobra.Command{
 		Use:    "demo",
 		Short:  "See fanout work, with a Kafka and a Redis inside (not in this build)",

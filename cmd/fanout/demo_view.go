@@ -35,14 +35,14 @@ type demoView struct {
 	rows     int
 }
 
-func (a *app) newDemoView(f *demoFlags) *demoView {
-	v := &demoView{out: a.stdout, errs: a.stderr, flags: f, columns: a.variable("COLUMNS"), command: invocation(os.Args[0]), opened: time.Now()}
-	if a.asJSON() { // standard output is the program's
-		v.out = a.stderr
+func (c *demoCommand) newView(f *demoFlags) *demoView {
+	v := &demoView{out: c.stdout, errs: c.stderr, flags: f, columns: c.env.variable("COLUMNS"), command: invocation(os.Args[0]), opened: time.Now()}
+	if c.asJSON() { // standard output is the program's
+		v.out = c.stderr
 	}
-	if terminal.Is(v.out) && a.variable("TERM") != "dumb" {
+	if terminal.Is(v.out) && c.env.variable("TERM") != "dumb" {
 		v.block = terminal.NewBlock(v.out)
-		v.colours = terminal.Colours(v.out, a.variable)
+		v.colours = terminal.Colours(v.out, c.env.variable)
 	}
 	return v
 }
@@ -357,10 +357,10 @@ func (a *lossAccount) lostNote() string {
 }
 
 // showAccount shows the result, to a person or a program.
-func (a *app) showAccount(v *demoView, account *lossAccount) error {
-	if a.asJSON() {
+func (c *demoCommand) showAccount(v *demoView, account *lossAccount) error {
+	if c.asJSON() {
 		v.draw()
-		return a.json(account)
+		return c.json(account)
 	}
 	v.result(account)
 	return nil

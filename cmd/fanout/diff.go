@@ -15,7 +15,13 @@ import (
 	"fanout/topic"
 )
 
-func (a *app) diffCommand() *cobra.Command {
+// diffCommand compares two configurations by recorded traffic.
+type diffCommand struct {
+	*settings
+	*output
+}
+
+func (c *diffCommand) command() *cobra.Command {
 	var newFile string
 	cmd := &cobra.Command{
 		Use:   "diff --new-config FILE TOPIC[/PARTITION[/FROM-TO]]",
@@ -32,15 +38,15 @@ line that is not understood.`,
 		Args:        cobra.ExactArgs(1),
 		Annotations: map[string]string{streams: ""},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			next, warnings, err := config.Load(newFile, true, a.env, nil)
+			next, warnings, err := config.Load(newFile, true, c.env, nil)
 			for _, warning := range warnings {
-				fmt.Fprintf(a.stderr, "warning: %s: %s\n", newFile, warning)
+				fmt.Fprintf(c.stderr, "warning: %s: %s\n", newFile, warning)
 			}
 			if err != nil {
 				return err
 			}
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
-				return a.diff(ctx, admin, cfg, &next, args[0])
+			return c.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
+				return c.diff(ctx, admin, cfg, &next, args[0])
 			})
 		},
 	}
@@ -63,7 +69,7 @@ func planning(ctx context.Context, cfg *config.Config) (p operate.Planning, stop
 	return operate.Planning{Sources: sources, Planner: dispatcher.NewPlanner(directory)}, func() { unload(); sources.Close() }, nil
 }
 
-func (a *app) diff(ctx context.Context, admin *topic.Cluster, cfg, next *config.Config, text string) error {
+func (c *diffCommand) diff(ctx context.Context, admin *topic.Cluster, cfg, next *config.Config, text string) error {
 	if source, _, _ := strings.Cut(text, "/"); !slices.Contains(sourceNames(cfg), source) && !slices.Contains(sourceNames(next), source) {
 		return misuse(notASource(cfg, source))
 	}
@@ -81,17 +87,17 @@ func (a *app) diff(ctx context.Context, admin *topic.Cluster, cfg, next *config.
 		return fmt.Errorf("the new configuration: %w", err)
 	}
 	defer stopNext()
-	done, total, end := a.progress("planning twice")
+	done, total, end := c.progress("planning twice")
 	shown := []operate.Difference{}
-	list := a.lister()
+	list := c.lister()
 	out, err := operate.NewDiff(ctx, admin, operate.DiffConfig{
 		Topic: name, Ranges: ranges, Before: before, After: after, Done: done, Total: total,
-		Each: func(c operate.Difference) error {
-			if a.format == "ndjson" {
-				return list.add(c)
+		Each: func(d operate.Difference) error {
+			if c.format == "ndjson" {
+				return list.add(d)
 			}
-			if a.asJSON() || len(shown) < 100 {
-				shown = append(shown, c)
+			if c.asJSON() || len(shown) < 100 {
+				shown = append(shown, d)
 			}
 			return nil
 		},
@@ -100,13 +106,13 @@ func (a *app) diff(ctx context.Context, admin *topic.Cluster, cfg, next *config.
 	if err != nil {
 		return err
 	}
-	switch a.format {
+	switch c.format {
 	case "ndjson":
 		err = list.end()
 	case "json":
-		err = a.json(map[string]any{"records": out.Records, "changes": out.Changes, "list": shown})
+		err = c.json(map[string]any{"records": out.Records, "changes": out.Changes, "list": shown})
 	default:
-		err = a.diffTable(out, shown)
+		err = c.diffTable(out, shown)
 	}
 	if err != nil {
 		return err
@@ -117,31 +123,31 @@ func (a *app) diff(ctx context.Context, admin *topic.Cluster, cfg, next *config.
 	return nil
 }
 
-func (a *app) diffTable(out *operate.Diff, shown []operate.Difference) error {
+func (c *diffCommand) diffTable(out *operate.Diff, shown []operate.Difference) error {
 	if out.Differs() == 0 {
-		fmt.Fprintf(a.stdout, "%s planned twice: nothing differs\n", count(out.Records, "record"))
+		fmt.Fprintf(c.stdout, "%s planned twice: nothing differs\n", count(out.Records, "record"))
 		return nil
 	}
 	t := &terminal.Table{Columns: []terminal.Column{
 		{Name: "RECORD"}, {Name: "CHANGE"}, {Name: "ACCOUNT", Least: 8}, {Name: "SUBSCRIPTION", Least: 8}, {Name: "BEFORE", Least: 12}, {Name: "AFTER", Least: 12},
 	}}
-	for _, c := range shown {
-		was, now := c.Before, c.After
+	for _, d := range shown {
+		was, now := d.Before, d.After
 		if was == "" {
-			was = orDash(c.Why)
+			was = orDash(d.Why)
 		}
 		if now == "" {
-			now = orDash(c.Why)
+			now = orDash(d.Why)
 		}
-		t.Rows = append(t.Rows, []string{c.Record, c.Change, c.Account, c.Subscription, was, now})
+		t.Rows = append(t.Rows, []string{d.Record, d.Change, d.Account, d.Subscription, was, now})
 	}
-	if err := a.table(t); err != nil {
+	if err := c.table(t); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "\n%s planned twice: %d deliveries appear, %d vanish, %d change their payload\n",
+	fmt.Fprintf(c.stdout, "\n%s planned twice: %d deliveries appear, %d vanish, %d change their payload\n",
 		count(out.Records, "record"), out.Changes[operate.DiffAppears], out.Changes[operate.DiffVanishes], out.Changes[operate.DiffPayload])
 	if out.Differs() > len(shown) {
-		fmt.Fprintf(a.stdout, "%d are shown; -o ndjson shows all\n", len(shown))
+		fmt.Fprintf(c.stdout, "%d are shown; -o ndjson shows all\n", len(shown))
 	}
 	return nil
 }

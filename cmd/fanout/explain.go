@@ -21,7 +21,15 @@ import (
 	"fanout/topic"
 )
 
-func (a *app) explainCommand() *cobra.Command {
+// explainCommand says what fanout makes of an event, and why.
+type explainCommand struct {
+	*settings
+	*output
+	*input
+	*explaining
+}
+
+func (c *explainCommand) command() *cobra.Command {
 	var eventFile, source string
 	var reveal bool
 	var s selectors
@@ -63,28 +71,28 @@ read may have matched otherwise.`,
 			if source != "" && eventFile == "" {
 				return misusef("--topic goes with --event: a record names its topic")
 			}
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
-				e, err := a.explainer(cfg, admin, reveal)
+			return c.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
+				e, err := c.explainer(cfg, admin, reveal)
 				if err != nil {
 					return err
 				}
 				defer e.Close()
 				var shown []*operate.Explained
 				if q != nil {
-					shown, err = a.explainFound(ctx, e, q)
+					shown, err = c.explainFound(ctx, e, q)
 				} else {
-					shown, err = a.explainOne(ctx, cfg, e, args, eventFile, source)
+					shown, err = c.explainOne(ctx, cfg, e, args, eventFile, source)
 				}
 				if err != nil {
 					return err
 				}
 				switch {
-				case a.asJSON() && q != nil:
-					return a.json(shown)
-				case a.asJSON():
-					return a.json(shown[0])
+				case c.asJSON() && q != nil:
+					return c.json(shown)
+				case c.asJSON():
+					return c.json(shown[0])
 				}
-				showExplained(a.stdout, shown...)
+				showExplained(c.stdout, shown...)
 				return nil
 			})
 		},
@@ -92,13 +100,19 @@ read may have matched otherwise.`,
 	cmd.Flags().StringVar(&eventFile, "event", "", "explain the raw event in this `FILE` as if it were read now; - is standard input")
 	cmd.Flags().StringVar(&source, "topic", "", "with --event: the source topic whose mapping decodes it (default the first)")
 	s.flags(cmd.Flags())
-	a.adminFlag(cmd)
+	c.adminFlag(cmd)
 	cmd.Flags().BoolVar(&reveal, "reveal", false, "show the values of the subscriptions' own headers, which may be secrets")
 	return configured(cmd)
 }
 
+// explaining makes what explains records, for explain and find.
+type explaining struct {
+	*output
+	*fleet
+}
+
 // explainer is an Explainer with what the command line gives it. Close it.
-func (a *app) explainer(cfg *config.Config, admin *topic.Cluster, reveal bool) (*operate.Explainer, error) {
+func (e *explaining) explainer(cfg *config.Config, admin *topic.Cluster, reveal bool) (*operate.Explainer, error) {
 	redis := cfg.Redis
 	redis.SnapshotFile = "off"
 	directory, err := subscriptions.New(redis, nil, prometheus.NewRegistry())
@@ -109,9 +123,9 @@ func (a *app) explainer(cfg *config.Config, admin *topic.Cluster, reveal bool) (
 	if err != nil {
 		return nil, err
 	}
-	lanes := &askedLanes{a: a, cfg: cfg}
+	lanes := &askedLanes{fleet: e.fleet, cfg: cfg}
 	return operate.NewExplainer(admin, operate.ExplainConfig{
-		Directory: directory, Renderer: renderer, Reveal: reveal, Lane: lanes.of, Clock: clock, Progress: a.progress,
+		Directory: directory, Renderer: renderer, Reveal: reveal, Lane: lanes.of, Clock: clock, Progress: e.progress,
 		Load: func(ctx context.Context, account string) error {
 			if err := directory.Refresh(ctx, account); err != nil {
 				return hint(fmt.Errorf("subscriptions of %s: %w", account, err), "explain asks Redis who wants the event: redis.url says where it is")
@@ -122,19 +136,19 @@ func (a *app) explainer(cfg *config.Config, admin *topic.Cluster, reveal bool) (
 }
 
 // explainOne explains the event in a file, where one is named, or else a record.
-func (a *app) explainOne(ctx context.Context, cfg *config.Config, e *operate.Explainer, args []string, file, source string) ([]*operate.Explained, error) {
+func (c *explainCommand) explainOne(ctx context.Context, cfg *config.Config, e *operate.Explainer, args []string, file, source string) ([]*operate.Explained, error) {
 	var out *operate.Explained
 	var err error
 	if file != "" {
-		out, err = a.explainFile(ctx, cfg, e, file, source)
+		out, err = c.explainFile(ctx, cfg, e, file, source)
 	} else {
-		out, err = a.explainRecord(ctx, cfg, e, args[0])
+		out, err = c.explainRecord(ctx, cfg, e, args[0])
 	}
 	return []*operate.Explained{out}, err
 }
 
 // explainRecord explains the record that is named, or the one that it comes from.
-func (a *app) explainRecord(ctx context.Context, cfg *config.Config, e *operate.Explainer, place string) (*operate.Explained, error) {
+func (c *explainCommand) explainRecord(ctx context.Context, cfg *config.Config, e *operate.Explainer, place string) (*operate.Explained, error) {
 	at, err := topic.ParseOrigin(place)
 	if err != nil {
 		return nil, misusef("%s is not a TOPIC/PARTITION/OFFSET, such as channel.email/3/1287", place)
@@ -146,14 +160,14 @@ func (a *app) explainRecord(ctx context.Context, cfg *config.Config, e *operate.
 		return nil, notASource(cfg, not.Topic)
 	}
 	if err == nil && out.Record != at.String() {
-		fmt.Fprintf(a.stderr, "%s comes from %s, which is explained here\n", at, terminal.Visible(out.Record))
+		fmt.Fprintf(c.stderr, "%s comes from %s, which is explained here\n", at, terminal.Visible(out.Record))
 	}
 	return out, err
 }
 
 // explainFile explains the raw event in a file, as one of the source topic, or of the first where none is named.
-func (a *app) explainFile(ctx context.Context, cfg *config.Config, e *operate.Explainer, name, source string) (*operate.Explained, error) {
-	in := a.stdin
+func (c *explainCommand) explainFile(ctx context.Context, cfg *config.Config, e *operate.Explainer, name, source string) (*operate.Explained, error) {
+	in := c.stdin
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
@@ -174,7 +188,7 @@ func (a *app) explainFile(ctx context.Context, cfg *config.Config, e *operate.Ex
 }
 
 // explainFound explains the records that the selectors lead to.
-func (a *app) explainFound(ctx context.Context, e *operate.Explainer, q *operate.FindQuery) ([]*operate.Explained, error) {
+func (c *explainCommand) explainFound(ctx context.Context, e *operate.Explainer, q *operate.FindQuery) ([]*operate.Explained, error) {
 	all, more, err := e.Find(ctx, q)
 	if err != nil {
 		return nil, err
@@ -182,20 +196,20 @@ func (a *app) explainFound(ctx context.Context, e *operate.Explainer, q *operate
 	if len(all) == 0 {
 		return nil, fmt.Errorf("nothing that the flags select was found since %s", clock(q.Since))
 	}
-	a.sayMore(more)
+	c.sayMore(more)
 	return all, nil
 }
 
 // sayMore says that records were left out.
-func (a *app) sayMore(records int) {
+func (e *explaining) sayMore(records int) {
 	if records > 0 {
-		fmt.Fprintf(a.stderr, "%s more that the flags select; give more of them, or another --since, to see those\n", count(records, "record"))
+		fmt.Fprintf(e.stderr, "%s more that the flags select; give more of them, or another --since, to see those\n", count(records, "record"))
 	}
 }
 
 // askedLanes asks the instances for their lanes, once: one that does not answer would cost its time for each subscription.
 type askedLanes struct {
-	a         *app
+	fleet     *fleet
 	cfg       *config.Config
 	instances []operate.InstanceLanes
 }
@@ -203,7 +217,7 @@ type askedLanes struct {
 // of says how the subscription's lane is, on each instance.
 func (l *askedLanes) of(ctx context.Context, sub *subscriptions.Subscription) string {
 	if l.instances == nil {
-		l.instances = l.a.lanes(ctx, l.cfg)
+		l.instances = l.fleet.lanes(ctx, l.cfg)
 	}
 	now := time.Now()
 	parts := make([]string, len(l.instances))

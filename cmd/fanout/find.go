@@ -54,7 +54,14 @@ func (s *selectors) query(now time.Time) (*operate.FindQuery, error) {
 	return &q, nil
 }
 
-func (a *app) findCommand() *cobra.Command {
+// findCommand finds deliveries by what a customer knows of them.
+type findCommand struct {
+	*settings
+	*output
+	*explaining
+}
+
+func (c *findCommand) command() *cobra.Command {
 	var s selectors
 	limit := 20
 	cmd := &cobra.Command{
@@ -85,11 +92,11 @@ matched nothing, or the record is not read yet.`,
 			if err := choice("--outcome", q.Outcome, "outcome", dispatcher.ResultNames()); err != nil {
 				return err
 			}
-			if err := choice("--event", q.Event, "event name", a.catalogue(cmd).Texts()); err != nil {
+			if err := choice("--event", q.Event, "event name", c.catalogue(cmd).Texts()); err != nil {
 				return err
 			}
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
-				return a.find(ctx, cfg, admin, q)
+			return c.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
+				return c.find(ctx, cfg, admin, q)
 			})
 		},
 	}
@@ -98,7 +105,7 @@ matched nothing, or the record is not read yet.`,
 	cmd.Flags().StringVar(&s.q.Outcome, "outcome", "", "with an attempt that ended so: delivered, retry, deferred, dead, discarded")
 	cmd.Flags().IntVar(&s.q.Status, "status", 0, "with an attempt that was answered with this HTTP status")
 	cmd.Flags().IntVar(&limit, "limit", limit, "how many deliveries to show at most; 0 means all")
-	a.adminFlag(cmd)
+	c.adminFlag(cmd)
 	return configured(cmd)
 }
 
@@ -109,8 +116,8 @@ type findResult struct {
 	Records []*operate.Explained `json:"records,omitempty"` // of the sources, where no delivery was found
 }
 
-func (a *app) find(ctx context.Context, cfg *config.Config, admin *topic.Cluster, q *operate.FindQuery) error {
-	done, total, end := a.progress("looking through attempts")
+func (c *findCommand) find(ctx context.Context, cfg *config.Config, admin *topic.Cluster, q *operate.FindQuery) error {
+	done, total, end := c.progress("looking through attempts")
 	found, err := operate.Search(ctx, admin, q, done, total)
 	end()
 	if err != nil {
@@ -119,15 +126,15 @@ func (a *app) find(ctx context.Context, cfg *config.Config, admin *topic.Cluster
 	out := findResult{Found: found}
 	looked := len(found.Deliveries) == 0 && q.OfEvents() && q.Outcome == "" && q.Status == 0
 	if looked {
-		if out.Records, err = a.explainRecords(ctx, cfg, admin, q); err != nil {
+		if out.Records, err = c.explainRecords(ctx, cfg, admin, q); err != nil {
 			return err
 		}
 	}
-	switch a.format {
+	switch c.format {
 	case "json":
-		return a.json(out)
+		return c.json(out)
 	case "ndjson":
-		list := a.lister()
+		list := c.lister()
 		for _, d := range found.Deliveries {
 			if err := list.add(d); err != nil {
 				return err
@@ -135,23 +142,23 @@ func (a *app) find(ctx context.Context, cfg *config.Config, admin *topic.Cluster
 		}
 		return list.end()
 	}
-	return a.showFound(&out, q, looked)
+	return c.showFound(&out, q, looked)
 }
 
 // explainRecords looks through the sources and explains what it finds there.
-func (a *app) explainRecords(ctx context.Context, cfg *config.Config, admin *topic.Cluster, q *operate.FindQuery) ([]*operate.Explained, error) {
-	e, err := a.explainer(cfg, admin, false)
+func (c *findCommand) explainRecords(ctx context.Context, cfg *config.Config, admin *topic.Cluster, q *operate.FindQuery) ([]*operate.Explained, error) {
+	e, err := c.explainer(cfg, admin, false)
 	if err != nil {
 		return nil, err
 	}
 	defer e.Close()
 	all, more, err := e.FindRecords(ctx, q)
-	a.sayMore(more)
+	c.sayMore(more)
 	return all, err
 }
 
-func (a *app) showFound(out *findResult, q *operate.FindQuery, looked bool) error {
-	w := a.stdout
+func (c *findCommand) showFound(out *findResult, q *operate.FindQuery, looked bool) error {
+	w := c.stdout
 	switch n := len(out.Deliveries); {
 	case n == 0 && looked && len(out.Records) == 0:
 		fmt.Fprintf(w, "no attempt, and no record of a source, since %s that the flags select: it was never produced, or before that\n", clock(q.Since))
@@ -169,7 +176,7 @@ func (a *app) showFound(out *findResult, q *operate.FindQuery, looked bool) erro
 			showDelivery(w, d)
 		}
 	default:
-		if err := a.table(deliveryTable(out.Deliveries)); err != nil {
+		if err := c.table(deliveryTable(out.Deliveries)); err != nil {
 			return err
 		}
 	}

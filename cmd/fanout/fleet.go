@@ -14,28 +14,36 @@ import (
 	"fanout/subscriptions"
 )
 
+// fleet is the running instances, as --admin or Redis names them.
+type fleet struct {
+	*output
+
+	admins []string    // --admin
+	keys   *admin.Keys // of admin.token, once they were asked for
+}
+
 // adminFlag adds --admin to a command that asks running instances.
-func (a *app) adminFlag(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&a.admins, "admin", nil, "`URL` of an instance, repeatable (default those that announce themselves, or else admin.listen)")
+func (f *fleet) adminFlag(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.admins, "admin", nil, "`URL` of an instance, repeatable (default those that announce themselves, or else admin.listen)")
 }
 
 // remotes are the instances to ask: those of --admin, or all that announce themselves, or else the one on this machine.
-func (a *app) remotes(ctx context.Context, cfg *config.Config) []remote {
-	if len(a.admins) == 0 {
-		if all := a.announced(ctx, cfg); len(all) > 0 {
+func (f *fleet) remotes(ctx context.Context, cfg *config.Config) []remote {
+	if len(f.admins) == 0 {
+		if all := f.announced(ctx, cfg); len(all) > 0 {
 			return all
 		}
 	}
-	return a.named(cfg)
+	return f.named(cfg)
 }
 
 // named are the instances of --admin, or the one on this machine.
-func (a *app) named(cfg *config.Config) []remote {
-	if len(a.admins) == 0 {
+func (f *fleet) named(cfg *config.Config) []remote {
+	if len(f.admins) == 0 {
 		return []remote{{base: adminURL(cfg.Admin.Listen), token: cfg.Admin.Token}}
 	}
-	all := make([]remote, len(a.admins))
-	for i, base := range a.admins {
+	all := make([]remote, len(f.admins))
+	for i, base := range f.admins {
 		if !strings.Contains(base, "://") {
 			base = "http://" + base
 		}
@@ -49,29 +57,29 @@ const announcedPatience = 2 * time.Second
 
 // announced are the instances that announce themselves in Redis with a right MAC (docs/contract.md#advertise). They are asked with a signature,
 // never with the token.
-func (a *app) announced(ctx context.Context, cfg *config.Config) []remote {
+func (f *fleet) announced(ctx context.Context, cfg *config.Config) []remote {
 	if cfg.Admin.Token == "" {
 		return nil
 	}
-	if a.keys == nil { // it takes a good part of a second
-		a.keys = new(admin.DeriveKeys(cfg.Admin.Token))
+	if f.keys == nil { // it takes a good part of a second
+		f.keys = new(admin.DeriveKeys(cfg.Admin.Token))
 	}
 	ctx, cancel := context.WithTimeout(ctx, announcedPatience)
 	defer cancel()
-	instances, err := subscriptions.Announced(ctx, cfg.Redis, a.keys.Heartbeat())
+	instances, err := subscriptions.Announced(ctx, cfg.Redis, f.keys.Heartbeat())
 	if err != nil {
 		return nil // whom the output names as having answered is who was asked
 	}
 	var all []remote
 	for _, one := range instances {
-		all = append(all, remote{base: one.URL, keys: a.keys})
+		all = append(all, remote{base: one.URL, keys: f.keys})
 	}
 	return all
 }
 
 // lanes asks all instances for their lanes.
-func (a *app) lanes(ctx context.Context, cfg *config.Config) []operate.InstanceLanes {
-	remotes := a.remotes(ctx, cfg)
+func (f *fleet) lanes(ctx context.Context, cfg *config.Config) []operate.InstanceLanes {
+	remotes := f.remotes(ctx, cfg)
 	answers := make([]operate.InstanceLanes, len(remotes))
 	askAll(remotes, func(i int, r remote) {
 		lanes, err := r.lanes(ctx)
@@ -81,7 +89,7 @@ func (a *app) lanes(ctx context.Context, cfg *config.Config) []operate.InstanceL
 }
 
 // lookAtReceivers notes in the plan which receivers do not get at once what is sent to them.
-func (a *app) lookAtReceivers(ctx context.Context, cfg *config.Config, plan *operate.ReplayPlan, configured func(account, subscription string) string) {
+func (f *fleet) lookAtReceivers(ctx context.Context, cfg *config.Config, plan *operate.ReplayPlan, configured func(account, subscription string) string) {
 	if plan.Send == 0 {
 		return
 	}
@@ -90,10 +98,10 @@ func (a *app) lookAtReceivers(ctx context.Context, cfg *config.Config, plan *ope
 	}
 	var lanes []operate.Lane
 	var silent []string
-	for _, instance := range a.lanes(ctx, cfg) {
+	for _, instance := range f.lanes(ctx, cfg) {
 		if instance.Err != nil {
 			silent = append(silent, instance.Instance)
-			fmt.Fprintf(a.stderr, "warning: whether receivers are parked is not known: %v\n", instance.Err)
+			fmt.Fprintf(f.stderr, "warning: whether receivers are parked is not known: %v\n", instance.Err)
 		}
 		lanes = append(lanes, instance.Lanes...)
 	}
@@ -102,20 +110,20 @@ func (a *app) lookAtReceivers(ctx context.Context, cfg *config.Config, plan *ope
 
 // warnReceiver says on standard error what keeps the subscription's receiver from getting at once what is sent to it. An instance
 // that does not answer is named: nothing is known of its lane. It returns the same for programs.
-func (a *app) warnReceiver(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription, send int) *operate.Receiver {
+func (f *fleet) warnReceiver(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription, send int) *operate.Receiver {
 	if sub.Paused() {
-		fmt.Fprintln(a.stderr, "warning: the subscription is paused: what is sent waits until it is resumed, for max_age at most")
+		fmt.Fprintln(f.stderr, "warning: the subscription is paused: what is sent waits until it is resumed, for max_age at most")
 	}
 	now := time.Now()
 	var lanes []operate.Lane
-	for _, instance := range a.lanes(ctx, cfg) {
+	for _, instance := range f.lanes(ctx, cfg) {
 		if instance.Err != nil {
-			fmt.Fprintf(a.stderr, "warning: whether the receiver is parked is not known: %v\n", instance.Err)
+			fmt.Fprintf(f.stderr, "warning: whether the receiver is parked is not known: %v\n", instance.Err)
 		}
 		for i := range instance.Lanes {
 			l := &instance.Lanes[i]
 			if l.Account == sub.Account() && l.Subscription == sub.ID() && (l.State == "parked" || l.Condition(now) == "held") {
-				fmt.Fprintf(a.stderr, "warning: %s: the receiver is %s\n", instance.Instance, laneWords(l, now))
+				fmt.Fprintf(f.stderr, "warning: %s: the receiver is %s\n", instance.Instance, laneWords(l, now))
 			}
 		}
 		lanes = append(lanes, instance.Lanes...)

@@ -6,7 +6,7 @@ import (
 	"fanout/topic"
 )
 
-func (a *app) groupCommand() *cobra.Command {
+func groupCommand(parts ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "group",
 		Short: "Show who reads which partitions; remove an instance",
@@ -15,7 +15,7 @@ and kafka.group.retry, which reads the retry topics and the replay topic.`,
 		Example: `  fanout group describe
   fanout group leave fanout-2`,
 	}
-	cmd.AddCommand(a.groupDescribeCommand(), a.groupLeaveCommand())
+	cmd.AddCommand(parts...)
 	return cmd
 }
 

@@ -24,7 +24,13 @@ type groupMember struct {
 	Partitions []string `json:"partitions"`
 }
 
-func (a *app) groupDescribeCommand() *cobra.Command {
+// groupDescribe shows who reads which partitions.
+type groupDescribe struct {
+	*settings
+	*output
+}
+
+func (c *groupDescribe) command() *cobra.Command {
 	return configured(&cobra.Command{
 		Use:   "describe",
 		Short: "Show each instance and the partitions that it reads",
@@ -34,16 +40,16 @@ kafka.instance_id, or by the id that Kafka gave it.`,
 		Example: "  fanout group describe",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.load(cmd)
+			cfg, err := c.load(cmd)
 			if err != nil {
 				return err
 			}
-			return withAdmin(cmd.Context(), &cfg, a.describeGroups)
+			return withAdmin(cmd.Context(), &cfg, c.describe)
 		},
 	})
 }
 
-func (a *app) describeGroups(ctx context.Context, cluster *topic.Cluster) error {
+func (c *groupDescribe) describe(ctx context.Context, cluster *topic.Cluster) error {
 	members := []groupMember{}
 	for _, id := range groupIDs(cluster.Config()) {
 		d, err := cluster.Group(id).Describe(ctx)
@@ -63,11 +69,11 @@ func (a *app) describeGroups(ctx context.Context, cluster *topic.Cluster) error 
 			members = append(members, row)
 		}
 	}
-	if a.asJSON() {
-		return a.json(members)
+	if c.asJSON() {
+		return c.json(members)
 	}
 	if len(members) == 0 {
-		fmt.Fprintln(a.stdout, "no instance is a member of the groups")
+		fmt.Fprintln(c.stdout, "no instance is a member of the groups")
 		return nil
 	}
 	t := &terminal.Table{Columns: []terminal.Column{
@@ -81,5 +87,5 @@ func (a *app) describeGroups(ctx context.Context, cluster *topic.Cluster) error 
 		m := &members[i]
 		t.Rows = append(t.Rows, []string{m.Group, m.State, cmp.Or(m.Instance, m.Member), m.Host, orDash(strings.Join(m.Partitions, " "))})
 	}
-	return a.table(t)
+	return c.table(t)
 }

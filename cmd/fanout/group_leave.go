@@ -9,7 +9,13 @@ import (
 	"fanout/topic"
 )
 
-func (a *app) groupLeaveCommand() *cobra.Command {
+// groupLeave removes an instance from the groups.
+type groupLeave struct {
+	*settings
+	*output
+}
+
+func (c *groupLeave) command() *cobra.Command {
 	return configured(&cobra.Command{
 		Use:   "leave INSTANCE_ID",
 		Short: "Remove an instance that was stopped for good",
@@ -20,30 +26,30 @@ kafka.instance_id leaves by itself when it stops.`,
 		Example: "  fanout group leave fanout-2",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.load(cmd)
+			cfg, err := c.load(cmd)
 			if err != nil {
 				return err
 			}
 			return withAdmin(cmd.Context(), &cfg, func(ctx context.Context, cluster *topic.Cluster) error {
-				return a.leaveGroups(ctx, cluster, args[0])
+				return c.leave(ctx, cluster, args[0])
 			})
 		},
 	})
 }
 
-func (a *app) leaveGroups(ctx context.Context, cluster *topic.Cluster, instance string) error {
+func (c *groupLeave) leave(ctx context.Context, cluster *topic.Cluster, instance string) error {
 	left := []string{}
 	for _, id := range groupIDs(cluster.Config()) {
 		if err := cluster.Group(id).Leave(ctx, "", instance); err != nil {
 			return cluster.Explain(fmt.Errorf("%s: %w", instance, err))
 		}
 		left = append(left, id)
-		if !a.asJSON() {
-			fmt.Fprintf(a.stdout, "%s has left group %s\n", instance, id)
+		if !c.asJSON() {
+			fmt.Fprintf(c.stdout, "%s has left group %s\n", instance, id)
 		}
 	}
-	if a.asJSON() {
-		return a.json(map[string]any{"instance": instance, "left": left})
+	if c.asJSON() {
+		return c.json(map[string]any{"instance": instance, "left": left})
 	}
 	return nil
 }

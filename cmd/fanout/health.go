@@ -11,7 +11,14 @@ import (
 	"fanout/cmd/internal/terminal"
 )
 
-func (a *app) healthCommand() *cobra.Command {
+// healthCommand asks instances how they are.
+type healthCommand struct {
+	*settings
+	*output
+	*fleet
+}
+
+func (c *healthCommand) command() *cobra.Command {
 	var ready bool
 	cmd := &cobra.Command{
 		Use:   "health",
@@ -24,18 +31,18 @@ Exit status: 0 every instance is well, else 1.`,
   fanout health --ready --admin http://10.0.0.7:8080`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.load(cmd)
+			cfg, err := c.load(cmd)
 			if err != nil {
 				return err
 			}
-			remotes := a.named(&cfg)
+			remotes := c.named(&cfg)
 			results := make([]healthResult, len(remotes))
 			askAll(remotes, func(i int, r remote) { results[i] = askHealth(cmd.Context(), r, ready) })
-			return a.showHealth(results, ready)
+			return c.showHealth(results, ready)
 		},
 	}
 	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it is ready, rather than alive")
-	cmd.Flags().StringArrayVar(&a.admins, "admin", nil, "`URL` of an instance, repeatable (default admin.listen)")
+	cmd.Flags().StringArrayVar(&c.admins, "admin", nil, "`URL` of an instance, repeatable (default admin.listen)")
 	return configured(cmd)
 }
 
@@ -95,7 +102,7 @@ func (r *healthResult) notes() string {
 	return strings.Join(details, "; ")
 }
 
-func (a *app) showHealth(results []healthResult, ready bool) error {
+func (c *healthCommand) showHealth(results []healthResult, ready bool) error {
 	var failed error
 	well := true
 	for i := range results {
@@ -105,10 +112,10 @@ func (a *app) showHealth(results []healthResult, ready bool) error {
 		}
 	}
 	var err error
-	if a.asJSON() {
-		err = a.json(results)
+	if c.asJSON() {
+		err = c.json(results)
 	} else {
-		err = a.table(healthTable(results, ready))
+		err = c.table(healthTable(results, ready))
 	}
 	switch {
 	case err != nil:

@@ -13,24 +13,31 @@ import (
 	"fanout/cmd/internal/terminal"
 )
 
+// input is standard input: a file named -, or a person's answers.
+type input struct {
+	*output
+
+	stdin io.Reader
+}
+
 // confirm asks on a terminal; elsewhere it takes --yes.
-func (a *app) confirm(ctx context.Context, yes bool, question string) error {
+func (i *input) confirm(ctx context.Context, yes bool, question string) error {
 	if yes {
 		return nil
 	}
-	in, ok := a.stdin.(*os.File)
+	in, ok := i.stdin.(*os.File)
 	if !ok || !terminal.Is(in) {
 		return misuse(hint(errors.New("there is no terminal to ask for confirmation"), "add --yes to go ahead, or --dry-run to look first"))
 	}
-	if a.answered(ctx, in, question+" [y/N]", "y", "yes") {
+	if i.answered(ctx, in, question+" [y/N]", "y", "yes") {
 		return nil
 	}
 	return &exitError{code: exitProblem, err: errors.New("not sent")}
 }
 
 // answered asks a question on a terminal, and says whether one of the wanted answers was typed.
-func (a *app) answered(ctx context.Context, in *os.File, question string, wanted ...string) bool {
-	fmt.Fprint(a.stderr, question+" ")
+func (i *input) answered(ctx context.Context, in *os.File, question string, wanted ...string) bool {
+	fmt.Fprint(i.stderr, question+" ")
 	answer := make(chan string, 1)
 	go func() { // a terminal cannot be read with a context; nothing else reads it once this was interrupted
 		line, _ := bufio.NewReader(in).ReadString('\n') // no answer is a no
@@ -38,7 +45,7 @@ func (a *app) answered(ctx context.Context, in *os.File, question string, wanted
 	}()
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(a.stderr)
+		fmt.Fprintln(i.stderr)
 		return false
 	case text := <-answer:
 		return slices.Contains(wanted, text)
@@ -46,9 +53,9 @@ func (a *app) answered(ctx context.Context, in *os.File, question string, wanted
 }
 
 // readFile reads a whole file; - is standard input.
-func (a *app) readFile(name string) ([]byte, error) {
+func (i *input) readFile(name string) ([]byte, error) {
 	if name == "-" {
-		data, err := io.ReadAll(a.stdin)
+		data, err := io.ReadAll(i.stdin)
 		if err != nil {
 			return nil, fmt.Errorf("read standard input: %w", err)
 		}

@@ -400,7 +400,7 @@ func TestOperatorsWrongInstance(t *testing.T) {
 	})
 	for base, want := range map[string]string{hangs: hangs + ": no answer in time", silent: silent + ": the instance has stopped answering"} {
 		var out writer
-		follow := &tailer{a: &app{stdout: &out, stderr: &out, format: "table"}, silence: time.Second}
+		follow := &tailer{output: &output{stdout: &out, stderr: &out, format: "table"}, silence: time.Second}
 		if err := follow.run(t.Context(), []remote{{base: base}}); err == nil || err.Error() != want {
 			t.Errorf("tail: %v, want %q", err, want)
 		}

@@ -14,12 +14,20 @@ import (
 	"fanout/cmd/internal/terminal"
 )
 
+// output is where a command's results go, and in which form; standard error has what is said beside them.
+type output struct {
+	stdout, stderr io.Writer
+
+	format  string // -o
+	columns string // COLUMNS, of the environment
+}
+
 // asJSON says whether the output is for a program.
-func (a *app) asJSON() bool { return a.format == "json" }
+func (o *output) asJSON() bool { return o.format == "json" }
 
 // json writes a result for a program.
-func (a *app) json(v any) error {
-	encoder := json.NewEncoder(a.stdout)
+func (o *output) json(v any) error {
+	encoder := json.NewEncoder(o.stdout)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	if err := encoder.Encode(v); err != nil {
@@ -29,25 +37,25 @@ func (a *app) json(v any) error {
 }
 
 // width is how wide a line on standard output may be; 0 is no limit.
-func (a *app) width() int { return terminal.Limit(a.stdout, a.variable("COLUMNS")) }
+func (o *output) width() int { return terminal.Limit(o.stdout, o.columns) }
 
 // table shows a table to a person, and says which columns did not fit.
-func (a *app) table(t *terminal.Table) error {
-	width := a.width()
+func (o *output) table(t *terminal.Table) error {
+	width := o.width()
 	lines, left := t.Lines(width)
 	if len(left) > 0 {
 		note := "not shown for want of width: " + strings.Join(left, ", ") + "; -o json has all"
 		lines = append(append(lines, ""), terminal.Wrap(note, width)...)
 	}
-	if _, err := io.WriteString(a.stdout, strings.Join(append(lines, ""), "\n")); err != nil {
+	if _, err := io.WriteString(o.stdout, strings.Join(append(lines, ""), "\n")); err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
 	return nil
 }
 
 // facts shows names with their values, one a line; long values go on below.
-func (a *app) facts(rows [][]string) error {
-	return a.table(&terminal.Table{NoHead: true, Columns: []terminal.Column{{}, {Wrap: true, Least: 20}}, Rows: rows})
+func (o *output) facts(rows [][]string) error {
+	return o.table(&terminal.Table{NoHead: true, Columns: []terminal.Column{{}, {Wrap: true, Least: 20}}, Rows: rows})
 }
 
 // count is "1 problem" or "2 problems".
@@ -73,7 +81,7 @@ type lister struct {
 	some  bool
 }
 
-func (a *app) lister() *lister { return newLister(a.stdout, a.format == "ndjson") }
+func (o *output) lister() *lister { return newLister(o.stdout, o.format == "ndjson") }
 
 func newLister(w io.Writer, lines bool) *lister {
 	return &lister{out: bufio.NewWriterSize(w, 1<<16), lines: lines}
@@ -122,16 +130,16 @@ func marshal(v any) ([]byte, error) {
 }
 
 // endList ends a list for a program; a person gets none.
-func (a *app) endList(list *lister) error {
-	if a.format == "table" {
+func (o *output) endList(list *lister) error {
+	if o.format == "table" {
 		return nil
 	}
 	return list.end()
 }
 
 // watchSending shows how far it has come while it runs.
-func (a *app) watchSending(s sending, total int, run func() error) error {
-	done, setTotal, end := a.progress("sending")
+func (o *output) watchSending(s sending, total int, run func() error) error {
+	done, setTotal, end := o.progress("sending")
 	setTotal(int64(total))
 	watching := make(chan struct{})
 	var follow sync.WaitGroup

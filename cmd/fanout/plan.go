@@ -11,7 +11,12 @@ import (
 	"fanout/cmd/internal/terminal"
 )
 
-func (a *app) planCommand() *cobra.Command {
+// planCommand sizes a deployment.
+type planCommand struct {
+	*output
+}
+
+func (c *planCommand) command() *cobra.Command {
 	var (
 		d       demand
 		events  []float64
@@ -40,10 +45,10 @@ Given several rates or shares, it shows each combination.`,
 					plans = append(plans, plan(d))
 				}
 			}
-			if a.asJSON() {
-				return a.json(plans)
+			if c.asJSON() {
+				return c.json(plans)
 			}
-			return a.table(planTable(plans))
+			return c.table(planTable(plans))
 		},
 	}
 	flags := cmd.Flags()

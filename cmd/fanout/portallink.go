@@ -12,7 +12,7 @@ import (
 
 // openPortal is the portal that a link leads to, as a remote to ask: its paths begin with the link's id, and the link's token is shown with
 // each request (docs/contract.md#portal-api). The link itself says the id, by where it leads.
-func (a *app) openPortal(ctx context.Context, link string) (remote, error) {
+func openPortal(ctx context.Context, link string) (remote, error) {
 	u, err := url.Parse(link)
 	var base, token string
 	if err == nil {

@@ -13,12 +13,12 @@ import (
 
 // progress shows a bar on a terminal, and nothing elsewhere. What is done is counted in done, and total adds to what there
 // is to do. end takes the bar away.
-func (a *app) progress(what string) (done *atomic.Int64, total func(int64), end func()) {
+func (o *output) progress(what string) (done *atomic.Int64, total func(int64), end func()) {
 	done = new(atomic.Int64)
-	if !terminal.Is(a.stderr) {
+	if !terminal.Is(o.stderr) {
 		return done, func(int64) {}, func() {}
 	}
-	bar := progressbar.NewOptions64(0, barOptions(a.stderr, what, terminal.Limit(a.stderr, ""))...)
+	bar := progressbar.NewOptions64(0, barOptions(o.stderr, what, terminal.Limit(o.stderr, ""))...)
 	stop := make(chan struct{})
 	var running sync.WaitGroup
 	var sum atomic.Int64

@@ -11,7 +11,13 @@ import (
 	"fanout/subscriptions"
 )
 
-func (a *app) releaseCommand() *cobra.Command {
+// releaseCommand opens a lane.
+type releaseCommand struct {
+	*settings
+	*output
+}
+
+func (c *releaseCommand) command() *cobra.Command {
 	return configured(&cobra.Command{
 		Use:   "release ACCOUNT SUBSCRIPTION",
 		Short: "Open a webhook's lane and fetch what waits for it",
@@ -27,14 +33,14 @@ answered 410 Gone, until its configuration changes.`,
 		Example: "  fanout release acme crm",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
-				return a.release(ctx, store, args[0], args[1])
+			return c.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
+				return c.release(ctx, store, args[0], args[1])
 			})
 		},
 	})
 }
 
-func (a *app) release(ctx context.Context, store *subscriptions.Store, account, id string) error {
+func (c *releaseCommand) release(ctx context.Context, store *subscriptions.Store, account, id string) error {
 	data, err := getStored(ctx, store, account, id)
 	if err != nil {
 		return err
@@ -45,14 +51,14 @@ func (a *app) release(ctx context.Context, store *subscriptions.Store, account, 
 	if sub, bad := subscriptions.Parse(account, id, data); bad == nil {
 		switch {
 		case !sub.Enabled():
-			fmt.Fprintln(a.stderr, "warning: it is disabled: what waits for it is discarded when it is due")
+			fmt.Fprintln(c.stderr, "warning: it is disabled: what waits for it is discarded when it is due")
 		case sub.Paused():
-			fmt.Fprintln(a.stderr, "warning: it is paused: nothing is sent before it is resumed")
+			fmt.Fprintln(c.stderr, "warning: it is paused: nothing is sent before it is resumed")
 		}
 	}
-	if a.asJSON() {
-		return a.json(map[string]string{"released": account + "/" + id})
+	if c.asJSON() {
+		return c.json(map[string]string{"released": account + "/" + id})
 	}
-	fmt.Fprintf(a.stdout, "released %s\n", terminal.Visible(account+"/"+id))
+	fmt.Fprintf(c.stdout, "released %s\n", terminal.Visible(account+"/"+id))
 	return nil
 }

@@ -14,7 +14,15 @@ import (
 	"fanout/webhook"
 )
 
-func (a *app) resendCommand() *cobra.Command {
+// resendCommand sends deliveries again that ended well.
+type resendCommand struct {
+	*settings
+	*output
+	*input
+	*fleet
+}
+
+func (c *resendCommand) command() *cobra.Command {
 	var account, name string
 	var dryRun, yes bool
 	cmd := &cobra.Command{
@@ -37,8 +45,8 @@ or nobody to ask and no --yes.`,
 			if name == "" {
 				name = operate.ResendName(time.Now())
 			}
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
-				return a.resend(ctx, cfg, admin, operate.ResendConfig{ID: args[0], Account: account, Name: name}, dryRun, yes)
+			return c.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
+				return c.resend(ctx, cfg, admin, operate.ResendConfig{ID: args[0], Account: account, Name: name}, dryRun, yes)
 			})
 		},
 	}
@@ -46,11 +54,11 @@ or nobody to ask and no --yes.`,
 	cmd.Flags().StringVar(&name, "name", "", "`NAME` on the record that is sent (default resend-<date>-<time>)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be sent")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	a.adminFlag(cmd)
+	c.adminFlag(cmd)
 	return configured(cmd)
 }
 
-func (a *app) resend(ctx context.Context, cfg *config.Config, admin *topic.Cluster, rc operate.ResendConfig, dryRun, yes bool) error {
+func (c *resendCommand) resend(ctx context.Context, cfg *config.Config, admin *topic.Cluster, rc operate.ResendConfig, dryRun, yes bool) error {
 	directory, stop, err := loadDirectory(ctx, cfg.Redis)
 	if err != nil {
 		return err
@@ -63,16 +71,16 @@ func (a *app) resend(ctx context.Context, cfg *config.Config, admin *topic.Clust
 	if err != nil {
 		return fmt.Errorf("%s is not sent: %w", rc.ID, err)
 	}
-	r.Receiver = a.warnReceiver(ctx, cfg, directory.Lookup(r.Account, r.Subscription), 1)
-	if !a.asJSON() {
+	r.Receiver = c.warnReceiver(ctx, cfg, directory.Lookup(r.Account, r.Subscription), 1)
+	if !c.asJSON() {
 		was := "of which nothing is known to have come"
 		if r.Was != "" {
 			was = "which is " + r.Was
 		}
-		fmt.Fprintf(a.stdout, "%s, %s of %s/%s, %s; its body is from the %s\n", r.ID, r.Event, r.Account, r.Subscription, was, r.Body)
+		fmt.Fprintf(c.stdout, "%s, %s of %s/%s, %s; its body is from the %s\n", r.ID, r.Event, r.Account, r.Subscription, was, r.Body)
 	}
 	if !dryRun {
-		if err := a.confirm(ctx, yes, "send it again?"); err != nil {
+		if err := c.confirm(ctx, yes, "send it again?"); err != nil {
 			return err
 		}
 		if _, err := admin.Create(ctx, missingReplayTopic(cfg)); err != nil {
@@ -83,10 +91,10 @@ func (a *app) resend(ctx context.Context, cfg *config.Config, admin *topic.Clust
 		}
 	}
 	switch {
-	case a.asJSON():
-		return a.json(r)
+	case c.asJSON():
+		return c.json(r)
 	case !dryRun:
-		fmt.Fprintf(a.stdout, "sent as %s; it is delivered as soon as its receiver takes it\n", r.Name)
+		fmt.Fprintf(c.stdout, "sent as %s; it is delivered as soon as its receiver takes it\n", r.Name)
 	}
 	return nil
 }

@@ -12,7 +12,13 @@ import (
 // openAPIName is the document of the admin API, beside those of package contracts.
 const openAPIName = "openapi"
 
-func (a *app) schemaCommand() *cobra.Command {
+// schemaCommand prints the schemas of payload and events.
+type schemaCommand struct {
+	*settings
+	*output
+}
+
+func (c *schemaCommand) command() *cobra.Command {
 	names := append(contracts.Names(), openAPIName)
 	cmd := &cobra.Command{
 		Use:   "schema NAME",
@@ -31,19 +37,19 @@ NAME is one of
 			if err := choice("schema", args[0], "document", names); err != nil {
 				return err
 			}
-			cfg, err := a.load(cmd)
+			cfg, err := c.load(cmd)
 			if err != nil {
 				return err
 			}
 			if args[0] == openAPIName {
-				_, err = a.stdout.Write(append(admin.OpenAPI(cfg.Catalogue()), '\n'))
+				_, err = c.stdout.Write(append(admin.OpenAPI(cfg.Catalogue()), '\n'))
 				return err
 			}
 			document, err := contracts.Document(args[0], cfg.Catalogue(), cfg.Payload)
 			if err != nil {
 				return err
 			}
-			_, err = a.stdout.Write(append([]byte(strings.TrimRight(string(document), "\n")), '\n'))
+			_, err = c.stdout.Write(append([]byte(strings.TrimRight(string(document), "\n")), '\n'))
 			return err
 		},
 	}

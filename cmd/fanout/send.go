@@ -40,7 +40,14 @@ type sendFlags struct {
 	lines      bool
 }
 
-func (a *app) sendCommand() *cobra.Command {
+// sendCommand writes raw events.
+type sendCommand struct {
+	*settings
+	*output
+	*input
+}
+
+func (c *sendCommand) command() *cobra.Command {
 	var f sendFlags
 	cmd := &cobra.Command{
 		Use:   "send [FILE]",
@@ -54,15 +61,15 @@ It prints where each record landed, and what fanout would not deliver.`,
 		Args:        cobra.MaximumNArgs(1),
 		Annotations: map[string]string{streams: ""},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.check(a.catalogue(cmd), cmd.Flags().Changed, len(args) > 0); err != nil {
+			if err := f.check(c.catalogue(cmd), cmd.Flags().Changed, len(args) > 0); err != nil {
 				return misuse(err)
 			}
-			values, err := a.sendValues(a.catalogue(cmd), &f, args)
+			values, err := c.values(c.catalogue(cmd), &f, args)
 			if err != nil {
 				return err
 			}
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
-				return a.send(ctx, cfg, admin, &f, values)
+			return c.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
+				return c.send(ctx, cfg, admin, &f, values)
 			})
 		},
 	}
@@ -113,9 +120,9 @@ func (f *sendFlags) check(c *event.Catalogue, given func(flag string) bool, file
 }
 
 // sendValues are the values of the records to produce.
-func (a *app) sendValues(c *event.Catalogue, f *sendFlags, args []string) ([][]byte, error) {
+func (c *sendCommand) values(names *event.Catalogue, f *sendFlags, args []string) ([][]byte, error) {
 	if len(args) > 0 {
-		data, err := a.readFile(args[0])
+		data, err := c.readFile(args[0])
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +137,7 @@ func (a *app) sendValues(c *event.Catalogue, f *sendFlags, args []string) ([][]b
 		}
 		return values, nil
 	}
-	if name, ok := c.Parse(f.name); ok {
+	if name, ok := names.Parse(f.name); ok {
 		f.event.Channel, f.event.Type = name.Channel(), name.RawType()
 	}
 	f.topic = cmp.Or(f.topic, topic.DefaultTopic(f.event.Channel))
@@ -158,25 +165,25 @@ type sent struct {
 	Note   string `json:"note,omitempty"`
 }
 
-func (a *app) send(ctx context.Context, cfg *config.Config, admin *topic.Cluster, f *sendFlags, values [][]byte) error {
+func (c *sendCommand) send(ctx context.Context, cfg *config.Config, admin *topic.Cluster, f *sendFlags, values [][]byte) error {
 	sources, err := newSources(cfg)
 	if err != nil {
 		return err
 	}
 	defer sources.Close()
-	list := a.lister()
+	list := c.lister()
 	for _, value := range values {
 		result, err := sendOne(ctx, admin, sources, f, value)
-		if err == nil && a.format != "table" {
+		if err == nil && c.format != "table" {
 			err = list.add(result)
 		} else if err == nil {
-			_, err = fmt.Fprintln(a.stdout, strings.TrimSuffix(result.Record+"  "+terminal.Visible(result.Note), "  "))
+			_, err = fmt.Fprintln(c.stdout, strings.TrimSuffix(result.Record+"  "+terminal.Visible(result.Note), "  "))
 		}
 		if err != nil {
-			return errors.Join(err, a.endList(list)) // what has been sent is said
+			return errors.Join(err, c.endList(list)) // what has been sent is said
 		}
 	}
-	return a.endList(list)
+	return c.endList(list)
 }
 
 // sendOne produces one record, and says what fanout will make of it.

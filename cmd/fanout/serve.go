@@ -25,7 +25,15 @@ import (
 	"fanout/topic/journal"
 )
 
-func (a *app) runCommand() *cobra.Command {
+// runCommand delivers until it is stopped.
+type runCommand struct {
+	*settings
+	*output
+
+	network resolve.Config // how receivers are reached
+}
+
+func (c *runCommand) command() *cobra.Command {
 	return configured(&cobra.Command{
 		Use:   "run",
 		Short: "Deliver events until stopped",
@@ -45,15 +53,15 @@ missing, or a first run on old records with no start set.`,
   fanout run --config /etc/fanout/fanout.yaml --log-level debug`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.load(cmd)
+			cfg, err := c.load(cmd)
 			if problems, ok := errors.AsType[config.Problems](err); ok {
 				return append(problems, missingSources(cmd.Context(), &cfg)...)
 			}
 			if err != nil {
 				return err
 			}
-			log := newLogger(cfg.Log, a.stderr)
-			i, err := newInstance(cmd.Context(), &cfg, log, a.network)
+			log := newLogger(cfg.Log, c.stderr)
+			i, err := newInstance(cmd.Context(), &cfg, log, c.network)
 			if err != nil {
 				return err
 			}

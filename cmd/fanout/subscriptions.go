@@ -13,7 +13,7 @@ import (
 	"fanout/subscriptions"
 )
 
-func (a *app) subscriptionsCommand() *cobra.Command {
+func subscriptionsCommand(parts ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "subscriptions",
 		Aliases: []string{"subscription", "subs"},
@@ -24,7 +24,7 @@ secrets. It is kept in Redis, and a change is in force everywhere in a second.`,
   fanout subscriptions apply -f subscriptions.yaml
   fanout subscriptions test acme crm`,
 	}
-	cmd.AddCommand(a.listCommand(), a.getCommand(), a.applyCommand(), a.deleteCommand(), a.rotateCommand(), a.testCommand(), a.acceptCommand())
+	cmd.AddCommand(parts...)
 	return cmd
 }
 
@@ -52,9 +52,9 @@ func warningsOf(list []subscriptions.FieldProblem) []warning {
 
 func (w warning) String() string { return strings.TrimPrefix(w.Field+": "+w.Detail, ": ") }
 
-// stored are the subscriptions of one account, or of all, sorted by account and id. An account whose key holds something
+// storedOf are the subscriptions of one account, or of all, sorted by account and id. An account whose key holds something
 // else is there without an id, and wrong says what is to be done about it.
-func (a *app) stored(ctx context.Context, store *subscriptions.Store, account string) (all []subscriptions.Stored, wrong map[string]string, err error) {
+func storedOf(ctx context.Context, store *subscriptions.Store, account string) (all []subscriptions.Stored, wrong map[string]string, err error) {
 	wrong = make(map[string]string)
 	take := func(err error) error {
 		broken, ok := errors.AsType[*subscriptions.WrongTypeError](err)

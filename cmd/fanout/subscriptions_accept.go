@@ -14,7 +14,14 @@ import (
 	"fanout/subscriptions"
 )
 
-func (a *app) acceptCommand() *cobra.Command {
+// subscriptionsAccept accepts that subscriptions are gone.
+type subscriptionsAccept struct {
+	*settings
+	*output
+	*input
+}
+
+func (c *subscriptionsAccept) command() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "accept",
@@ -26,8 +33,8 @@ number of those that are left.`,
 		Example: "  fanout subscriptions accept",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
-				all, wrong, err := a.stored(ctx, store, "")
+			return c.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
+				all, wrong, err := storedOf(ctx, store, "")
 				if err != nil {
 					return err
 				}
@@ -35,19 +42,19 @@ number of those that are left.`,
 				if n == 0 && !yes {
 					return hint(errors.New("redis holds no subscription: nothing would be delivered any more"), "if that is meant, repeat with --yes")
 				}
-				if in, ok := a.stdin.(*os.File); ok && !yes && terminal.Is(in) {
+				if in, ok := c.stdin.(*os.File); ok && !yes && terminal.Is(in) {
 					question := fmt.Sprintf("Redis holds %s. Whatever else is in force ends on every instance. Type %d to accept that:", count(n, "subscription"), n)
-					if !a.answered(ctx, in, question, strconv.Itoa(n)) {
+					if !c.answered(ctx, in, question, strconv.Itoa(n)) {
 						return &exitError{code: exitProblem, err: errors.New("not accepted")}
 					}
 				}
 				if err := store.AcceptShrink(ctx); err != nil {
 					return err
 				}
-				if a.asJSON() {
-					return a.json(map[string]int{"accepted": n})
+				if c.asJSON() {
+					return c.json(map[string]int{"accepted": n})
 				}
-				fmt.Fprintf(a.stdout, "accepted: %s\n", count(n, "subscription"))
+				fmt.Fprintf(c.stdout, "accepted: %s\n", count(n, "subscription"))
 				return nil
 			})
 		},

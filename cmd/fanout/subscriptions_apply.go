@@ -26,7 +26,14 @@ type applyFlags struct {
 	prune, dryRun, yes bool
 }
 
-func (a *app) applyCommand() *cobra.Command {
+// subscriptionsApply makes Redis hold what a manifest says.
+type subscriptionsApply struct {
+	*settings
+	*output
+	*input
+}
+
+func (c *subscriptionsApply) command() *cobra.Command {
 	var f applyFlags
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
@@ -51,8 +58,8 @@ func (a *app) applyCommand() *cobra.Command {
 			if len(f.files) == 0 {
 				return misuse(hint(errors.New("apply which files?"), "give -f FILE, a folder, or - for standard input"))
 			}
-			return a.withStore(cmd, func(ctx context.Context, cfg *config.Config, store *subscriptions.Store) error {
-				return a.apply(ctx, cfg, store, &f)
+			return c.withStore(cmd, func(ctx context.Context, cfg *config.Config, store *subscriptions.Store) error {
+				return c.apply(ctx, cfg, store, &f)
 			})
 		},
 	}
@@ -63,12 +70,12 @@ func (a *app) applyCommand() *cobra.Command {
 	return configured(cmd)
 }
 
-func (a *app) apply(ctx context.Context, cfg *config.Config, store *subscriptions.Store, f *applyFlags) error {
+func (c *subscriptionsApply) apply(ctx context.Context, cfg *config.Config, store *subscriptions.Store, f *applyFlags) error {
 	rules, err := egress.New(cfg.Egress)
 	if err != nil {
 		return fmt.Errorf("egress: %w", err)
 	}
-	m, err := a.readManifest(f.files)
+	m, err := c.readManifest(f.files)
 	if err != nil {
 		return err
 	}
@@ -89,11 +96,11 @@ func (a *app) apply(ctx context.Context, cfg *config.Config, store *subscription
 			return hint(err, "apply again: what has been written is left as it is")
 		}
 	}
-	return a.showChanges(plan, f.dryRun)
+	return c.showChanges(plan, f.dryRun)
 }
 
 // readManifest reads files, folders (their *.yaml, *.yml and *.json) and - for standard input.
-func (a *app) readManifest(paths []string) (*operate.Manifest, error) {
+func (c *subscriptionsApply) readManifest(paths []string) (*operate.Manifest, error) {
 	m := operate.NewManifest()
 	for _, path := range paths {
 		files, err := manifestFiles(path)
@@ -101,7 +108,7 @@ func (a *app) readManifest(paths []string) (*operate.Manifest, error) {
 			return nil, err
 		}
 		for _, file := range files {
-			data, err := a.readFile(file)
+			data, err := c.readFile(file)
 			if err != nil {
 				return nil, err
 			}
@@ -151,16 +158,16 @@ func applier() string {
 const shownWarnings = 50
 
 // warnChanges says on standard error what is odd.
-func (a *app) warnChanges(changes []shownChange) {
+func (c *subscriptionsApply) warnChanges(changes []shownChange) {
 	total, shown := 0, 0
-	for _, c := range changes {
-		total += len(c.Warnings)
-		list := c.Warnings[:min(len(c.Warnings), shownWarnings-shown)]
+	for _, change := range changes {
+		total += len(change.Warnings)
+		list := change.Warnings[:min(len(change.Warnings), shownWarnings-shown)]
 		shown += len(list)
-		a.warn(c.Account, c.ID, list)
+		warn(c.stderr, change.Account, change.ID, list)
 	}
 	if total > shown {
-		fmt.Fprintf(a.stderr, "warning: %d more warnings; -o json has all\n", total-shown)
+		fmt.Fprintf(c.stderr, "warning: %d more warnings; -o json has all\n", total-shown)
 	}
 }
 
@@ -172,25 +179,25 @@ type shownChange struct {
 	Warnings []warning              `json:"warnings,omitempty"`
 }
 
-func (a *app) showChanges(plan *operate.ManifestPlan, dryRun bool) error {
+func (c *subscriptionsApply) showChanges(plan *operate.ManifestPlan, dryRun bool) error {
 	changes := make([]shownChange, 0, len(plan.Changes))
-	for _, c := range plan.Changes {
-		changes = append(changes, shownChange{c.Action, c.Account, c.ID, warningsOf(c.Warnings)})
+	for _, change := range plan.Changes {
+		changes = append(changes, shownChange{change.Action, change.Account, change.ID, warningsOf(change.Warnings)})
 	}
-	if a.asJSON() {
-		return a.json(map[string]any{"dryRun": dryRun, "changes": changes})
+	if c.asJSON() {
+		return c.json(map[string]any{"dryRun": dryRun, "changes": changes})
 	}
-	a.warnChanges(changes)
-	for _, c := range changes {
-		if c.Action != operate.ManifestUnchanged {
-			fmt.Fprintf(a.stdout, "%s %s/%s\n", c.Action, terminal.Visible(c.Account), terminal.Visible(c.ID))
+	c.warnChanges(changes)
+	for _, change := range changes {
+		if change.Action != operate.ManifestUnchanged {
+			fmt.Fprintf(c.stdout, "%s %s/%s\n", change.Action, terminal.Visible(change.Account), terminal.Visible(change.ID))
 		}
 	}
 	done := "applied"
 	if dryRun {
 		done = "would be applied"
 	}
-	fmt.Fprintf(a.stdout, "%s: %d created, %d updated, %d deleted, %d unchanged\n", done, plan.Count(operate.ManifestCreate),
+	fmt.Fprintf(c.stdout, "%s: %d created, %d updated, %d deleted, %d unchanged\n", done, plan.Count(operate.ManifestCreate),
 		plan.Count(operate.ManifestUpdate), plan.Count(operate.ManifestDelete), plan.Count(operate.ManifestUnchanged))
 	return nil
 }

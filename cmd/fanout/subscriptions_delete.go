@@ -10,7 +10,13 @@ import (
 	"fanout/subscriptions"
 )
 
-func (a *app) deleteCommand() *cobra.Command {
+// subscriptionsDelete deletes one subscription.
+type subscriptionsDelete struct {
+	*settings
+	*output
+}
+
+func (c *subscriptionsDelete) command() *cobra.Command {
 	return configured(&cobra.Command{
 		Use:   "delete ACCOUNT ID",
 		Short: "Delete a subscription",
@@ -19,7 +25,7 @@ discarded when they are due.`,
 		Example: "  fanout subscriptions delete acme crm",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
+			return c.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
 				found, err := store.Delete(ctx, args[0], args[1])
 				if err != nil {
 					return err
@@ -27,10 +33,10 @@ discarded when they are due.`,
 				if !found {
 					return fmt.Errorf("there is no subscription %s/%s", args[0], args[1])
 				}
-				if a.asJSON() {
-					return a.json(map[string]string{"deleted": args[0] + "/" + args[1]})
+				if c.asJSON() {
+					return c.json(map[string]string{"deleted": args[0] + "/" + args[1]})
 				}
-				fmt.Fprintf(a.stdout, "deleted %s/%s\n", args[0], args[1])
+				fmt.Fprintf(c.stdout, "deleted %s/%s\n", args[0], args[1])
 				return nil
 			})
 		},

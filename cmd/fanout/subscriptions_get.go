@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,7 +14,13 @@ import (
 	"fanout/subscriptions"
 )
 
-func (a *app) getCommand() *cobra.Command {
+// subscriptionsGet shows one subscription.
+type subscriptionsGet struct {
+	*settings
+	*output
+}
+
+func (c *subscriptionsGet) command() *cobra.Command {
 	var reveal bool
 	cmd := &cobra.Command{
 		Use:   "get ACCOUNT ID",
@@ -25,16 +32,16 @@ func (a *app) getCommand() *cobra.Command {
 		Example: "  fanout subscriptions get acme crm",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
+			return c.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
 				data, err := getStored(ctx, store, args[0], args[1])
 				if err != nil {
 					return err
 				}
-				a.warn(args[0], args[1], warningsOf(store.Reader().ReviewStored(args[0], args[1], data, time.Now()).Warnings))
+				warn(c.stderr, args[0], args[1], warningsOf(store.Reader().ReviewStored(args[0], args[1], data, time.Now()).Warnings))
 				if !reveal {
 					data = subscriptions.Masked(data)
 				}
-				return a.json(data)
+				return c.json(data)
 			})
 		},
 	}
@@ -42,10 +49,10 @@ func (a *app) getCommand() *cobra.Command {
 	return configured(cmd)
 }
 
-// warn says on standard error what is odd about a subscription.
-func (a *app) warn(account, id string, warnings []warning) {
-	for _, w := range warnings {
-		fmt.Fprintf(a.stderr, "warning: %s\n", terminal.Visible(account+"/"+id+" "+w.String()))
+// warn says what is odd about a subscription.
+func warn(w io.Writer, account, id string, warnings []warning) {
+	for _, one := range warnings {
+		fmt.Fprintf(w, "warning: %s\n", terminal.Visible(account+"/"+id+" "+one.String()))
 	}
 }
 

@@ -91,7 +91,15 @@ func eventList(c *event.Catalogue, sub *subscriptions.Subscription) string {
 	return strings.Join(names, ",")
 }
 
-func (a *app) listCommand() *cobra.Command {
+// subscriptionsList lists subscriptions, and what is wrong with them.
+type subscriptionsList struct {
+	*settings
+	*output
+
+	network resolve.Config // how receivers are reached
+}
+
+func (c *subscriptionsList) command() *cobra.Command {
 	var account string
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -104,8 +112,8 @@ func (a *app) listCommand() *cobra.Command {
 		Example: "  fanout subscriptions list\n  fanout subscriptions list --account acme -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withStore(cmd, func(ctx context.Context, cfg *config.Config, store *subscriptions.Store) error {
-				return a.list(ctx, cfg, store, account)
+			return c.withStore(cmd, func(ctx context.Context, cfg *config.Config, store *subscriptions.Store) error {
+				return c.list(ctx, cfg, store, account)
 			})
 		},
 	}
@@ -113,12 +121,12 @@ func (a *app) listCommand() *cobra.Command {
 	return configured(cmd)
 }
 
-func (a *app) list(ctx context.Context, cfg *config.Config, store *subscriptions.Store, account string) error {
+func (c *subscriptionsList) list(ctx context.Context, cfg *config.Config, store *subscriptions.Store, account string) error {
 	rules, err := egress.New(cfg.Egress)
 	if err != nil {
 		return fmt.Errorf("egress: %w", err)
 	}
-	all, wrong, err := a.stored(ctx, store, account)
+	all, wrong, err := storedOf(ctx, store, account)
 	if err != nil {
 		return err
 	}
@@ -140,25 +148,25 @@ func (a *app) list(ctx context.Context, cfg *config.Config, store *subscriptions
 		}
 		names.add(judgements[i].sub, rules)
 	}
-	a.noteSearchOnly(ctx, cfg, rules, judgements, names)
+	c.noteSearchOnly(ctx, cfg, rules, judgements, names)
 	for i, stored := range all {
 		j := judgements[i]
 		one := listed{stored.Account, stored.ID, j.state(), j.problem, j.warnings, subscriptions.Masked(stored.JSON)}
 		t.Rows = append(t.Rows, []string{one.Account, one.ID, one.State, eventList(store.Reader().Catalogue, j.sub), subscriptions.MaskedURL(j.sub.URL()), j.notes()})
 		result = append(result, one)
 	}
-	if a.asJSON() {
-		return a.json(result)
+	if c.asJSON() {
+		return c.json(result)
 	}
-	return a.table(t)
+	return c.table(t)
 }
 
 // noteSearchOnly adds a warning to those whose hosts exist only with the resolver's search list.
-func (a *app) noteSearchOnly(ctx context.Context, cfg *config.Config, rules *egress.Rules, judgements []judged, names hostNames) {
+func (c *subscriptionsList) noteSearchOnly(ctx context.Context, cfg *config.Config, rules *egress.Rules, judgements []judged, names hostNames) {
 	if cfg.Egress.Search || cfg.Egress.ProxyNames {
 		return
 	}
-	resolver := resolve.New(a.network)
+	resolver := resolve.New(c.network)
 	defer resolver.Close()
 	found := searchOnly(ctx, resolver, names)
 	for i := range judgements {

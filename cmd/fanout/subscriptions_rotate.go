@@ -26,7 +26,13 @@ type signingSecret struct {
 	Until       *time.Time `json:"until,omitempty"` // absent: until it is removed
 }
 
-func (a *app) rotateCommand() *cobra.Command {
+// subscriptionsRotate changes a subscription's secret.
+type subscriptionsRotate struct {
+	*settings
+	*output
+}
+
+func (c *subscriptionsRotate) command() *cobra.Command {
 	var lasts time.Duration
 	cmd := &cobra.Command{
 		Use:   "rotate ACCOUNT ID",
@@ -42,8 +48,8 @@ func (a *app) rotateCommand() *cobra.Command {
 			if lasts < 0 || lasts > subscriptions.RotationLastsMax {
 				return misusef("--expires-in %s: want 0 to %s", lasts, subscriptions.RotationLastsMax)
 			}
-			return a.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
-				return a.rotate(ctx, store, args[0], args[1], lasts)
+			return c.withStore(cmd, func(ctx context.Context, _ *config.Config, store *subscriptions.Store) error {
+				return c.rotate(ctx, store, args[0], args[1], lasts)
 			})
 		},
 	}
@@ -51,7 +57,7 @@ func (a *app) rotateCommand() *cobra.Command {
 	return configured(cmd)
 }
 
-func (a *app) rotate(ctx context.Context, store *subscriptions.Store, account, id string, lasts time.Duration) error {
+func (c *subscriptionsRotate) rotate(ctx context.Context, store *subscriptions.Store, account, id string, lasts time.Duration) error {
 	var r subscriptions.Rotation
 	_, err := store.Update(ctx, account, id, func(stored json.RawMessage) (json.RawMessage, error) {
 		if stored == nil {
@@ -75,10 +81,10 @@ func (a *app) rotate(ctx context.Context, store *subscriptions.Store, account, i
 		}
 		result.Signing = append(result.Signing, one)
 	}
-	if a.asJSON() {
-		return a.json(result)
+	if c.asJSON() {
+		return c.json(result)
 	}
-	return a.facts(result.rows())
+	return c.facts(result.rows())
 }
 
 func (r *rotated) rows() [][]string {

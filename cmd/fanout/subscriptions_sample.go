@@ -12,11 +12,20 @@ import (
 
 	"fanout/config"
 	"fanout/dispatcher"
+	"fanout/dispatcher/resolve"
 	"fanout/event"
 	"fanout/subscriptions"
 )
 
-func (a *app) testCommand() *cobra.Command {
+// subscriptionsTest makes one attempt at a receiver.
+type subscriptionsTest struct {
+	*settings
+	*output
+
+	network resolve.Config // how receivers are reached
+}
+
+func (c *subscriptionsTest) command() *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
 		Use:   "test ACCOUNT ID",
@@ -30,10 +39,10 @@ Exit status: 0 the answer is 2xx, else 1.`,
   fanout subscriptions test acme crm --event SMS_FAILED`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := choice("--event", name, "event name", a.catalogue(cmd).Texts()); err != nil {
+			if err := choice("--event", name, "event name", c.catalogue(cmd).Texts()); err != nil {
 				return err
 			}
-			return a.withStore(cmd, func(ctx context.Context, cfg *config.Config, store *subscriptions.Store) error {
+			return c.withStore(cmd, func(ctx context.Context, cfg *config.Config, store *subscriptions.Store) error {
 				data, err := getStored(ctx, store, args[0], args[1])
 				if err != nil {
 					return err
@@ -42,7 +51,7 @@ Exit status: 0 the answer is 2xx, else 1.`,
 				if bad != nil {
 					return bad
 				}
-				return a.test(ctx, cfg, sub, name)
+				return c.test(ctx, cfg, sub, name)
 			})
 		},
 	}
@@ -63,7 +72,7 @@ type tested struct {
 	Answer    string  `json:"answer,omitempty"`
 }
 
-func (a *app) test(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription, name string) error {
+func (c *subscriptionsTest) test(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription, name string) error {
 	sample, ok := cfg.Catalogue().Parse(name)
 	if names := sub.Events().Names(cfg.Catalogue()); !ok && len(names) > 0 {
 		sample, ok = names[0], true
@@ -71,7 +80,7 @@ func (a *app) test(ctx context.Context, cfg *config.Config, sub *subscriptions.S
 	if !ok {
 		return hint(fmt.Errorf("%s/%s selects no event", sub.Account(), sub.ID()), "name one with --event")
 	}
-	del, out, err := a.attemptOnce(ctx, cfg, sub, sample)
+	del, out, err := c.attemptOnce(ctx, cfg, sub, sample)
 	if err != nil {
 		return err
 	}
@@ -79,10 +88,10 @@ func (a *app) test(ctx context.Context, cfg *config.Config, sub *subscriptions.S
 		Outcome: out.Result.String(), Reason: out.Reason.String(), Detail: out.Detail, Status: out.Status, Seconds: out.Took.Seconds(),
 		WebhookID: del.ID, Event: sample.String(), Body: string(del.Body), Answer: strings.ToValidUTF8(string(out.Response), "�"),
 	}
-	if a.asJSON() {
-		err = a.json(result)
+	if c.asJSON() {
+		err = c.json(result)
 	} else {
-		err = a.facts(result.rows(sub))
+		err = c.facts(result.rows(sub))
 	}
 	if err == nil && out.Result != dispatcher.Delivered {
 		return said()
@@ -148,9 +157,9 @@ func (s settled) Settle(_ *dispatcher.Delivery, out dispatcher.Outcome) { s <- o
 
 // attemptOnce runs a sample delivery through the dispatcher. It is judged as any delivery is: one for a subscription
 // that is disabled is discarded, for one that is paused it is deferred.
-func (a *app) attemptOnce(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription, name event.Name) (*dispatcher.Delivery, dispatcher.Outcome, error) {
+func (c *subscriptionsTest) attemptOnce(ctx context.Context, cfg *config.Config, sub *subscriptions.Subscription, name event.Name) (*dispatcher.Delivery, dispatcher.Outcome, error) {
 	receivers := cfg.Dispatcher(userAgent())
-	receivers.Network = a.network
+	receivers.Network = c.network
 	d, err := dispatcher.New(receivers, one{sub}, nil, nil)
 	if err != nil {
 		return nil, dispatcher.Outcome{}, fmt.Errorf("dispatcher: %w", err)

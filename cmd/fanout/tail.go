@@ -23,7 +23,14 @@ import (
 	"fanout/topic"
 )
 
-func (a *app) tailCommand() *cobra.Command {
+// tailCommand shows outcomes as they happen.
+type tailCommand struct {
+	*settings
+	*output
+	*fleet
+}
+
+func (c *tailCommand) command() *cobra.Command {
 	var f tailFlags
 	cmd := &cobra.Command{
 		Use:   "tail",
@@ -46,14 +53,14 @@ stream is open at a time, and it ends with the link.`,
 		Args:        cobra.NoArgs,
 		Annotations: map[string]string{streams: ""},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.check(a.catalogue(cmd)); err != nil {
+			if err := f.check(c.catalogue(cmd)); err != nil {
 				return err
 			}
-			cfg, err := a.load(cmd)
+			cfg, err := c.load(cmd)
 			if err != nil {
 				return err
 			}
-			remotes, err := a.toFollow(cmd.Context(), &cfg, &f)
+			remotes, err := c.toFollow(cmd.Context(), &cfg, &f)
 			if err != nil {
 				return err
 			}
@@ -62,9 +69,9 @@ stream is open at a time, and it ends with the link.`,
 				if to, err = newLocalProgram(f.forward); err != nil {
 					return err
 				}
-				fmt.Fprintf(a.stderr, "forwarding to %s, signed with %s\n", to.url, to.secret)
+				fmt.Fprintf(c.stderr, "forwarding to %s, signed with %s\n", to.url, to.secret)
 			}
-			t := &tailer{localProgram: to, a: a, flags: f, width: a.width(), silence: 30 * time.Second} // an instance sends a line every 5 seconds
+			t := &tailer{localProgram: to, output: c.output, flags: f, width: c.width(), silence: 30 * time.Second} // an instance sends a line every 5 seconds
 			return t.run(cmd.Context(), remotes)
 		},
 	}
@@ -77,19 +84,19 @@ stream is open at a time, and it ends with the link.`,
 	flags.StringVar(&f.forward, "forward", "", "POST each attempt's request to this `URL`, such as http://localhost:3000/hooks")
 	flags.StringVar(&f.portalLink, "portal-link", "", "follow the account of this portal link, a `URL`")
 	flags.IntVar(&f.limit, "limit", 0, "end after so many; 0 means never")
-	a.adminFlag(cmd)
+	c.adminFlag(cmd)
 	return configured(cmd)
 }
 
 // toFollow are the instances to follow, or the portal that a link leads to.
-func (a *app) toFollow(ctx context.Context, cfg *config.Config, f *tailFlags) ([]remote, error) {
+func (c *tailCommand) toFollow(ctx context.Context, cfg *config.Config, f *tailFlags) ([]remote, error) {
 	if f.portalLink == "" {
-		return a.remotes(ctx, cfg), nil
+		return c.remotes(ctx, cfg), nil
 	}
-	if f.account != "" || len(a.admins) > 0 {
+	if f.account != "" || len(c.admins) > 0 {
 		return nil, misusef("--portal-link says whose account it is and whom to ask: leave out --account and --admin")
 	}
-	portal, err := a.openPortal(ctx, f.portalLink)
+	portal, err := openPortal(ctx, f.portalLink)
 	return []remote{portal}, err
 }
 
@@ -143,7 +150,8 @@ type outcomeLine struct {
 }
 
 type tailer struct {
-	a       *app
+	*output
+
 	flags   tailFlags
 	width   int           // of the terminal; 0: no limit
 	silence time.Duration // an instance may say nothing for so long
@@ -184,7 +192,7 @@ func (t *tailer) run(ctx context.Context, remotes []remote) error {
 func (t *tailer) note(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fmt.Fprintln(t.a.stderr, terminal.Visible(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(t.stderr, terminal.Visible(fmt.Sprintf(format, args...)))
 }
 
 func (t *tailer) follow(ctx context.Context, r remote) error {
@@ -251,10 +259,10 @@ func (t *tailer) show(ctx context.Context, r remote, line []byte) error {
 		return errEnough
 	}
 	t.shown++
-	if t.a.format == "table" {
-		fmt.Fprintln(t.a.stdout, o.text(t.width))
+	if t.format == "table" {
+		fmt.Fprintln(t.stdout, o.text(t.width))
 	} else {
-		fmt.Fprintf(t.a.stdout, "%s\n", line)
+		fmt.Fprintf(t.stdout, "%s\n", line)
 	}
 	if t.flags.limit > 0 && t.shown >= t.flags.limit {
 		return errEnough

@@ -8,7 +8,12 @@ import (
 	"fanout/admin"
 )
 
-func (a *app) tokenCommand() *cobra.Command {
+// tokenCommand makes admin tokens.
+type tokenCommand struct {
+	*output
+}
+
+func (c *tokenCommand) command() *cobra.Command {
 	return &cobra.Command{
 		Use:   "token",
 		Short: "Make a token for admin.token",
@@ -19,12 +24,12 @@ It is shown once and kept nowhere. Every instance needs the same one.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			token := admin.NewToken()
-			if a.asJSON() {
-				return a.json(struct {
+			if c.asJSON() {
+				return c.json(struct {
 					Token string `json:"token"`
 				}{token})
 			}
-			_, err := fmt.Fprintln(a.stdout, token)
+			_, err := fmt.Fprintln(c.stdout, token)
 			return err
 		},
 	}

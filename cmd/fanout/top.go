@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -18,9 +19,17 @@ import (
 	"fanout/topic"
 )
 
-func (a *app) topCommand() *cobra.Command {
+// topCommand shows which subscriptions the load belongs to.
+type topCommand struct {
+	*settings
+	*output
+	*input
+	*fleet
+}
+
+func (c *topCommand) command() *cobra.Command {
 	var once, tiers bool
-	t := &topper{a: a, sort: "load"}
+	t := &topper{output: c.output, fleet: c.fleet, stdin: c.stdin, sort: "load"}
 	interval := 2 * time.Second
 	cmd := &cobra.Command{
 		Use:   "top",
@@ -48,7 +57,7 @@ deleted, idle with no lane, or unknown.`,
 			if err := choice("--sort", t.sort, "order", operate.TopOrders()); err != nil {
 				return err
 			}
-			cfg, err := a.load(cmd)
+			cfg, err := c.load(cmd)
 			if err != nil {
 				return err
 			}
@@ -61,7 +70,7 @@ deleted, idle with no lane, or unknown.`,
 				defer admin.Close()
 				t.backlog = operate.NewBacklogReader(admin, backlogPatience)
 			}
-			if screen, ok := a.stdout.(*os.File); ok && !once && a.format == "table" && terminal.Is(screen) {
+			if screen, ok := c.stdout.(*os.File); ok && !once && c.format == "table" && terminal.Is(screen) {
 				return t.live(cmd.Context(), screen, interval)
 			}
 			return t.once(cmd.Context())
@@ -73,13 +82,16 @@ deleted, idle with no lane, or unknown.`,
 	f.DurationVar(&interval, "interval", interval, "how often to look")
 	f.IntVar(&t.rows, "rows", 30, "how many subscriptions to show at most")
 	f.StringVar(&t.sort, "sort", t.sort, "`ORDER`: "+strings.Join(operate.TopOrders(), ", "))
-	a.adminFlag(cmd)
+	c.adminFlag(cmd)
 	return configured(cmd)
 }
 
 // topper looks at the load, once or again and again.
 type topper struct {
-	a       *app
+	*output
+	*fleet
+
+	stdin   io.Reader
 	cfg     *config.Config
 	backlog *operate.BacklogReader // nil: without the retry topics
 	rows    int
@@ -114,11 +126,11 @@ func (t *topper) once(ctx context.Context) error {
 	if err := view.Err(); err != nil {
 		return err
 	}
-	if t.a.asJSON() {
-		return t.a.json(&view)
+	if t.asJSON() {
+		return t.json(&view)
 	}
-	for _, line := range topLines(&view, t.a.width(), t.rows) {
-		fmt.Fprintln(t.a.stdout, line)
+	for _, line := range topLines(&view, t.width(), t.rows) {
+		fmt.Fprintln(t.stdout, line)
 	}
 	return nil
 }
@@ -131,7 +143,7 @@ func (t *topper) live(ctx context.Context, out *os.File, interval time.Duration)
 			return err
 		}
 	}
-	screen, err := terminal.Open(t.a.stdin, out)
+	screen, err := terminal.Open(t.stdin, out)
 	if err != nil {
 		return err
 	}
@@ -191,7 +203,7 @@ func (t *topper) show(ctx context.Context, screen *terminal.Screen, view operate
 
 // askNotes asks the instances that answered what is amiss.
 func (t *topper) askNotes(ctx context.Context, answers []operate.InstanceLanes) {
-	askAll(t.a.remotes(ctx, t.cfg), func(i int, r remote) {
+	askAll(t.remotes(ctx, t.cfg), func(i int, r remote) {
 		if i < len(answers) && answers[i].Err == nil {
 			health := askHealth(ctx, r, true)
 			answers[i].Notes = health.notes()
@@ -201,7 +213,7 @@ func (t *topper) askNotes(ctx context.Context, answers []operate.InstanceLanes) 
 
 // look asks the instances, and takes what is known of the retry topics.
 func (t *topper) look(ctx context.Context) operate.Top {
-	answers := t.a.lanes(ctx, t.cfg)
+	answers := t.lanes(ctx, t.cfg)
 	t.askNotes(ctx, answers)
 	var waiting operate.BacklogState
 	if t.backlog != nil {

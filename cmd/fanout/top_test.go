@@ -62,8 +62,8 @@ func TestTopWhileKafkaHangs(t *testing.T) {
 		"json":  {`"inFlight": 0`, `"waiting": null`, `"tiersProblem": "no answer from Kafka"`},
 	} {
 		var out writer
-		a := &app{stdout: &out, stderr: &out, format: format, admins: []string{answering(t, `{"lanes":[]}`)}}
-		top := &topper{a: a, cfg: &cfg, rows: 30, sort: "load", backlog: operate.NewBacklogReader(admin, 300*time.Millisecond)}
+		instances := &fleet{admins: []string{answering(t, `{"lanes":[]}`)}}
+		top := &topper{output: &output{stdout: &out, stderr: &out, format: format}, fleet: instances, cfg: &cfg, rows: 30, sort: "load", backlog: operate.NewBacklogReader(admin, 300*time.Millisecond)}
 		if err := top.once(t.Context()); err != nil {
 			t.Errorf("%s: %v", format, err)
 		}
@@ -88,7 +88,7 @@ func TestTopShowsWhatIsAmiss(t *testing.T) {
 		"json":  `"notes": {` + "\n    \"" + one + `": "kafka: email/0: an open transaction"`,
 	} {
 		var out writer
-		top := &topper{a: &app{stdout: &out, stderr: &out, format: format, admins: []string{one}}, cfg: &cfg, rows: 30, sort: "load"}
+		top := &topper{output: &output{stdout: &out, stderr: &out, format: format}, fleet: &fleet{admins: []string{one}}, cfg: &cfg, rows: 30, sort: "load"}
 		if err := top.once(t.Context()); err != nil || !strings.Contains(out.String(), want) {
 			t.Errorf("%s: %v, want %q\n%s", format, err, want, out.String())
 		}

@@ -16,7 +16,7 @@ import (
 	"fanout/topic"
 )
 
-func (a *app) topicsCommand() *cobra.Command {
+func topicsCommand(parts ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "topics",
 		Short: "Create, describe or repair fanout's topics",
@@ -24,7 +24,18 @@ func (a *app) topicsCommand() *cobra.Command {
   fanout topics create --dry-run
   fanout topics apply --dry-run`,
 	}
-	cmd.AddCommand(a.topicsCreateCommand(), a.topicsApplyCommand(), configured(&cobra.Command{
+	cmd.AddCommand(parts...)
+	return cmd
+}
+
+// topicsDescribe shows fanout's topics.
+type topicsDescribe struct {
+	*settings
+	*output
+}
+
+func (c *topicsDescribe) command() *cobra.Command {
+	return configured(&cobra.Command{
 		Use:   "describe",
 		Short: "Show the source topics and those that fanout owns",
 		Long: `describe shows each topic with its partitions, the smallest number of replicas
@@ -32,7 +43,7 @@ and of replicas in sync, and the settings that matter to fanout.`,
 		Example: "  fanout topics describe",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.load(cmd)
+			cfg, err := c.load(cmd)
 			if err != nil {
 				return err
 			}
@@ -41,14 +52,13 @@ and of replicas in sync, and the settings that matter to fanout.`,
 				if err != nil {
 					return err
 				}
-				if a.asJSON() {
-					return a.json(topics)
+				if c.asJSON() {
+					return c.json(topics)
 				}
-				return a.table(topicTable(topics))
+				return c.table(topicTable(topics))
 			})
 		},
-	}))
-	return cmd
+	})
 }
 
 // describedTopic is one that fanout reads or writes.

@@ -20,7 +20,14 @@ type settingChange struct {
 	Why     string `json:"why"`
 }
 
-func (a *app) topicsApplyCommand() *cobra.Command {
+// topicsApply mends the settings of fanout's topics.
+type topicsApply struct {
+	*settings
+	*output
+	*input
+}
+
+func (c *topicsApply) command() *cobra.Command {
 	var dryRun, yes bool
 	cmd := &cobra.Command{
 		Use:   "apply",
@@ -33,8 +40,8 @@ longer stays as it is. It needs the right AlterConfigs on these topics.`,
   fanout topics apply --yes`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
-				return a.applyTopics(ctx, cfg, admin, dryRun, yes)
+			return c.withKafka(cmd, func(ctx context.Context, cfg *config.Config, admin *topic.Cluster) error {
+				return c.apply(ctx, cfg, admin, dryRun, yes)
 			})
 		},
 	}
@@ -43,43 +50,43 @@ longer stays as it is. It needs the right AlterConfigs on these topics.`,
 	return configured(cmd)
 }
 
-func (a *app) applyTopics(ctx context.Context, cfg *config.Config, admin *topic.Cluster, dryRun, yes bool) error {
+func (c *topicsApply) apply(ctx context.Context, cfg *config.Config, admin *topic.Cluster, dryRun, yes bool) error {
 	changes, err := settingChanges(ctx, cfg, admin)
 	if err != nil {
 		return err
 	}
-	if a.asJSON() && (dryRun || len(changes) == 0) {
-		return a.json(map[string]any{"changes": changes, "applied": false})
+	if c.asJSON() && (dryRun || len(changes) == 0) {
+		return c.json(map[string]any{"changes": changes, "applied": false})
 	}
 	if len(changes) == 0 {
-		fmt.Fprintln(a.stdout, "all topics that exist are set as they should be")
+		fmt.Fprintln(c.stdout, "all topics that exist are set as they should be")
 		return nil
 	}
-	if !a.asJSON() {
-		if err := a.table(changeTable(changes)); err != nil {
+	if !c.asJSON() {
+		if err := c.table(changeTable(changes)); err != nil {
 			return err
 		}
 	}
 	if dryRun {
 		return nil
 	}
-	if err := a.confirm(ctx, yes, fmt.Sprintf("change %s?", count(len(changes), "setting"))); err != nil {
+	if err := c.confirm(ctx, yes, fmt.Sprintf("change %s?", count(len(changes), "setting"))); err != nil {
 		return err
 	}
 	settings := make(map[string]map[string]string)
-	for _, c := range changes {
-		if settings[c.Topic] == nil {
-			settings[c.Topic] = make(map[string]string)
+	for _, change := range changes {
+		if settings[change.Topic] == nil {
+			settings[change.Topic] = make(map[string]string)
 		}
-		settings[c.Topic][c.Setting] = c.Want
+		settings[change.Topic][change.Setting] = change.Want
 	}
 	if err := admin.Alter(ctx, settings); err != nil {
 		return err
 	}
-	if a.asJSON() {
-		return a.json(map[string]any{"changes": changes, "applied": true})
+	if c.asJSON() {
+		return c.json(map[string]any{"changes": changes, "applied": true})
 	}
-	fmt.Fprintf(a.stdout, "changed %s\n", count(len(changes), "setting"))
+	fmt.Fprintf(c.stdout, "changed %s\n", count(len(changes), "setting"))
 	return nil
 }
 

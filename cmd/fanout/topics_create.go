@@ -12,7 +12,13 @@ import (
 	"fanout/topic"
 )
 
-func (a *app) topicsCreateCommand() *cobra.Command {
+// topicsCreate creates fanout's topics.
+type topicsCreate struct {
+	*settings
+	*output
+}
+
+func (c *topicsCreate) command() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "create",
@@ -24,12 +30,12 @@ source topic: those belong to their producers.`,
   fanout topics create --kafka.replication 3`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.load(cmd)
+			cfg, err := c.load(cmd)
 			if err != nil {
 				return err
 			}
 			return withAdmin(cmd.Context(), &cfg, func(ctx context.Context, admin *topic.Cluster) error {
-				return a.createTopics(ctx, &cfg, admin, dryRun)
+				return c.create(ctx, &cfg, admin, dryRun)
 			})
 		},
 	}
@@ -37,15 +43,15 @@ source topic: those belong to their producers.`,
 	return configured(cmd)
 }
 
-func (a *app) createTopics(ctx context.Context, cfg *config.Config, admin *topic.Cluster, dryRun bool) error {
+func (c *topicsCreate) create(ctx context.Context, cfg *config.Config, admin *topic.Cluster, dryRun bool) error {
 	existing, err := admin.Sizes(ctx)
 	if err != nil {
 		return err
 	}
-	c := cfg.Consumer()
+	owner := cfg.Consumer()
 	var absent []topic.Spec
 	names := []string{}
-	for _, spec := range c.Owned() {
+	for _, spec := range owner.Owned() {
 		if existing[spec.Name] == 0 {
 			absent = append(absent, spec)
 			names = append(names, spec.Name)
@@ -60,14 +66,14 @@ func (a *app) createTopics(ctx context.Context, cfg *config.Config, admin *topic
 			return hint(err, "kafka.replication must not exceed the number of brokers, and the Kafka user must be allowed to create topics")
 		}
 	}
-	if a.asJSON() {
-		return a.json(map[string]any{strings.ReplaceAll(verb, " ", "_"): append([]string{}, names...)})
+	if c.asJSON() {
+		return c.json(map[string]any{strings.ReplaceAll(verb, " ", "_"): append([]string{}, names...)})
 	}
 	for _, name := range names {
-		fmt.Fprintf(a.stdout, "%s %s\n", verb, name)
+		fmt.Fprintf(c.stdout, "%s %s\n", verb, name)
 	}
 	if len(names) == 0 {
-		fmt.Fprintln(a.stdout, "all topics exist")
+		fmt.Fprintln(c.stdout, "all topics exist")
 	}
 	return nil
 }

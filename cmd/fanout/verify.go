@@ -26,7 +26,13 @@ type verifyFlags struct {
 	tolerance                 time.Duration
 }
 
-func (a *app) verifyCommand() *cobra.Command {
+// verifyCommand verifies a signature.
+type verifyCommand struct {
+	*output
+	*input
+}
+
+func (c *verifyCommand) command() *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
 		Use:   "verify [BODY-FILE]",
@@ -45,7 +51,7 @@ command line that is not understood.`,
     --timestamp 1731000000 --signature v1,kYt… body.json
   fanout verify --secret-file secret.txt --request request.txt --tolerance 0`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.verify(&f, args) },
+		RunE: func(_ *cobra.Command, args []string) error { return c.verify(&f, args) },
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVar(&f.secrets, "secret", nil, "whsec_…, whsk_… or whpk_…, repeatable; others on this machine can see it")
@@ -59,12 +65,12 @@ command line that is not understood.`,
 	return cmd
 }
 
-func (a *app) verify(f *verifyFlags, args []string) error {
-	secrets, err := a.secrets(f)
+func (c *verifyCommand) verify(f *verifyFlags, args []string) error {
+	secrets, err := readSecrets(f)
 	if err != nil {
 		return err
 	}
-	header, body, err := a.received(f, args)
+	header, body, err := c.received(f, args)
 	if err != nil {
 		return err
 	}
@@ -73,33 +79,33 @@ func (a *app) verify(f *verifyFlags, args []string) error {
 	if verifyErr == nil {
 		members = webhook.BatchMembers(body)
 	}
-	if a.asJSON() {
-		return errors.Join(a.json(explained(&e, members, verifyErr)), verifyErr)
+	if c.asJSON() {
+		return errors.Join(c.json(explained(&e, members, verifyErr)), verifyErr)
 	}
 	if len(e.Signed) > 0 {
-		fmt.Fprintf(a.stdout, "signed is    %s\n             webhook-id . webhook-timestamp . body, %s\n", terminal.Visible(string(e.Signed)), count(len(e.Signed), "byte"))
+		fmt.Fprintf(c.stdout, "signed is    %s\n             webhook-id . webhook-timestamp . body, %s\n", terminal.Visible(string(e.Signed)), count(len(e.Signed), "byte"))
 		when := ageText(e.Skew) + " ago"
 		if e.Skew < 0 {
 			when = "in " + ageText(-e.Skew)
 		}
-		fmt.Fprintf(a.stdout, "timestamp    %s\n", when)
+		fmt.Fprintf(c.stdout, "timestamp    %s\n", when)
 	}
 	for _, s := range e.Signatures {
 		verdict := s.Problem
 		if s.Problem == "" {
 			verdict = fmt.Sprintf("matches secret %d", s.Secret+1)
 		}
-		fmt.Fprintf(a.stdout, "signature    %s\n             %s\n", terminal.Visible(s.Text), verdict)
+		fmt.Fprintf(c.stdout, "signature    %s\n             %s\n", terminal.Visible(s.Text), verdict)
 	}
 	for i, id := range members {
 		title := ""
 		if i == 0 {
 			title = "batch of " + strconv.Itoa(len(members))
 		}
-		fmt.Fprintf(a.stdout, "%-12s %s\n", title, id)
+		fmt.Fprintf(c.stdout, "%-12s %s\n", title, id)
 	}
 	if verifyErr == nil {
-		fmt.Fprintln(a.stdout, "verified")
+		fmt.Fprintln(c.stdout, "verified")
 	}
 	return verifyErr
 }
@@ -148,7 +154,8 @@ func explained(e *webhook.Explanation, members []string, err error) explanation 
 	return out
 }
 
-func (a *app) secrets(f *verifyFlags) ([]webhook.Secret, error) {
+// readSecrets are those of the flags.
+func readSecrets(f *verifyFlags) ([]webhook.Secret, error) {
 	texts := f.secrets
 	if f.secretFile != "" {
 		data, err := os.ReadFile(f.secretFile)
@@ -172,7 +179,7 @@ func (a *app) secrets(f *verifyFlags) ([]webhook.Secret, error) {
 }
 
 // received is the webhook to verify: its headers and body.
-func (a *app) received(f *verifyFlags, args []string) (http.Header, []byte, error) {
+func (c *verifyCommand) received(f *verifyFlags, args []string) (http.Header, []byte, error) {
 	header := http.Header{}
 	file := "-"
 	if len(args) > 0 {
@@ -184,7 +191,7 @@ func (a *app) received(f *verifyFlags, args []string) (http.Header, []byte, erro
 		}
 		file = f.request
 	}
-	data, err := a.readFile(file)
+	data, err := c.readFile(file)
 	if err != nil {
 		return nil, nil, err
 	}

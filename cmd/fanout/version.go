@@ -45,7 +45,12 @@ func thisBuild() build {
 // userAgent is the User-Agent header of every delivery.
 func userAgent() string { return "fanout/" + thisBuild().Version }
 
-func (a *app) versionCommand() *cobra.Command {
+// versionCommand says which build this is.
+type versionCommand struct {
+	*output
+}
+
+func (c *versionCommand) command() *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Show which build this is",
@@ -54,12 +59,12 @@ func (a *app) versionCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			b := thisBuild()
-			if a.asJSON() {
-				return a.json(b)
+			if c.asJSON() {
+				return c.json(b)
 			}
-			fmt.Fprintf(a.stdout, "fanout %s (%s, %s)\n", b.Version, b.Go, b.Platform)
+			fmt.Fprintf(c.stdout, "fanout %s (%s, %s)\n", b.Version, b.Go, b.Platform)
 			if b.Revision != "" {
-				fmt.Fprintf(a.stdout, "revision %s of %s\n", b.Revision, b.Time)
+				fmt.Fprintf(c.stdout, "revision %s of %s\n", b.Revision, b.Time)
 			}
 			return nil
 		},
