@@ -39,6 +39,8 @@ type keyFlag struct {
 }
 
 // allFlags are read from the example once: many commands have them.
+//
+//nolint:gochecknoglobals // it is worked out once, and the same for ever
 var allFlags = sync.OnceValue(func() (all []keyFlag) {
 	comments := map[string]string{}
 	var document yaml.Node

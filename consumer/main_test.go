@@ -2,7 +2,6 @@ package consumer_test
 
 import (
 	"flag"
-	"os"
 	"testing"
 )
 
@@ -16,5 +15,5 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	os.Exit(m.Run())
+	m.Run() // the test binary exits with its result
 }

@@ -137,10 +137,8 @@ const streams = "streams"
 
 // dashed lets a key's flag be spelled like the key: --kafka.create_topics is --kafka-create-topics.
 func dashed(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-	return pflag.NormalizedName(dashes.Replace(name))
+	return pflag.NormalizedName(strings.ReplaceAll(strings.ReplaceAll(name, ".", "-"), "_", "-"))
 }
-
-var dashes = strings.NewReplacer(".", "-", "_", "-")
 
 // configured marks a command that reads the configuration: it takes a flag for each key. The help of `run` lists them.
 func configured(cmd *cobra.Command) *cobra.Command {

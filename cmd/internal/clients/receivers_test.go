@@ -89,8 +89,11 @@ func receivers(t *testing.T) []client {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return []client{
-		node(t, "verify", "receiver.mjs"), python(t, "verify", "receiver.py"), java(t, "verify", "Receiver.java"), {name: "go", args: []string{binary}},
-		php(t, "verify", "receiver.php"), {name: "ruby", args: []string{"ruby", example(t, "verify", "receiver.rb")}}, csharp(t, "verify", "Receiver.cs"),
+		node(t, "verify", "receiver.mjs"), python(t, "verify", "receiver.py"), java(t, "verify", "Receiver.java"),
+		{name: "go", args: []string{binary}},
+		php(t, "verify", "receiver.php"),
+		{name: "ruby", args: []string{"ruby", example(t, "verify", "receiver.rb")}},
+		csharp(t, "verify", "Receiver.cs"),
 	}
 }
 
