@@ -22,7 +22,7 @@ test-proof: ## the tests of bench and chaos themselves
 	go -C $(PROOF) test ./...
 
 test-real: real-deps ## the tests on real Kafka and Redis, one package at a time
-	go test -count=1 -tags real -p 1 -timeout 25m $(REAL)
+	go test -count=1 -tags real -p 1 -timeout 25m -run "$$(testdata/tagged.sh real)" $(REAL)
 	go -C $(PROOF) test -count=1 -tags real -p 1 -timeout 10m ./...
 
 test-clients: real-deps ## producers, sync jobs and receivers in other languages, and the pages' commands in a fresh clone
@@ -38,7 +38,7 @@ test-collector: ## the traces, read back by a real OpenTelemetry Collector, whos
 
 test-browser: ## the dashboard in Chromium with axe, and the verify samples; screenshots go to .browser
 	@admin/browser-deps.sh
-	go test -count=1 -tags browser -timeout 15m ./admin/
+	go test -count=1 -tags browser -timeout 15m -run "$$(testdata/tagged.sh browser)" ./admin/
 
 test-api: ## schemathesis against the admin API of a running demo (EXAMPLES=200)
 	admin/schemathesis.sh
