@@ -151,6 +151,29 @@ func (w *kafkaWorld) cut(partition int, before int64) {
 	must(w.t, kerr.ErrorForCode(res.Topics[0].Partitions[0].ErrorCode))
 }
 
+// A record whose account is longer than any is not kept, and is no reason to read the topic again and again.
+func TestIndexPassesOverForeignNames(t *testing.T) {
+	t.Parallel()
+	w := newKafkaWorld(t)
+	w.dies(0, strings.Repeat("a", 300), 1)
+	w.dies(0, "acme", 2)
+	w.builds(letters.Config{}, counts("acme", 2))
+	w.dies(0, "acme", 1)
+	rounds := 0
+	b := w.builds(letters.Config{}, func(b *letters.Builder) bool {
+		if counts("acme", 3)(b) {
+			rounds++
+		}
+		return rounds > 20
+	})
+	if n := w.said.FilterMessageSnippet("begins again").Len(); n > 0 || !counts("globex", 0)(b) {
+		t.Errorf("it began again %d times: %v", n, w.said.All())
+	}
+	if _, ok := b.Index().Look(strings.Repeat("a", 300), nil); ok {
+		t.Error("it says what it cannot know")
+	}
+}
+
 // A topic that is made again while it runs is another one, and what somebody doubts is read again.
 func TestIndexBeginsAgain(t *testing.T) {
 	t.Parallel()

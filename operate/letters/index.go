@@ -70,8 +70,11 @@ const maxName = 256
 //
 // Once an account did not fit, none is made any more: what it had before would be missing, and nobody could tell.
 func (x *Index) add(partition int, e *entry) {
-	if e.account == "" || len(e.account) > maxName || uint(partition) > maxPartition || uint64(e.offset) > maxOffset {
-		x.left = x.left || e.account != ""
+	if e.account == "" || len(e.account) > maxName {
+		return // Look does not answer for such
+	}
+	if uint(partition) > maxPartition || uint64(e.offset) > maxOffset {
+		x.left = true
 		return
 	}
 	a := x.accounts[e.account]
