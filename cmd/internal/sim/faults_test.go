@@ -25,6 +25,25 @@ var calm = []fault{
 	{"a webhook that was made late is backfilled", (*world).backfillOne},
 }
 
+// rolling is what happens while instances get a new event name one after the other.
+var rolling = []fault{
+	{"nothing", func(*world) {}},
+	{"nothing again", func(*world) {}},
+	{"leaders are not where they were", func(w *world) { w.kafka.ShufflePartitionLeaders() }},
+	{"an instance gets the new name", (*world).roll},
+	{"answers are slow for a while", func(w *world) {
+		w.each(func(i *instance) {
+			i.net.slow(200 * time.Millisecond)
+			w.later(8*time.Second, func() { i.net.slow(0) })
+		})
+	}},
+	{"a lane is released", (*world).release},
+	{"a kill and a start", func(w *world) {
+		w.kill(w.one())
+		w.start()
+	}},
+}
+
 // faults are what may go wrong, and what is done to instances.
 var faults = []fault{
 	{"nothing", func(*world) {}},

@@ -29,6 +29,8 @@ import (
 //   - Nothing is delivered twice where nothing went wrong, and not much otherwise.
 //   - No more requests are in flight at a receiver than it allows each instance.
 //   - A webhook that is made late gets all that a backfill has gone through, whether it was planned for it or not.
+//   - Where instances get a new event name one after the other, those without it pass over its records; what one with it has planned is lost by
+//     none of them, and a backfill fetches the rest.
 //   - The loss account is balanced.
 type judge struct {
 	w *world
@@ -42,6 +44,7 @@ type judge struct {
 	again     map[string]place   // what was sent again, by webhook-id and the replay's name: its record in the replay topic
 	deadAgain map[string]bool    // of these, those that died again
 	records   int
+	fetched   bool // what instances passed over has been backfilled
 }
 
 // place is where a record lies.
@@ -58,6 +61,13 @@ type wanted struct {
 	receiver *receiver
 	sources  []place
 	appended time.Time
+	added    bool // its event name is one that the plan adds
+}
+
+// ignored says whether an instance without the event's name may have passed over the record, so that nothing becomes of the delivery before it
+// is backfilled: nobody has ever planned it. The lock is held.
+func (j *judge) ignored(id string, d *wanted) bool {
+	return d.added && !j.fetched && len(j.waiting[id]) == 0 && !d.receiver.knows(id)
 }
 
 func newJudge(w *world) *judge {
@@ -117,7 +127,7 @@ func (j *judge) check(ctx context.Context) {
 	now := j.w.accepted()
 	for id, d := range j.wanted {
 		for _, source := range d.sources {
-			if !d.receiver.gets(source) {
+			if !d.receiver.gets(source) || j.ignored(id, d) {
 				continue
 			}
 			if sources.settled(source) && now[id] == 0 && j.dead[id] == "" && !j.waits(id, retries) {
@@ -230,7 +240,8 @@ func (j *judge) takeSource(ctx context.Context, decoder *topic.Sources) func(*to
 				id := dispatcher.WebhookID(&ev, r.Origin(), subscription)
 				d := j.wanted[id]
 				if d == nil {
-					d = &wanted{receiver: to, appended: r.Time}
+					_, known := event.BuiltIn().Parse(ev.Name.String())
+					d = &wanted{receiver: to, appended: r.Time, added: !known}
 					j.wanted[id] = d
 				}
 				d.sources = append(d.sources, placeOf(r))

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -85,6 +86,50 @@ func (w *world) backfillAll() bool {
 		}
 	}
 	return true
+}
+
+// roll stops an instance that lacks the names which the plan adds, and starts one that has them.
+func (w *world) roll() {
+	i := slices.IndexFunc(w.instances, func(i *instance) bool { return i.old })
+	if i < 0 {
+		return
+	}
+	w.trouble()
+	w.rolled = true
+	w.halt(w.instances[i])
+	w.start()
+}
+
+// rollAll gives the names to all, and has fetched what those without them passed over.
+func (w *world) rollAll(ctx context.Context) bool {
+	for slices.ContainsFunc(w.instances, func(i *instance) bool { return i.old }) {
+		w.roll()
+	}
+	if !w.rest(ctx) {
+		return false
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.receivers)) {
+		r := w.receivers[name]
+		if !r.made.Load() {
+			continue
+		}
+		if r.covered == nil {
+			r.covered = make(map[string]map[int]topic.Range)
+		}
+		if err := w.backfill(r); err != nil {
+			w.wrong("the backfill of %s after all have the new name: %v", r.name, err)
+			return false
+		}
+	}
+	w.judge.fetch()
+	return w.rest(ctx)
+}
+
+// fetch notes that what instances passed over has been backfilled.
+func (j *judge) fetch() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.fetched = true
 }
 
 // backfillPatience is how long a backfill waits for what is being delivered.

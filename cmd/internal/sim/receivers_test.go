@@ -58,7 +58,8 @@ type receiver struct {
 
 	mu       sync.Mutex // guards all below
 	came     map[string]int
-	accepted map[string]int // deliveries answered with 2xx, by id
+	tried    map[string]bool // deliveries that it was sent, by id
+	accepted map[string]int  // deliveries answered with 2xx, by id
 	last     map[string]time.Time
 	inFlight int
 	until    time.Time // of what is down
@@ -69,7 +70,7 @@ type receiver struct {
 }
 
 func newReceiver(seed uint64, name string, m mood, limit int) *receiver {
-	return &receiver{seed: seed, name: name, mood: m, limit: limit, came: make(map[string]int), accepted: make(map[string]int), last: make(map[string]time.Time)}
+	return &receiver{seed: seed, name: name, mood: m, limit: limit, came: make(map[string]int), tried: make(map[string]bool), accepted: make(map[string]int), last: make(map[string]time.Time)}
 }
 
 // strict says whether the receiver can count what is in flight as its sender does.
@@ -125,6 +126,9 @@ func (r *receiver) answer(c net.Conn, req *http.Request, body []byte) bool {
 		r.wrong = append(r.wrong, fmt.Sprintf("%s: %d requests in flight at once, and at most %d were asked for, of each of %d instances", r.name, r.inFlight, r.limit, r.instances()))
 	}
 	r.came[id]++
+	for _, one := range ids {
+		r.tried[one] = true
+	}
 	status, wait, header := r.decide(id, r.came[id])
 	r.mu.Unlock()
 	time.Sleep(wait)
@@ -213,6 +217,13 @@ func (r *receiver) counts() map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.accepted)
+}
+
+// knows says whether the delivery was ever sent to it.
+func (r *receiver) knows(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tried[id]
 }
 
 func (r *receiver) problems() []string {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fanout/event"
 )
 
 var (
@@ -28,6 +30,16 @@ func TestCalm(t *testing.T) {
 	p := short
 	p.happens, p.before = calm, 20*time.Second
 	for seed := range uint64(4) {
+		run(t, seed+1, p)
+	}
+}
+
+// TestNewName runs seeds in which instances get a new event name one after the other, while its events come.
+func TestNewName(t *testing.T) {
+	p := short
+	p.happens, p.least, p.steps = rolling, p.instances, 12
+	p.adds = []event.Row{{Name: "EMAIL_DELIVERED", Channel: "EMAIL", Type: "DELIVERED"}}
+	for seed := range uint64(8) {
 		run(t, seed+1, p)
 	}
 }
@@ -71,10 +83,13 @@ func run(t *testing.T, seed uint64, p plan) {
 func simulate(t *testing.T, w *world) {
 	t.Helper()
 	ctx := t.Context()
-	for range 1 + w.dice.IntN(w.plan.instances) {
+	for range max(w.plan.least, 1+w.dice.IntN(w.plan.instances)) {
 		w.start()
 	}
 	time.Sleep(w.plan.before)
+	if len(w.plan.adds) > 0 {
+		w.roll()
+	}
 	for range w.plan.steps {
 		w.traffic(ctx)
 		f := w.plan.happens[w.dice.IntN(len(w.plan.happens))]
@@ -84,6 +99,9 @@ func simulate(t *testing.T, w *world) {
 		if w.judge.check(ctx); t.Failed() {
 			return
 		}
+	}
+	if len(w.plan.adds) > 0 && !w.rollAll(ctx) {
+		return
 	}
 	if !w.rest(ctx) || !w.backfillAll() || !w.rest(ctx) {
 		return

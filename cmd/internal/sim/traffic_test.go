@@ -71,6 +71,8 @@ func (w *world) event(source string) kafka.Record {
 	channel, kind := "EMAIL", []string{"OPEN", "CLICK", "FAILED"}[w.dice.IntN(3)]
 	if source == "channel.sms" {
 		channel, kind = "SMS", "FAILED"
+	} else if len(w.plan.adds) > 0 && w.dice.IntN(2) == 0 {
+		kind = w.plan.adds[0].Type
 	}
 	id := ""
 	if w.dice.IntN(2) == 0 {

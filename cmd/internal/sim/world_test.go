@@ -27,6 +27,7 @@ import (
 	"fanout/dispatcher"
 	"fanout/dispatcher/resolve/dnstest"
 	"fanout/egress"
+	"fanout/event"
 	"fanout/subscriptions"
 	"fanout/topic"
 )
@@ -62,6 +63,7 @@ type world struct {
 	backfills int
 	emptied   atomic.Bool // Redis is, and nobody has filled it again
 	closed    atomic.Bool
+	rolled    bool        // instances that start know the names that the plan adds
 	faults    int         // that may repeat deliveries
 	troubled  atomic.Bool // there was one
 }
@@ -72,11 +74,13 @@ type plan struct {
 	parkMax   time.Duration
 	maxAge    time.Duration
 	instances int // at most
+	least     int // instances at the beginning
 	steps     int
 	pause     time.Duration // between steps, on average
 	events    int           // a step, at most
 	before    time.Duration // the first record: partitions that move then repeat nothing
 	happens   []fault       // what goes wrong, or somebody does
+	adds      []event.Row   // event names that the instances get one after the other; the first ones start without them
 }
 
 // short has a schedule of minutes, so that a seed takes a second or two.
@@ -111,6 +115,7 @@ func newWorld(t *testing.T, seed uint64, p plan) *world {
 	for _, name := range sources {
 		w.cfg.Sources = append(w.cfg.Sources, topic.SourceConfig{Topic: name})
 	}
+	w.cfg.Events = p.adds
 	w.cfg.Redis.URL = "redis://" + redisAddress
 	w.cfg.Egress = egress.Config{AllowHTTP: true}
 	w.cfg.Delivery.Schedule, w.cfg.Delivery.MaxAge, w.cfg.Lanes.ParkMax = p.schedule, p.maxAge, p.parkMax
@@ -171,6 +176,9 @@ func (w *world) subscribe() {
 	for _, account := range accounts {
 		for k := range 1 + w.dice.IntN(3) {
 			m := mood(w.dice.IntN(int(moods)))
+			if len(w.plan.adds) > 0 { // many retries, each of which another instance may take
+				m = []mood{flaky, asksLater, away}[w.dice.IntN(3)]
+			}
 			if k == 0 {
 				m = well
 			}
@@ -232,6 +240,7 @@ type instance struct {
 	ended      chan struct{}
 	logs       *observer.ObservedLogs
 	killed     bool
+	old        bool // it lacks the names that the plan adds
 }
 
 // start starts an instance as cmd/fanout does.
@@ -242,6 +251,10 @@ func (w *world) start() {
 	i.logs = logs
 	log := zap.New(core)
 	cfg := w.cfg
+	if i.old = len(w.plan.adds) > 0 && !w.rolled; i.old {
+		cfg.Events = nil
+	}
+	cfg.Redis.Catalogue = cfg.Catalogue()
 	var err error
 	if i.directory, err = subscriptions.New(cfg.Redis, log, i.reg, subscriptions.WithDial(i.net.dial)); err != nil {
 		w.t.Fatal(err)
