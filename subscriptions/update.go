@@ -2,7 +2,6 @@ package subscriptions
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,12 +69,30 @@ func (u *update) attempt(ctx context.Context, tx *redis.Tx) error {
 	if err := u.make(ctx, tx); err != nil || u.refused != nil || u.same {
 		return err
 	}
-	var written *redis.IntCmd
-	_, err := tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		written = u.write(ctx, pipe)
-		return nil
-	})
-	return cmp.Or(written.Err(), err) // the transaction's own says only that it was given up
+	return u.commit(ctx, tx)
+}
+
+// commit writes in a transaction. MULTI goes alone: where it is refused, what go-redis's TxPipelined sends behind it is carried out all the
+// same, and answers that nobody reads stay in the connection.
+func (u *update) commit(ctx context.Context, tx *redis.Tx) error {
+	if err := tx.Process(ctx, redis.NewStatusCmd(ctx, "multi")); err != nil {
+		return err
+	}
+	pipe := tx.Pipeline()
+	queued, done := pipe.Do(ctx, u.command()...), pipe.Do(ctx, "exec")
+	_, err := pipe.Exec(ctx)
+	if queued.Err() != nil {
+		return queued.Err() // that of EXEC says only that it was given up
+	}
+	if errors.Is(done.Err(), redis.Nil) {
+		return redis.TxFailedErr
+	}
+	if results, _ := done.Slice(); len(results) == 1 {
+		if failed, ok := results[0].(error); ok {
+			return failed
+		}
+	}
+	return err
 }
 
 // make has the change made of what is stored.
@@ -106,11 +123,12 @@ func (u *update) read(ctx context.Context, from redis.Cmdable) (json.RawMessage,
 	return data, err
 }
 
-func (u *update) write(ctx context.Context, to redis.Cmdable) *redis.IntCmd {
+// command writes what the change has made.
+func (u *update) command() []any {
 	if u.next == nil {
-		return to.HDel(ctx, u.key, u.id)
+		return []any{"hdel", u.key, u.id}
 	}
-	return to.HSet(ctx, u.key, u.id, []byte(u.next))
+	return []any{"hset", u.key, u.id, []byte(u.next)}
 }
 
 // plain does without a transaction. Where one broke off, the change has been made, and perhaps written: it is not made a
@@ -121,7 +139,7 @@ func (u *update) plain(ctx context.Context) error {
 			return err
 		}
 	}
-	return u.write(ctx, u.store.client).Err()
+	return u.store.client.Do(ctx, u.command()...).Err()
 }
 
 // withoutTransactions says whether Redis, or what stands in front of it, has no transactions for this user.

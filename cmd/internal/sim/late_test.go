@@ -101,11 +101,11 @@ func (w *world) roll() {
 }
 
 // rollAll gives the names to all, and has fetched what those without them passed over.
-func (w *world) rollAll(ctx context.Context) bool {
+func (w *world) rollAll() bool {
 	for slices.ContainsFunc(w.instances, func(i *instance) bool { return i.old }) {
 		w.roll()
 	}
-	if !w.rest(ctx) {
+	if !w.rest(w.t.Context()) {
 		return false
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.receivers)) {
@@ -122,7 +122,7 @@ func (w *world) rollAll(ctx context.Context) bool {
 		}
 	}
 	w.judge.fetch()
-	return w.rest(ctx)
+	return w.rest(w.t.Context())
 }
 
 // fetch notes that what instances passed over has been backfilled.

@@ -100,7 +100,7 @@ func simulate(t *testing.T, w *world) {
 			return
 		}
 	}
-	if len(w.plan.adds) > 0 && !w.rollAll(ctx) {
+	if len(w.plan.adds) > 0 && !w.rollAll() {
 		return
 	}
 	if !w.rest(ctx) || !w.backfillAll() || !w.rest(ctx) {
