@@ -118,7 +118,7 @@ func (r route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 func (a *api) document(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Content-Type", "application/json")
 	_, err := w.Write(OpenAPI(a.catalogue()))
-	_ = err // a client that went away is no error of ours
+	_ = err // a client that went away is not an error of ours
 	return nil
 }
 

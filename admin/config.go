@@ -60,7 +60,7 @@ func (c *Config) Validate() error {
 	open := ""
 	for _, one := range []struct{ key, address string }{{"listen", c.Listen}, {"portal.listen", c.Portal.Listen}} {
 		if _, _, err := net.SplitHostPort(one.address); err != nil || Loopback(one.address) {
-			continue // what is no address is nothing that others reach
+			continue // what is not an address is nothing that others reach
 		}
 		if c.Token == "" {
 			bad(one.key, "%q: others can reach this address, so it needs a token: set admin.token or FANOUT_ADMIN_TOKEN, or listen on 127.0.0.1", one.address)

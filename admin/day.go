@@ -137,7 +137,7 @@ func (d *days) ask(ctx context.Context, p *panel, s scope, key [2]string, one *d
 	}
 }
 
-// count reads what no reading has seen. That the patience ends while it reads what is older is no error: the next one goes on.
+// count reads what no reading has seen. That the patience ends while it reads what is older is not an error: the next one goes on.
 func (d *days) count(ctx context.Context, p *panel, s scope, key [2]string, one *day) error {
 	release, err := p.budgets.scan(ctx, s)
 	if err != nil {

@@ -82,7 +82,7 @@ func (g *guesses) say(door string, r *http.Request) {
 	g.log.Warn("wrong token", zap.String("door", door), zap.String("from", host), zap.Int("before", unsaid))
 }
 
-// refused notes what a request without a session brought: a wrong token, or nothing, which is no guess.
+// refused notes what a request without a session brought: a wrong token, or nothing, which is not a guess.
 func (s *sessions) refused(r *http.Request) (wait time.Duration) {
 	if r.Header.Get("Authorization") == "" {
 		return 0

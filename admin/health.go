@@ -52,7 +52,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	if !body.Ready {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(w).Encode(body) //nolint:errchkjson // a client that went away is no error of ours
+	_ = json.NewEncoder(w).Encode(body) //nolint:errchkjson // a client that went away is not an error of ours
 }
 
 // Ready says what /readyz would: whether every check holds. It is safe for concurrent use.

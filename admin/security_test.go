@@ -330,7 +330,7 @@ func TestPortalOpensOneAccountOnly(t *testing.T) {
 	if a := post("/replays/of-globex/cancel", nil); a.status != 404 {
 		t.Errorf("cancel = %d", a.status)
 	}
-	// A portal link is no token, and opens nothing of the operator's.
+	// A portal link is not a token, and opens nothing of the operator's.
 	for _, route := range admin.Routes() {
 		method, path, _ := strings.Cut(route, " ")
 		w.want(401, method, concrete(path), "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+bearer) })
@@ -350,7 +350,7 @@ func TestPortalOpensOneAccountOnly(t *testing.T) {
 			w.want(404, "GET", base+"/endpoints", "", carryingOnly(&http.Cookie{Name: cookie.Name, Value: forged}))
 		}
 	}
-	w.want(404, "GET", base+"/endpoints", "", carryingOnly(&http.Cookie{Name: cookie.Name, Value: bearer})) // a link is no cookie
+	w.want(404, "GET", base+"/endpoints", "", carryingOnly(&http.Cookie{Name: cookie.Name, Value: bearer})) // a link is not a cookie
 	w.want(401, "GET", base+"/endpoints", "", carryingOnly())
 	w.want(422, "POST", "/api/v1/accounts/acme/portal-links", `{"expiresInSeconds":99999999,"kind":"any"}`)
 	short, _ := w.enter(w.makeLink("acme", `{"expiresInSeconds":1}`))

@@ -95,7 +95,7 @@ func (p *panel) enforce(ctx context.Context, account string) error {
 	return nil
 }
 
-// urlOf is the URL of what may be no valid subscription; empty where it is no text.
+// urlOf is the URL of what may be no valid subscription; empty where it is not text.
 func urlOf(data []byte) string {
 	var sub struct {
 		URL any `json:"url"`

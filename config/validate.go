@@ -193,7 +193,7 @@ func (v *validator) sasl(c topic.SASLConfig) {
 	}
 }
 
-// address notes what is no host:port; port 0 is taken where lowest is 0. example is part of the remedy.
+// address notes what is not a host:port; port 0 is taken where lowest is 0. example is part of the remedy.
 func (v *validator) address(path, text string, lowest int, example string) {
 	host, port, err := net.SplitHostPort(text)
 	n, portErr := strconv.Atoi(port)

@@ -135,7 +135,7 @@ func exist(t *testing.T, where, query string, metrics map[string][]string) {
 }
 
 type rule struct {
-	Record      string            `yaml:"record"` // the name of the series, of a rule that is no alert
+	Record      string            `yaml:"record"` // the name of the series, of a rule that is not an alert
 	Alert       string            `yaml:"alert"`
 	Expr        string            `yaml:"expr"`
 	Labels      map[string]string `yaml:"labels"`

@@ -121,7 +121,7 @@ func TestStrictJSON(t *testing.T) {
 	}
 }
 
-// A record that ends anywhere before its end is no record, and nothing reads past it.
+// A record that ends anywhere before its end is not a record, and nothing reads past it.
 func TestEveryPrefixIsMalformed(t *testing.T) {
 	d := compile(t, event.Mapping{})
 	whole := []byte(record(`"a":[1.5e3,true,{"\u00e9":"\ud83d\ude00é"}],`))

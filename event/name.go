@@ -3,7 +3,7 @@ package event
 import "unique"
 
 // Name is an event name: what a subscription selects. It is comparable, and equal to another that a catalogue with the same row
-// gives. The zero Name is no event.
+// gives. The zero Name is not an event.
 type Name struct {
 	handle unique.Handle[row]
 }
@@ -34,7 +34,7 @@ var (
 	InAppWebFailed = named(row{"INAPP_WEB_FAILED", "INAPP_WEB", "FAILED", "INAPP_WEB_FAILED", "Triggered when an in-app web notification fails to deliver", 7})
 )
 
-// row is the name's line; a blank one for what is no event name.
+// row is the name's line; a blank one for what is not an event name.
 func (n Name) row() row {
 	if n == (Name{}) {
 		return row{bit: unknownBit}
@@ -42,7 +42,7 @@ func (n Name) row() row {
 	return n.handle.Value()
 }
 
-// String is the name as subscriptions and records spell it: EMAIL_OPEN. It is empty for what is no event name.
+// String is the name as subscriptions and records spell it: EMAIL_OPEN. It is empty for what is not an event name.
 func (n Name) String() string { return n.row().name }
 
 // Channel is the event's channel, in the raw event as in the payload: EMAIL.
@@ -60,7 +60,7 @@ func (n Name) Description() string { return n.row().description }
 // Known is false for the zero Name, and for one that [Catalogue.ParseAny] took though the catalogue does not hold it.
 func (n Name) Known() bool { return n.row().bit != unknownBit }
 
-// equalFold is strings.EqualFold for ASCII letters alone: "ſms" is no channel.
+// equalFold is strings.EqualFold for ASCII letters alone: "ſms" is not a channel.
 func equalFold(a, b string) bool {
 	if len(a) != len(b) {
 		return false

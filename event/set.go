@@ -6,10 +6,10 @@ type Set uint64
 // AllNames selects every event of any catalogue: a subscription's "*".
 const AllNames = ^Set(0)
 
-// Has says whether n is in the set. What is no known event name is in none.
+// Has says whether n is in the set. What is not a known event name is in none.
 func (s Set) Has(n Name) bool { return s>>n.row().bit&1 != 0 }
 
-// With is the set and n. What is no known event name is left out.
+// With is the set and n. What is not a known event name is left out.
 func (s Set) With(n Name) Set { return s | 1<<n.row().bit }
 
 // Names are the set's names, in the catalogue's order. The slice is the caller's.

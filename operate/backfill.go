@@ -208,7 +208,7 @@ func (b *Backfill) each(ctx context.Context, ranges map[int]topic.Range, done *a
 			return err
 		}
 		if err != nil || ev.Account != b.cfg.Account {
-			return nil //nolint:nilerr // what is no event of the account makes no delivery for it
+			return nil //nolint:nilerr // what is not an event of the account makes no delivery for it
 		}
 		rec := m.Metadata()
 		planned := b.cfg.Plan(nil, &ev, &rec, time.Now())

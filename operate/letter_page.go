@@ -257,7 +257,7 @@ func (s *letterSearch) next(ctx, patience context.Context, size int) (found []*t
 	case errors.Is(err, errEnough):
 		return found, false, nil
 	case err != nil && ctx.Err() == nil && patience.Err() != nil:
-		return found, true, nil //nolint:nilerr // patience has ended, which is no error
+		return found, true, nil //nolint:nilerr // patience has ended, which is not an error
 	}
 	return found, true, err
 }

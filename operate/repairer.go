@@ -188,7 +188,7 @@ func (r *Repairer) repair(ctx context.Context, d *topic.DeadLetter, one *Repair)
 	}
 }
 
-// decode says why a value is no event of the source topic, if it is not.
+// decode says why a value is not an event of the source topic, if it is not.
 func (r *Repairer) decode(ctx context.Context, source string, value []byte) error {
 	_, err := r.sources.Decode(ctx, &topic.Record{Partition: topic.Partition{Topic: source}, Value: value})
 	return err

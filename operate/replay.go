@@ -113,7 +113,7 @@ func sentPosition(m *topic.Record) (position, error) {
 	return at, err
 }
 
-// unplaced is the position of a delivery that was no dead letter.
+// unplaced is the position of a delivery that was not a dead letter.
 func unplaced(id string) position { return position{-1, -1, idHash(id)} }
 
 func parsePosition(s string) (position, error) {

@@ -117,7 +117,7 @@ func appendQuoted(b []byte, text string) []byte {
 }
 
 // appendPayload appends the keys of a payload that deliveries are looked for by. Those that are written as fanout writes them are copied
-// as they are; anybody may have written to a retry topic, and of what is no payload none are kept.
+// as they are; anybody may have written to a retry topic, and of what is not a payload none are kept.
 func appendPayload(b, body []byte) []byte {
 	if plain, ok := plainPayload(body); ok {
 		return append(append(b, ','), plain...)
@@ -260,7 +260,7 @@ func OfDelivery(id string) func(key, value []byte) bool {
 }
 
 // AttemptID is the webhook-id of an attempt, from its record's value as AttemptWriter writes it, without taking that apart; false where it
-// is written in another way, or is no attempt.
+// is written in another way, or is not an attempt.
 func AttemptID(value []byte) (id []byte, ok bool) {
 	rest, ok := bytes.CutPrefix(value, []byte(`{"time":`))
 	if !ok {

@@ -11,7 +11,7 @@ import (
 // ever too: the same deliveries in the same order make the same id.
 func BatchID(ids []string) string { return hashID(ids...) }
 
-// AppendElement appends the payload, a JSON object, as an element of a batch. What is no object is appended as it is.
+// AppendElement appends the payload, a JSON object, as an element of a batch. What is not an object is appended as it is.
 func AppendElement(dst []byte, id string, payload []byte) []byte {
 	payload = bytes.TrimSpace(payload)
 	if len(payload) == 0 || payload[0] != '{' {

@@ -159,7 +159,7 @@ func (f *findings) proxy(ctx context.Context, cfg post.Config) {
 // clockSkew is how far the clock may be from Redis's without a word. Receivers refuse what is five minutes off.
 const clockSkew = 30 * time.Second
 
-// clock compares the clock with that of Redis's machine. A user that may not ask for it is no problem.
+// clock compares the clock with that of Redis's machine. A user that may not ask for it is not a problem.
 func (f *findings) clock(ctx context.Context, store *subscriptions.Store) {
 	before := time.Now()
 	theirs, err := store.Clock(ctx)

@@ -469,7 +469,7 @@ func TestReceiverRemembers(t *testing.T) {
 	}
 }
 
-// The account notices what is lost, and what is not is no loss.
+// The account notices what is lost, and takes nothing else for a loss.
 func TestLossAccount(t *testing.T) {
 	t.Parallel()
 	type counts map[string]float64 // by metric and labels, as in "outcomes first delivered"

@@ -22,7 +22,7 @@ import (
 type demoView struct {
 	out     io.Writer
 	errs    io.Writer
-	block   *terminal.Block // nil: out is no terminal, or a dumb one
+	block   *terminal.Block // nil: out is not a terminal, or a dumb one
 	colours bool
 	columns string // COLUMNS
 	flags   *demoFlags
@@ -70,7 +70,7 @@ func (v *demoView) close() {
 	}
 }
 
-// width is how wide text may be, in cells; 0 is no limit.
+// width is how wide text may be, in cells; 0 means no limit.
 func (v *demoView) width() int { return terminal.Limit(v.out, v.columns) }
 
 func (v *demoView) paint(style terminal.Style, text string) string {
@@ -245,7 +245,7 @@ func (v *demoView) entries(entries []demoEntry, width int) (lines []string) {
 	return lines
 }
 
-// pack puts parts on lines of at most so many cells, as long as each fits by itself. A width of 0 or less is no limit.
+// pack puts parts on lines of at most so many cells, as long as each fits by itself. A width of 0 or less means no limit.
 func pack(parts []string, width int) []string {
 	lines := []string{""}
 	for _, part := range parts {

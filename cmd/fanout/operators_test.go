@@ -700,7 +700,7 @@ func TestEveryCommandPrintsJSON(t *testing.T) {
 }
 
 // A table shows values as they are: a tab as a sign of its own, quotes and backslashes without escapes, and columns line up
-// below wide characters. COLUMNS bounds it, where it is no terminal too.
+// below wide characters. COLUMNS bounds it, where it is not a terminal too.
 func TestTablesShowWhatIsThere(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "channel.email")

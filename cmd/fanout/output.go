@@ -36,7 +36,7 @@ func (o *output) json(v any) error {
 	return nil
 }
 
-// width is how wide a line on standard output may be; 0 is no limit.
+// width is how wide a line on standard output may be; 0 means no limit.
 func (o *output) width() int { return terminal.Limit(o.stdout, o.columns) }
 
 // table shows a table to a person, and says which columns did not fit.

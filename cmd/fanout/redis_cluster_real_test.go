@@ -58,7 +58,7 @@ func TestRealRedisClusterFailover(t *testing.T) {
 	m.complete(t)
 }
 
-// TestRealRedisClusterEmptied empties one master of three: a third of all is gone, which is no loss of half, and yet all
+// TestRealRedisClusterEmptied empties one master of three: a third of all is gone, which is not a loss of half, and yet all
 // that this one held.
 func TestRealRedisClusterEmptied(t *testing.T) {
 	logging.Disable() // our own client's, of nodes that are down

@@ -88,7 +88,7 @@ func (s *site) testGoneLane(t *testing.T) {
 	for _, path := range []string{"down", "moved", "later"} {
 		s.subscribe(t, "acme", path, "/"+path, `"events":["*"],"enabled":false`)
 	}
-	s.subscribe(t, "acme", "gone", "/gone", `"events":["*"]`) // the same JSON again is no change
+	s.subscribe(t, "acme", "gone", "/gone", `"events":["*"]`) // the same JSON again is not a change
 	await(t, 5*time.Second, "the change", func() bool {
 		m, err := s.fanout.Metrics(t.Context())
 		return err == nil && m.Sum("fanout_subscriptions", `state="disabled"`) >= 3

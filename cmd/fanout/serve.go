@@ -242,7 +242,7 @@ func (i *instance) kafkaReady() (ok bool, detail string) {
 	return true, i.consumer.Detail()
 }
 
-// receiversReady says whether a fault of our own keeps everything from being sent. That is no reason not to be ready: it would be
+// receiversReady says whether a fault of our own keeps everything from being sent. It is ready all the same: it would be
 // the same in another instance.
 func (i *instance) receiversReady() (ok bool, detail string) {
 	why, since := i.dispatcher.NetworkFault()

@@ -179,7 +179,7 @@ func TestTopOnATerminal(t *testing.T) {
 	fits(t, c.shows(t, "30 lines", func(page []string) bool { return len(page) == 30 }), 30, 40)
 	c.resize(t, 5, 20)
 	fits(t, c.shows(t, "5 lines", func(page []string) bool { return len(page) == 5 }), 5, 20)
-	c.press(t, "\x1b[A") // an arrow is no key
+	c.press(t, "\x1b[A") // an arrow is not a key
 	c.press(t, "q")
 	if code := c.exit(t); code != 0 {
 		t.Errorf("exit %d", code)

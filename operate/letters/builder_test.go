@@ -151,7 +151,7 @@ func (w *kafkaWorld) cut(partition int, before int64) {
 	must(w.t, kerr.ErrorForCode(res.Topics[0].Partitions[0].ErrorCode))
 }
 
-// A record whose account is longer than any is not kept, and is no reason to read the topic again and again.
+// A record whose account is longer than any is not kept, and is not a reason to read the topic again and again.
 func TestIndexPassesOverForeignNames(t *testing.T) {
 	t.Parallel()
 	w := newKafkaWorld(t)

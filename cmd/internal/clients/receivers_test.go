@@ -84,7 +84,7 @@ func receivers(t *testing.T) []client {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "receiver")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
-	build.Dir = example(t, "verify", "go") // a module of its own: the library is no dependency of fanout
+	build.Dir = example(t, "verify", "go") // a module of its own: the library is not a dependency of fanout
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

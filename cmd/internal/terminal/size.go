@@ -16,8 +16,8 @@ func Is(w any) bool {
 // defaultWidth and defaultHeight are those of a terminal that does not say its size.
 const defaultWidth, defaultHeight = 80, 24
 
-// Limit is how wide a line to w may be, in cells; 0 is no limit. columns is the value of COLUMNS: where it is a number
-// above 0, it decides. Else a terminal's own width does, and what is no terminal has no limit: a pipe or a file gets whole
+// Limit is how wide a line to w may be, in cells; 0 means no limit. columns is the value of COLUMNS: where it is a number
+// above 0, it decides. Else a terminal's own width does, and what is not a terminal has no limit: a pipe or a file gets whole
 // values.
 func Limit(w io.Writer, columns string) int {
 	if n, err := strconv.Atoi(columns); err == nil && n > 0 {

@@ -32,7 +32,7 @@ const (
 )
 
 // Lines is the table in lines of at most so many cells, with the names of the columns that were left out to make it fit.
-// A width of 0 is no limit. No line ends with a space, and values are made visible.
+// A width of 0 means no limit. No line ends with a space, and values are made visible.
 func (t *Table) Lines(width int) (lines, left []string) {
 	cells := t.cells()
 	shown, widths := t.fit(cells, width)

@@ -236,7 +236,7 @@ func flat(rows [][]string) (all []string) {
 	return all
 }
 
-// What is no terminal has no limit, unless COLUMNS sets one.
+// What is not a terminal has no limit, unless COLUMNS sets one.
 func TestLimit(t *testing.T) {
 	t.Parallel()
 	for columns, want := range map[string]int{"": 0, "100": 100, "0": 0, "-3": 0, "wide": 0} {

@@ -41,7 +41,7 @@ func TestInterval(t *testing.T) {
 	for n, cut := range map[int]int{1: 0, 5: 0, 6: 0, 7: 0, 8: 0, 9: 1, 11: 1, 12: 2, 20: 5} {
 		values := make([]float64, n)
 		for i := range values {
-			values[i] = float64((i * 7) % n) // in no order, where 7 is no factor of n
+			values[i] = float64((i * 7) % n) // in no order, where 7 is not a factor of n
 		}
 		if n == 7 {
 			values = []float64{3, 1, 0, 6, 2, 5, 4}

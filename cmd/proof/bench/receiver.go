@@ -26,7 +26,7 @@ const (
 )
 
 // receive is the part of that name. It runs as a process of its own, so that what the producer does in its process (and
-// what its garbage collector does) is no part of what is measured.
+// what its garbage collector does) is not a part of what is measured.
 func receive(ctx context.Context, args []string, _ io.Writer) error {
 	fs := flag.NewFlagSet(receiverPart, flag.ContinueOnError)
 	listen := fs.String("listen", "127.0.0.1:0", "address")
