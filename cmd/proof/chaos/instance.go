@@ -118,7 +118,7 @@ func (w *world) stop(ctx context.Context, f *lab.Fanout) error {
 		return err
 	}
 	for _, e := range entries {
-		if !slices.Contains([]string{"fanout.yaml", "fanout.log", "subscriptions"}, e.Name()) {
+		if !slices.Contains([]string{"fanout.yaml", "fanout.log", "subscriptions", "subscriptions.dead-letters"}, e.Name()) {
 			w.problems.addf("instance %d left %s behind", index, e.Name())
 		}
 	}
