@@ -8,6 +8,34 @@ import (
 	"fanout/webhook"
 )
 
+// What a payload says of its notification is found as a parser of JSON finds it, in payloads of ours and of others.
+func TestNotificationID(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"welcome-email", "", `a"b`, `a\b`, "ü", "\u2028", "\x00", "a\nb"} {
+		for _, tracking := range []string{"t", `t"`, `"notificationId":"other"`, "ü\\"} {
+			if got := webhook.NotificationID(webhook.AppendPayload(nil, "OPEN", tracking, id, "EMAIL", "u")); got != id {
+				t.Errorf("%q beside %q: %q", id, tracking, got)
+			}
+		}
+	}
+	for body, want := range map[string]string{
+		"": "", "{": "", "[]": "", `{"notificationId":"b"}`: "b", `{"eventType":"OPEN","notificationId":"b"}`: "b",
+		`{"eventType":"O","trackingId":"t","notificationId":`: "", `{"eventType":"O","trackingId":"t","notificationId":"b`: "",
+		`{"eventType":"O" ,"trackingId":"t","notificationId":"b"}`: "b", `{"eventType":1,"trackingId":"t","notificationId":"b"}`: "b",
+	} {
+		if got := webhook.NotificationID([]byte(body)); got != want {
+			t.Errorf("%s: %q, want %q", body, got, want)
+		}
+	}
+}
+
+func BenchmarkNotificationID(b *testing.B) {
+	body := webhook.AppendPayload(nil, "OPEN", "abc123", "welcome-email", "EMAIL", "user-123")
+	for b.Loop() {
+		webhook.NotificationID(body)
+	}
+}
+
 // The payload is the documented one (docs/contract.md#payload), byte for byte.
 func TestPayloadIsTheDocumentedOne(t *testing.T) {
 	const want = `{"eventType":"OPEN","trackingId":"abc123","notificationId":"welcome-email","channel":"EMAIL","userId":"user-123"}`
