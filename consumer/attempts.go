@@ -32,8 +32,8 @@ const (
 	attemptsGaps       = 4096        // partitions of sources for which gaps are kept
 )
 
-// attemptsCodec says how batches are compressed: its frames are small at both ends, and it costs least of both. The codec's default takes 2.6 times as long, for 2 % fewer
-// bytes of such records.
+// attemptsCodec compresses batches: it costs writers and readers least. Its default level takes 2.6 times as long, for 2 % fewer bytes of such
+// records.
 func attemptsCodec() compress.Codec { return &snappy.Codec{Compression: snappy.FasterCompression} }
 
 // attemptsProducer is the cluster that attempts records are written to.
