@@ -29,6 +29,14 @@ func TestNotificationID(t *testing.T) {
 	}
 }
 
+// It is asked for with each delivery of a subscription that filters: its text is all that is allocated.
+func TestNotificationIDIsCheap(t *testing.T) {
+	body := webhook.AppendPayload(nil, "OPEN", "abc123", "welcome-email", "EMAIL", "user-123")
+	if n := testing.AllocsPerRun(100, func() { webhook.NotificationID(body) }); n > 1 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func BenchmarkNotificationID(b *testing.B) {
 	body := webhook.AppendPayload(nil, "OPEN", "abc123", "welcome-email", "EMAIL", "user-123")
 	for b.Loop() {

@@ -96,6 +96,21 @@ func begin(ctx context.Context, fs *flag.FlagSet, args []string, build func() ([
 	return w, l.Close, nil
 }
 
+// beginProfiled is begin for a part that has the flag -profile.
+func beginProfiled(ctx context.Context, fs *flag.FlagSet, args []string) (w *world, end func(), err error) {
+	file := fs.String("profile", "", "write a CPU profile of fanout's last run to this file")
+	w, end, err = begin(ctx, fs, args, func() ([]string, error) {
+		if *file == "" {
+			return nil, nil
+		}
+		return profiled(), nil
+	})
+	if err == nil {
+		w.profile = *file
+	}
+	return w, end, err
+}
+
 func account(i int) string { return fmt.Sprintf("account-%06d", i) }
 
 // secret is a signing secret of 32 bytes, the same for all: what it costs to sign does not depend on the key.

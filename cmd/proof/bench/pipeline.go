@@ -41,13 +41,7 @@ func besideLoops(ctx context.Context, name string, args []string, out io.Writer)
 	ld.flags(fs)
 	count := fs.Int("pairs", 3, "how often fanout and the loops take turns")
 	attempts := fs.Bool("attempts", false, "with attempts.topic: true")
-	profile := fs.String("profile", "", "write a CPU profile of fanout's last run to this file")
-	w, end, err := begin(ctx, fs, args, func() ([]string, error) {
-		if *profile == "" {
-			return nil, nil
-		}
-		return profiled(), nil
-	})
+	w, end, err := beginProfiled(ctx, fs, args)
 	if err != nil {
 		return err
 	}
@@ -63,7 +57,7 @@ func besideLoops(ctx context.Context, name string, args []string, out io.Writer)
 			return err
 		}
 	}
-	w.attempts, w.profile = *attempts, *profile
+	w.attempts = *attempts
 	if err := w.subscribe(ctx, ld.subscriptions, to.url); err != nil {
 		return err
 	}

@@ -34,18 +34,12 @@ func tails(ctx context.Context, args []string, out io.Writer) error {
 	span := fs.Duration("for", 6*time.Second, "how long")
 	warm := fs.Duration("warm", 2*time.Second, "how long at the beginning nothing is measured")
 	attempts := fs.Bool("attempts", false, "with attempts.topic: true")
-	profile := fs.String("profile", "", "write a CPU profile of fanout's last run to this file")
-	w, end, err := begin(ctx, fs, args, func() ([]string, error) {
-		if *profile == "" {
-			return nil, nil
-		}
-		return profiled(), nil
-	})
+	w, end, err := beginProfiled(ctx, fs, args)
 	if err != nil {
 		return err
 	}
 	defer end()
-	w.attempts, w.profile = *attempts, *profile
+	w.attempts = *attempts
 	fmt.Fprintf(out, "%s; %s after %s of warming up, %d subscriptions, signed, attempts.topic %v; the log lies in %s\n", machine(), *span, *warm, ld.subscriptions, *attempts, os.TempDir())
 	for text := range strings.SplitSeq(*rates, ",") {
 		rate, err := strconv.Atoi(text)
