@@ -135,7 +135,7 @@ func (w *world) many(n int) {
 		w.redis.HSet("fanout:account:"+account, fmt.Sprintf("hook-%d", i), fmt.Sprintf(`{"url":"%s/many","events":["EMAIL_CLICK"],"secrets":["whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"]}`, w.recv.URL))
 	}
 	must(w.t, w.dir.Refresh(w.t.Context(), accounts...))
-	client := &kafka.Client{Addr: kafka.TCP(w.brokers...)}
+	client := &kafka.Client{Addr: kafka.TCP(w.brokers...), Transport: &kafka.Transport{}}
 	header := func(name, value string) kafka.Header {
 		return kafka.Header{Key: "fanout-" + name, Value: []byte(value)}
 	}

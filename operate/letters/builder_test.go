@@ -55,7 +55,7 @@ func (w *kafkaWorld) create() {
 }
 
 func (w *kafkaWorld) client() *kafka.Client {
-	return &kafka.Client{Addr: kafka.TCP(w.Config().Kafka.Brokers...)}
+	return &kafka.Client{Addr: kafka.TCP(w.Config().Kafka.Brokers...), Transport: &kafka.Transport{}}
 }
 
 // dies appends dead letters of an account.
