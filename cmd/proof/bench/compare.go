@@ -29,13 +29,14 @@ type variant struct {
 	adjust    func(lab.Config)
 }
 
-// comparison is a part that runs variants in turns, and relates each to the first one of its turn.
+// comparison is a part that runs variants in turns, and relates each to the yardsticks and to the first one of its turn.
 func comparison(name string, variants func(ld load) []variant) func(context.Context, []string, io.Writer) error {
 	return func(ctx context.Context, args []string, out io.Writer) error {
 		fs := flag.NewFlagSet(name, flag.ContinueOnError)
 		var ld load
 		ld.flags(fs)
 		pairs := fs.Int("pairs", 3, "how often the variants take turns")
+		attempts := fs.Bool("attempts", false, "with attempts.topic: true")
 		only := fs.String("only", "", "keep the first variant, and of the others those whose name holds this")
 		profiles := fs.String("profile", "", "write a CPU profile of each variant's last run to this folder")
 		w, end, err := begin(ctx, fs, args, func() ([]string, error) {
@@ -52,6 +53,8 @@ func comparison(name string, variants func(ld load) []variant) func(context.Cont
 		if err != nil {
 			return err
 		}
+		w.attempts = *attempts
+		to := receiverAt{url: nginx.URL(), addr: nginx.Addr()}
 		all := variants(ld)
 		all = slices.Concat(all[:1], slices.DeleteFunc(all[1:], func(v variant) bool { return !strings.Contains(v.name, *only) }))
 		stored := make(map[int]bool)
@@ -65,9 +68,18 @@ func comparison(name string, variants func(ld load) []variant) func(context.Cont
 			}
 		}
 		fmt.Fprintf(out, "%s; %d events, %d subscriptions where nothing else is said, signed, commits on; nginx answers\n", machine(), ld.events, ld.subscriptions)
-		rounds := make([][]ran, 0, *pairs)
+		rounds := make([]round, 0, *pairs)
 		for i := range *pairs {
-			round := make([]ran, 0, len(all))
+			topic := fmt.Sprintf("bench.%s.%d.plain", name, i)
+			if err := w.produce(ctx, topic, all[0].load); err != nil {
+				return err
+			}
+			beside, err := w.yardsticks(ctx, topic, to, all[0].load)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%d  %-28s %s\n%d  %-28s %s\n", i+1, "bare", beside.bare, i+1, "plain", beside.plain)
+			turn := round{yardsticks: beside}
 			for j := range all {
 				topic := fmt.Sprintf("bench.%s.%d.%d", name, i, j)
 				if *profiles != "" {
@@ -84,13 +96,12 @@ func comparison(name string, variants func(ld load) []variant) func(context.Cont
 				if err != nil {
 					return fmt.Errorf("%s: %w", all[j].name, err)
 				}
-				fmt.Fprintf(out, "%d  %-28s %6.0f/s %6.1f µs %5d MiB   first delivery after %5.2f s\n",
-					i+1, all[j].name, r.pace, micros(r.cpu), r.peak>>20, r.first.Seconds())
-				round = append(round, r)
+				fmt.Fprintf(out, "%d  %-28s %s %5d MiB   first delivery after %5.2f s\n", i+1, all[j].name, r.figure, r.peak>>20, r.first.Seconds())
+				turn.runs = append(turn.runs, r)
 			}
-			rounds = append(rounds, round)
+			rounds = append(rounds, turn)
 		}
-		fmt.Fprintln(out, summary(name, all, rounds))
+		fmt.Fprint(out, summary(name, all, rounds))
 		return nil
 	}
 }
@@ -102,19 +113,34 @@ var errDeferred = errors.New("deliveries were deferred: the machine stood still"
 // maxAgain bounds how often such a run is repeated.
 const maxAgain = 3
 
-// summary is the medians in one line; pace and CPU as parts of the first variant's in the same turn.
-func summary(name string, all []variant, rounds [][]ran) string {
-	parts := make([]string, 0, len(all))
+// round is one turn: the yardsticks, and a run of each variant.
+type round struct {
+	yardsticks
+
+	runs []ran
+}
+
+// summary is the medians in a table. Pace and CPU are parts of those of the plain pipeline, of the bare loop and of the
+// first variant in the same turn.
+func summary(name string, all []variant, rounds []round) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "medians of %-18s      pace     CPU   peak   first    of plain     of bare  of %s\n", name, all[0].name)
 	for j, v := range all {
-		pick := func(get func(r, base ran) float64) float64 {
-			return median(rounds, func(round []ran) float64 { return get(round[j], round[0]) })
+		pick := func(get func(r ran) float64) float64 {
+			return median(rounds, func(turn round) float64 { return get(turn.runs[j]) })
 		}
-		parts = append(parts, fmt.Sprintf("%s: %.0f/s %.1f µs %.0f MiB %.1f s (pace %.2f, CPU %.2f)", v.name,
-			pick(func(r, _ ran) float64 { return r.pace }), pick(func(r, _ ran) float64 { return micros(r.cpu) }),
-			pick(func(r, _ ran) float64 { return float64(r.peak >> 20) }), pick(func(r, _ ran) float64 { return r.first.Seconds() }),
-			pick(func(r, base ran) float64 { return r.pace / base.pace }), pick(func(r, base ran) float64 { return float64(r.cpu) / float64(base.cpu) })))
+		of := func(base func(turn round) figure) string {
+			pace := median(rounds, func(turn round) float64 { pace, _ := turn.runs[j].of(base(turn)); return pace })
+			cpu := median(rounds, func(turn round) float64 { _, cpu := turn.runs[j].of(base(turn)); return cpu })
+			return fmt.Sprintf("%5.2f %5.2f", pace, cpu)
+		}
+		fmt.Fprintf(&text, "%-28s %7.0f/s %4.1f µs %4.0f MiB %5.1f s %s %s %s\n", v.name,
+			pick(func(r ran) float64 { return r.pace }), pick(func(r ran) float64 { return micros(r.cpu) }),
+			pick(func(r ran) float64 { return float64(r.peak >> 20) }), pick(func(r ran) float64 { return r.first.Seconds() }),
+			of(func(turn round) figure { return turn.plain }), of(func(turn round) figure { return turn.bare }),
+			of(func(turn round) figure { return turn.runs[0].figure }))
 	}
-	return "medians, " + name + ": " + strings.Join(parts, "; ")
+	return text.String()
 }
 
 // variant measures one run, on topics and with consumer groups of its own.

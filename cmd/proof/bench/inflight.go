@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"time"
 
@@ -21,6 +20,7 @@ func inFlight(ctx context.Context, args []string, out io.Writer) error {
 	fs.IntVar(&ld.events, "events", 40_000, "events; they must last until so many are in flight")
 	delay := fs.Duration("delay", 8*time.Second, "how long the receivers take to answer")
 	pairs := fs.Int("pairs", 3, "how often")
+	fs.BoolVar(&ld.spread, "tls", false, "over TLS, each webhook at a host of its own")
 	w, end, err := begin(ctx, fs, args, nil)
 	if err != nil {
 		return err
@@ -56,18 +56,18 @@ func (c *inFlightRun) String() string {
 
 // inFlightRun makes one run: until so many requests have been open at once, and a little longer.
 func (w *world) inFlightRun(ctx context.Context, topic string, ld load, most int, delay time.Duration) (c inFlightRun, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return c, err
-	}
-	receiver, err := w.lab.Server(ctx, receiverPart, func(addr string) []string {
-		return []string{self, receiverPart, "-listen", addr, "-bad", strconv.Itoa(ld.subscriptions), "-delay", delay.String()}
-	})
+	receiver, err := w.httpsReceiver(ctx, "-bad", strconv.Itoa(ld.subscriptions), "-delay", delay.String())
 	if err != nil {
 		return c, err
 	}
 	defer receiver.Kill() //nolint:errcheck // the lab ends what is left
-	if err := errors.Join(w.subscribe(ctx, ld.subscriptions, receiver.URL()), w.produce(ctx, topic, ld)); err != nil {
+	url := receiver.URL()
+	if ld.spread {
+		if url, err = receiver.secureURL(ctx); err != nil {
+			return c, err
+		}
+	}
+	if err := errors.Join(w.store(ctx, ld, 0, url), w.produce(ctx, topic, ld)); err != nil {
 		return c, err
 	}
 	f, err := w.start(topic, func(c lab.Config) { c.Set("delivery.max_in_flight", most).Set("lanes.queue_age", "1h") })

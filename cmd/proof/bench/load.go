@@ -21,10 +21,11 @@ type load struct {
 	subscriptions int
 	partitions    int
 	connections   int
-	fanOut        int // subscriptions of an account, all of which want each of its events; 0 is 1
-	busy          int // accounts that have events; 0 is all
-	batch         int // deliveries in one request, as subscriptions ask for; 0: they do not
-	filters       int // notifications that each subscription names, the events' among them; 0: it takes all
+	fanOut        int  // subscriptions of an account, all of which want each of its events; 0 is 1
+	busy          int  // accounts that have events; 0 is all
+	batch         int  // deliveries in one request, as subscriptions ask for; 0: they do not
+	spread        bool // each subscription is at a loopback address of its own
+	filters       int  // notifications that each subscription names, the events' among them; 0: it takes all
 }
 
 // deliveries is what the events come to.
@@ -137,6 +138,10 @@ func (w *world) store(ctx context.Context, ld load, db int, url string) error {
 				}
 				if ld.filters > 0 {
 					extra += `,"notificationIds":["welcome-email"` + strings.Repeat(`,"another-notification"`, min(1, ld.filters-1)) + `]`
+				}
+				url := url
+				if ld.spread {
+					url = strings.Replace(url, "127.0.0.1", fmt.Sprintf("127.%d.%d.%d", 64+i>>16, i>>8&255, i&255), 1)
 				}
 				value := fmt.Sprintf(`{"url":"%s/hooks/%d","events":["EMAIL_OPEN"],"secrets":["%s"]%s}`, url, i, secret(), extra)
 				p.HSet(ctx, "fanout:account:"+account(i/max(ld.fanOut, 1)), subscription(i%max(ld.fanOut, 1)), value)

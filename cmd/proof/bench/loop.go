@@ -37,6 +37,11 @@ type receiverAt struct {
 	closing   bool           // each request on a connection of its own
 }
 
+// tls is what a client needs to trust it.
+func (r receiverAt) tls() *tls.Config {
+	return &tls.Config{RootCAs: r.roots, MinVersion: tls.VersionTLS12}
+}
+
 // trusted is an nginx over TLS. From here on this process, and every one that it starts, trusts its certificate alone.
 func trusted(nginx *lab.Nginx) (receiverAt, error) {
 	text, err := os.ReadFile(nginx.CertFile())
@@ -89,7 +94,7 @@ func loop(ctx context.Context, n, connections int, dial func() client) (figure, 
 func fasthttpLoop(ctx context.Context, at receiverAt, ld load) (figure, error) {
 	host := &fasthttp.HostClient{Addr: at.addr, MaxConns: ld.connections, NoDefaultUserAgentHeader: true}
 	if at.roots != nil {
-		host.IsTLS, host.TLSConfig = true, &tls.Config{RootCAs: at.roots, MinVersion: tls.VersionTLS12}
+		host.IsTLS, host.TLSConfig = true, at.tls()
 	}
 	defer host.CloseIdleConnections()
 	return loop(ctx, ld.deliveries(), ld.connections, func() client {

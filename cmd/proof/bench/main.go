@@ -27,8 +27,8 @@ func parts() []part {
 	return []part{
 		{"pipeline", "pace and CPU of fanout beside bare loops of HTTP clients (the default)", pipeline},
 		{"tls", "the same over HTTPS with keep-alive", overTLS},
-		{"plain", "fanout beside the plain pipeline: kafka-go, encoding/json, crypto/hmac, fasthttp", plain},
-		{"batch", "deliveries one by one, and 10, 100 and 1000 in a request, beside the plain pipeline", batches},
+		{"plain", "fanout as it is, beside the yardsticks", comparison("plain", single)},
+		{"batch", "deliveries one by one, and 10, 100 and 1000 in a request", comparison("batch", batches)},
 		{"subscriptions", "1 to 1 000 000 subscriptions: CPU a delivery, memory, start", comparison("subscriptions", sizes)},
 		{"filters", "1 000 000 subscriptions without and with notificationIds: CPU a delivery, memory, start", comparison("filters", filtered)},
 		{"fanout", "1, 10 and 100 subscriptions an event", comparison("fanout", fanOuts)},
@@ -37,6 +37,7 @@ func parts() []part {
 		{"attempts", "attempts.topic off and on", comparison("attempts", audited)},
 		{"retry", "what is due on a retry tier, beside first attempts", comparison("retry", tiers)},
 		{"inflight", "memory with 10 000 attempts in flight", inFlight},
+		{"hosts", "10 000 hosts over TLS: handshakes, how many are resumed, CPU, memory", hosts},
 		{"loops", "the bare loops alone", loops},
 		{"latency", "from a record's append to its request's receipt, at a steady rate", latency},
 		{"tails", "the same at several rates, of fanout and of the plain pipeline in turns", tails},

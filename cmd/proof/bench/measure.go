@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -9,6 +10,13 @@ import (
 type figure struct {
 	pace float64       // deliveries a second
 	cpu  time.Duration // user and system time of the process a delivery
+}
+
+func (f figure) String() string { return fmt.Sprintf("%6.0f/s %5.1f µs", f.pace, micros(f.cpu)) }
+
+// of says pace and CPU as parts of another's.
+func (f figure) of(base figure) (pace, cpu float64) {
+	return f.pace / base.pace, float64(f.cpu) / float64(base.cpu)
 }
 
 func newFigure(n int64, took, cpu time.Duration) figure {

@@ -15,15 +15,15 @@ import (
 	"fanout/cmd/internal/lab"
 )
 
-// pair is a run of fanout between two bare loops, close in time.
+// pair is a run of fanout between the yardsticks and a loop of its own client, close in time.
 type pair struct {
-	fast, own figure
-	fanout    ran
+	yardsticks
+
+	own    figure
+	fanout ran
 }
 
-func (p pair) paceRatio() float64 { return p.fanout.pace / p.fast.pace }
-func (p pair) cpuRatio() float64  { return float64(p.fanout.cpu) / float64(p.fast.cpu) }
-func (p pair) ownRatio() float64  { return float64(p.fanout.cpu) / float64(p.own.cpu) }
+func (p pair) ownRatio() float64 { return float64(p.fanout.cpu) / float64(p.own.cpu) }
 
 // pipeline is the part of that name: events that wait in Kafka, each for one of many subscriptions, signed, commits on.
 func pipeline(ctx context.Context, args []string, out io.Writer) error {
@@ -77,25 +77,29 @@ func besideLoops(ctx context.Context, name string, args []string, out io.Writer)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "%d  fasthttp loop %6.0f/s %5.1f µs   fanout %6.0f/s %5.1f µs %4d MiB %.2f calls   post loop %6.0f/s %5.1f µs   pace %.2f, CPU %.2f of fasthttp, %.2f of post\n",
-			i+1, p.fast.pace, micros(p.fast.cpu), p.fanout.pace, micros(p.fanout.cpu), p.fanout.peak>>20, p.fanout.calls,
-			p.own.pace, micros(p.own.cpu), p.paceRatio(), p.cpuRatio(), p.ownRatio())
+		fmt.Fprintf(out, "%d  bare %s   plain %s   fanout %s %4d MiB %.2f calls   post loop %s\n",
+			i+1, p.bare, p.plain, p.fanout.figure, p.fanout.peak>>20, p.fanout.calls, p.own)
 		pairs = append(pairs, p)
 	}
-	fmt.Fprintf(out, "medians: fanout %.0f/s, %.1f µs CPU a delivery; pace %.2f of the loop's (target at least 0.60), CPU %.2f (target at most 1.50), %.2f of the post loop's\n",
+	of := func(base func(pair) figure) string {
+		return fmt.Sprintf("pace %.2f, CPU %.2f",
+			median(pairs, func(p pair) float64 { pace, _ := p.fanout.of(base(p)); return pace }),
+			median(pairs, func(p pair) float64 { _, cpu := p.fanout.of(base(p)); return cpu }))
+	}
+	fmt.Fprintf(out, "medians: fanout %.0f/s, %.1f µs CPU a delivery; of plain's %s; of the bare loop's %s; CPU %.2f of the post loop's\n",
 		median(pairs, func(p pair) float64 { return p.fanout.pace }),
 		micros(median(pairs, func(p pair) time.Duration { return p.fanout.cpu })),
-		median(pairs, pair.paceRatio), median(pairs, pair.cpuRatio), median(pairs, pair.ownRatio))
+		of(func(p pair) figure { return p.plain }), of(func(p pair) figure { return p.bare }), median(pairs, pair.ownRatio))
 	return nil
 }
 
-// pair measures the loops around one run of fanout, on a topic and with a consumer group of its own.
+// pair measures the yardsticks and a loop around one run of fanout, on a topic and with a consumer group of its own.
 func (w *world) pair(ctx context.Context, nginx *lab.Nginx, to receiverAt, topic string, ld load) (p pair, err error) {
 	if err = w.produce(ctx, topic, ld); err != nil {
 		return p, err
 	}
-	if p.fast, err = fasthttpLoop(ctx, to, ld); err != nil {
-		return p, fmt.Errorf("fasthttp loop: %w", err)
+	if p.yardsticks, err = w.yardsticks(ctx, topic, to, ld); err != nil {
+		return p, err
 	}
 	f, err := w.start(topic)
 	if err != nil {

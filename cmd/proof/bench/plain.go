@@ -31,7 +31,6 @@ const plainWorkers = 64
 // encoding/json, crypto/hmac and fasthttp. It signs; it commits nothing, retries nothing, and has no lanes.
 type plainPipeline struct {
 	host *fasthttp.HostClient
-	url  string
 	key  []byte
 	urls map[string]string // by account
 	left atomic.Int64      // events that are not delivered yet
@@ -59,10 +58,10 @@ type plainPayload struct {
 }
 
 // runPlain takes what a topic holds through the plain pipeline, and says what that cost this process.
-func (w *world) runPlain(ctx context.Context, topic, url, addr string, ld load) (figure, error) {
+func (w *world) runPlain(ctx context.Context, topic string, to receiverAt, ld load) (figure, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p := newPlain(url, addr, ld.accounts())
+	p := newPlain(to, ld.accounts())
 	p.done = cancel
 	p.left.Store(int64(ld.events))
 	if err := p.run(ctx, w.kafka.Brokers(), topic, ld.partitions); err != nil {
@@ -76,13 +75,30 @@ func (w *world) runPlain(ctx context.Context, topic, url, addr string, ld load) 
 	return newFigure(int64(ld.events), took, usage.CPU-time.Duration(p.cpu.Load())), err
 }
 
-func newPlain(url, addr string, accounts int) *plainPipeline {
+// yardsticks are what fanout is measured beside (docs/contract.md#targets), in the same turn.
+type yardsticks struct{ bare, plain figure }
+
+// yardsticks measures both; the plain pipeline takes what a topic holds, which are the events of a load.
+func (w *world) yardsticks(ctx context.Context, topic string, to receiverAt, ld load) (y yardsticks, err error) {
+	if y.plain, err = w.runPlain(ctx, topic, to, ld); err != nil {
+		return y, fmt.Errorf("plain: %w", err)
+	}
+	if y.bare, err = fasthttpLoop(ctx, to, ld); err != nil {
+		return y, fmt.Errorf("fasthttp loop: %w", err)
+	}
+	return y, nil
+}
+
+func newPlain(to receiverAt, accounts int) *plainPipeline {
 	p := &plainPipeline{
-		host: &fasthttp.HostClient{Addr: addr, MaxConns: plainWorkers, NoDefaultUserAgentHeader: true},
-		url:  url, key: []byte("0123456789abcdef0123456789abcdef"), urls: make(map[string]string),
+		host: &fasthttp.HostClient{Addr: to.addr, MaxConns: plainWorkers, NoDefaultUserAgentHeader: true},
+		key:  []byte("0123456789abcdef0123456789abcdef"), urls: make(map[string]string),
+	}
+	if to.roots != nil {
+		p.host.IsTLS, p.host.TLSConfig = true, to.tls()
 	}
 	for i := range accounts {
-		p.urls[account(i)] = fmt.Sprintf("%s/hooks/%d", url, i)
+		p.urls[account(i)] = fmt.Sprintf("%s/hooks/%d", to.url, i)
 	}
 	return p
 }
@@ -124,7 +140,7 @@ func plainProcess(ctx context.Context, args []string, _ io.Writer) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p := newPlain("http://"+*to, *to, *accounts)
+	p := newPlain(receiverAt{url: "http://" + *to, addr: *to}, *accounts)
 	p.done = cancel
 	p.left.Store(math.MaxInt64)
 	ln, err := net.Listen("tcp", *listen)
@@ -217,90 +233,4 @@ func (p *plainPipeline) deliver(m *kafka.Message, request *fasthttp.Request, res
 		return err
 	}
 	return wantSuccess(response.StatusCode())
-}
-
-// plain is the part of that name: fanout beside the plain pipeline, in turns.
-func plain(ctx context.Context, args []string, out io.Writer) error {
-	return besidePlain(ctx, "plain", 1000, args, out, func(ld load) []variant { return []variant{{name: "fanout", load: ld}} })
-}
-
-// batches is the part named batch: deliveries one by one and in batches of several sizes, beside the plain pipeline.
-func batches(ctx context.Context, args []string, out io.Writer) error {
-	return besidePlain(ctx, "batch", 100, args, out, func(ld load) []variant {
-		all := []variant{{name: "max 1", load: ld}}
-		for db, size := range []int{10, 100, 1000} {
-			v := variant{name: "max " + strconv.Itoa(size), load: ld, db: db + 1, batched: true}
-			v.load.batch = size
-			all = append(all, v)
-		}
-		return all
-	})
-}
-
-// besidePlain runs the variants in turns with the plain pipeline, which takes the same events.
-func besidePlain(ctx context.Context, name string, subscriptions int, args []string, out io.Writer, variants func(load) []variant) error {
-	fs := flag.NewFlagSet(name, flag.ContinueOnError)
-	var ld load
-	ld.flags(fs)
-	if err := fs.Set("subscriptions", strconv.Itoa(subscriptions)); err != nil {
-		return err
-	}
-	pairs := fs.Int("pairs", 3, "how often they take turns")
-	attempts := fs.Bool("attempts", false, "with attempts.topic: true")
-	w, end, err := begin(ctx, fs, args, nil)
-	if err != nil {
-		return err
-	}
-	defer end()
-	nginx, err := w.lab.Nginx(ctx)
-	if err != nil {
-		return err
-	}
-	w.attempts = *attempts
-	all := variants(ld)
-	for i := range all {
-		if err := w.store(ctx, all[i].load, all[i].db, nginx.URL()); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintf(out, "%s; %d events, %d subscriptions, signed; nginx answers 204\n", machine(), ld.events, ld.subscriptions)
-	rounds := make([][]ran, 0, *pairs)
-	for i := range *pairs {
-		round, err := w.besidePlain(ctx, nginx, fmt.Sprintf("bench.%s.%d", name, i), ld, all)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(out, "%d  plain %6.0f/s %5.1f µs", i+1, round[0].pace, micros(round[0].cpu))
-		for j, r := range round[1:] {
-			fmt.Fprintf(out, "   %s %6.0f/s %5.1f µs %d MiB", all[j].name, r.pace, micros(r.cpu), r.peak>>20)
-		}
-		fmt.Fprintln(out)
-		rounds = append(rounds, round)
-	}
-	fmt.Fprintln(out, summary(name, append([]variant{{name: "plain"}}, all...), rounds))
-	return nil
-}
-
-// besidePlain is one turn: the plain pipeline, and then each variant.
-func (w *world) besidePlain(ctx context.Context, nginx *lab.Nginx, topic string, ld load, all []variant) ([]ran, error) {
-	if err := w.produce(ctx, topic, ld); err != nil {
-		return nil, err
-	}
-	base, err := w.runPlain(ctx, topic, nginx.URL(), nginx.Addr(), ld)
-	if err != nil {
-		return nil, fmt.Errorf("plain: %w", err)
-	}
-	round := []ran{{figure: base}}
-	for j := range all {
-		own := fmt.Sprintf("%s.%d", topic, j)
-		r, err := w.variant(ctx, nginx, &all[j], own)
-		for again := 0; again < maxAgain && errors.Is(err, errDeferred); again++ {
-			r, err = w.variant(ctx, nginx, &all[j], fmt.Sprintf("%s.%d", own, again))
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", all[j].name, err)
-		}
-		round = append(round, r)
-	}
-	return round, nil
 }

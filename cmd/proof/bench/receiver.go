@@ -18,11 +18,13 @@ import (
 )
 
 const (
-	receiverPart = "receiver"
-	trackPrefix  = "track-" // trackingId of event number i is track-<i>
-	openPath     = "/open"  // answers how many requests have been open at most at once
-	againPath    = "/again" // answers how many requests were for an event that had come before
-	timesPath    = "/times" // answers, for each event, when its first request came, as big-endian Unix nanoseconds
+	receiverPart   = "receiver"
+	trackPrefix    = "track-"      // trackingId of event number i is track-<i>
+	openPath       = "/open"       // answers how many requests have been open at most at once
+	againPath      = "/again"      // answers how many requests were for an event that had come before
+	securePath     = "/secure"     // answers the address of the HTTPS side
+	handshakesPath = "/handshakes" // answers how many handshakes of TLS were full, and how many resumed a session
+	timesPath      = "/times"      // answers, for each event, when its first request came, as big-endian Unix nanoseconds
 )
 
 // receive is the part of that name. It runs as a process of its own, so that what the producer does in its process (and
@@ -33,6 +35,7 @@ func receive(ctx context.Context, args []string, _ io.Writer) error {
 	events := fs.Int("events", 0, "events to come")
 	bad := fs.Int("bad", 0, "how many of the paths /hooks/0, /hooks/1, … misbehave")
 	delay := fs.Duration("delay", 0, "how long they take to answer; 0 means that they never do")
+	ca := fs.String("ca", "", "serve HTTPS on all loopback addresses too, and write the authority's certificate to this file")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -41,8 +44,11 @@ func receive(ctx context.Context, args []string, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	var open, most, again atomic.Int64
-	stopped := ctx
+	var (
+		open, most, again atomic.Int64
+		https             secure
+		stopped           = ctx
+	)
 	server := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) {
 		now := time.Now().UnixNano()
 		if string(ctx.Path()) == timesPath {
@@ -59,6 +65,14 @@ func receive(ctx context.Context, args []string, _ io.Writer) error {
 		}
 		if string(ctx.Path()) == againPath {
 			ctx.SetBody(strconv.AppendInt(nil, again.Load(), 10))
+			return
+		}
+		if string(ctx.Path()) == securePath {
+			ctx.SetBodyString(https.url)
+			return
+		}
+		if string(ctx.Path()) == handshakesPath {
+			ctx.SetBodyString(fmt.Sprint(https.full.Load(), https.resumed.Load()))
 			return
 		}
 		here := open.Add(1)
@@ -84,6 +98,14 @@ func receive(ctx context.Context, args []string, _ io.Writer) error {
 		ctx.SetStatusCode(fasthttp.StatusNoContent)
 	}}
 	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
+	if *ca != "" {
+		over, err := https.listen(*ca)
+		if err != nil {
+			return err
+		}
+		defer context.AfterFunc(ctx, func() { _ = over.Close() })()
+		go server.Serve(over) //nolint:errcheck // it ends with the process
+	}
 	if err := server.Serve(ln); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("receive: %w", err)
 	}

@@ -66,6 +66,21 @@ func fleets(ld load) []variant {
 	return all
 }
 
+// single is fanout as it is, beside the yardsticks.
+func single(ld load) []variant { return []variant{{name: "fanout", load: ld}} }
+
+// batches: a hundred subscriptions, whose deliveries are made one by one, and in batches of several sizes.
+func batches(ld load) []variant {
+	ld.subscriptions = min(ld.subscriptions, 100)
+	all := []variant{{name: "max 1", load: ld}}
+	for db, size := range []int{10, 100, 1000} {
+		v := variant{name: "max " + strconv.Itoa(size), load: ld, db: db + 1, batched: true}
+		v.load.batch = size
+		all = append(all, v)
+	}
+	return all
+}
+
 func audited(ld load) []variant {
 	return []variant{
 		{name: "off", load: ld},
