@@ -151,6 +151,10 @@ func (t *trust) noRoots() bool {
 	return t.empty
 }
 
+// keptSessions are the hosts whose TLS sessions can be resumed: more than there are kept connections (Config.MaxIdle), since
+// a host whose connection is kept has no use for its session. Each takes about 10 KiB with the host's certificates.
+const keptSessions = 4096
+
 // read makes the configuration. t is locked.
 func (t *trust) read(now time.Time) error {
 	t.checked = now
@@ -171,7 +175,7 @@ func (t *trust) read(now time.Time) error {
 		MinVersion:         tls.VersionTLS12,
 		NextProtos:         []string{"http/1.1"},
 		RootCAs:            roots,
-		ClientSessionCache: tls.NewLRUClientSessionCache(1024), // a new one: what was trusted before may not be now
+		ClientSessionCache: tls.NewLRUClientSessionCache(keptSessions), // a new one: what was trusted before may not be now
 	}
 	return nil
 }
