@@ -58,12 +58,12 @@ func TestInterval(t *testing.T) {
 func TestSummary(t *testing.T) {
 	of := func(pace float64, cpu time.Duration) figure { return figure{pace: pace, cpu: cpu * time.Microsecond} }
 	turn := round{yardsticks: yardsticks{bare: of(100_000, 8), plain: of(50_000, 20)}}
-	turn.runs = []ran{{figure: of(60_000, 16), peak: 50 << 20, first: time.Second}, {figure: of(30_000, 24)}}
+	turn.runs = []ran{{figure: of(60_000, 16), peak: 50 << 20, first: time.Second, broker: 7 * time.Microsecond}, {figure: of(30_000, 24)}}
 	got := strings.Split(summary("attempts", []variant{{name: "off"}, {name: "on"}}, []round{turn}), "\n")
 	for i, want := range []string{
-		"medians of attempts pace CPU peak first of plain of bare of off",
-		"off 60000/s 16.0 µs 50 MiB 1.0 s 1.20 0.80 0.60 2.00 1.00 1.00",
-		"on 30000/s 24.0 µs 0 MiB 0.0 s 0.60 1.20 0.30 3.00 0.50 1.50",
+		"medians of attempts pace CPU peak first broker of plain of bare of off",
+		"off 60000/s 16.0 µs 50 MiB 1.0 s 7.0 µs 1.20 0.80 0.60 2.00 1.00 1.00",
+		"on 30000/s 24.0 µs 0 MiB 0.0 s 0.0 µs 0.60 1.20 0.30 3.00 0.50 1.50",
 	} {
 		if line := strings.Join(strings.Fields(got[i]), " "); line != want {
 			t.Errorf("line %d is %q, want %q", i+1, line, want)

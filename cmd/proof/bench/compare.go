@@ -96,7 +96,8 @@ func comparison(name string, variants func(ld load) []variant) func(context.Cont
 				if err != nil {
 					return fmt.Errorf("%s: %w", all[j].name, err)
 				}
-				fmt.Fprintf(out, "%d  %-28s %s %5d MiB   first delivery after %5.2f s\n", i+1, all[j].name, r.figure, r.peak>>20, r.first.Seconds())
+				fmt.Fprintf(out, "%d  %-28s %s %5d MiB   first delivery after %5.2f s   broker %5.1f µs\n",
+					i+1, all[j].name, r.figure, r.peak>>20, r.first.Seconds(), micros(r.broker))
 				turn.runs = append(turn.runs, r)
 			}
 			rounds = append(rounds, turn)
@@ -124,7 +125,7 @@ type round struct {
 // first variant in the same turn.
 func summary(name string, all []variant, rounds []round) string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "medians of %-18s      pace     CPU   peak   first    of plain     of bare  of %s\n", name, all[0].name)
+	fmt.Fprintf(&text, "medians of %-18s      pace     CPU   peak   first  broker    of plain     of bare  of %s\n", name, all[0].name)
 	for j, v := range all {
 		pick := func(get func(r ran) float64) float64 {
 			return median(rounds, func(turn round) float64 { return get(turn.runs[j]) })
@@ -134,9 +135,10 @@ func summary(name string, all []variant, rounds []round) string {
 			cpu := median(rounds, func(turn round) float64 { _, cpu := turn.runs[j].of(base(turn)); return cpu })
 			return fmt.Sprintf("%5.2f %5.2f", pace, cpu)
 		}
-		fmt.Fprintf(&text, "%-28s %7.0f/s %4.1f µs %4.0f MiB %5.1f s %s %s %s\n", v.name,
+		fmt.Fprintf(&text, "%-28s %7.0f/s %4.1f µs %4.0f MiB %5.1f s %4.1f µs %s %s %s\n", v.name,
 			pick(func(r ran) float64 { return r.pace }), pick(func(r ran) float64 { return micros(r.cpu) }),
 			pick(func(r ran) float64 { return float64(r.peak >> 20) }), pick(func(r ran) float64 { return r.first.Seconds() }),
+			pick(func(r ran) float64 { return micros(r.broker) }),
 			of(func(turn round) figure { return turn.plain }), of(func(turn round) figure { return turn.bare }),
 			of(func(turn round) figure { return turn.runs[0].figure }))
 	}

@@ -167,6 +167,8 @@ type ran struct {
 	peak  int64         // bytes of the instance that had most
 	first time.Duration // from the call to drain to the first request
 	calls float64       // read(2) and write(2) a delivery
+
+	broker time.Duration // CPU of Kafka a delivery
 }
 
 // drain waits while fanout works off what a topic holds, and measures from its first request to its last. Then it checks
@@ -188,6 +190,7 @@ func (w *world) drain(ctx context.Context, r work, nginx *lab.Nginx) (ran, error
 		called  = time.Now()
 		began   time.Time
 		started lab.Usage
+		broker  lab.Usage
 		seen    int64
 		moved   = called
 		n       = int64(r.deliveries)
@@ -199,6 +202,10 @@ func (w *world) drain(ctx context.Context, r work, nginx *lab.Nginx) (ran, error
 		usage, err := r.usage()
 		if err != nil {
 			return ran{}, fmt.Errorf("fanout ended after %d of %d: %w", seen, n, err)
+		}
+		kafka, err := w.kafka.Nodes[0].Usage()
+		if err != nil {
+			return ran{}, err
 		}
 		requests, err := nginx.Requests(ctx)
 		if err != nil {
@@ -214,7 +221,7 @@ func (w *world) drain(ctx context.Context, r work, nginx *lab.Nginx) (ran, error
 			seen, moved = requests-base, at
 		}
 		if seen == 0 {
-			began, started = at, usage
+			began, started, broker = at, usage, kafka
 		}
 		if seen >= n || seen > 0 && at.Sub(moved) > still && (r.failing || r.batched) && r.settled(ctx, n) == nil {
 			break
@@ -236,6 +243,10 @@ func (w *world) drain(ctx context.Context, r work, nginx *lab.Nginx) (ran, error
 	if err != nil {
 		return ran{}, err
 	}
+	kafka, err := w.kafka.Nodes[0].Usage()
+	if err != nil {
+		return ran{}, err
+	}
 	if err := w.profiled(r.fleet[0]); err != nil {
 		return ran{}, err
 	}
@@ -244,7 +255,8 @@ func (w *world) drain(ctx context.Context, r work, nginx *lab.Nginx) (ran, error
 	}
 	return ran{
 		figure: newFigure(n, took, ended.CPU-started.CPU), peak: ended.Peak, first: began.Sub(called),
-		calls: float64(ended.Calls-started.Calls) / float64(n),
+		calls:  float64(ended.Calls-started.Calls) / float64(n),
+		broker: (kafka.CPU - broker.CPU) / time.Duration(n),
 	}, w.settled(ctx, r)
 }
 
