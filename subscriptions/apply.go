@@ -171,15 +171,12 @@ func (d *Directory) apply(s stored, drop func(id string) bool) (missing []string
 		d.report(s.account, "", &problem{err: &ValidationError{[]FieldProblem{{"account", "its key holds no hash"}}}, hash: 1})
 		return nil
 	}
-	d.state.mu.Lock()
-	troubled := len(d.state.problems[s.account]) > 0
-	d.state.mu.Unlock()
-	if !troubled && d.same(s) {
+	if len(d.problems.of(s.account)) == 0 && d.same(s) {
 		return nil
 	}
 	before := d.tally(s.account)
 	was := d.invalid(s.account)
-	d.settle(s.account, "")
+	d.problems.forget(s.account, "")
 	next := make([]*Subscription, 0, len(s.fields)/2)
 	for i := 0; i < len(s.fields); i += 2 {
 		next = append(next, d.version(s.account, s.fields[i], s.fields[i+1], byID(known, s.fields[i])))
@@ -192,7 +189,7 @@ func (d *Directory) apply(s stored, drop func(id string) bool) (missing []string
 		switch {
 		case ok:
 		case drop(old.ID()):
-			d.settle(s.account, old.ID())
+			d.problems.forget(s.account, old.ID())
 		default:
 			missing = append(missing, old.ID())
 			next = slices.Insert(next, at, old)
@@ -232,13 +229,10 @@ func (d *Directory) version(account, id, data string, old *Subscription) *Subscr
 	hash := hashOf(data)
 	good := old != nil && old.Invalid() == ""
 	if good && old.hash == hash {
-		d.settle(account, id)
+		d.problems.forget(account, id)
 		return old
 	}
-	d.state.mu.Lock()
-	was := d.state.problems[account][id]
-	d.state.mu.Unlock()
-	if old != nil && was != nil && was.hash == hash {
+	if was := d.problems.at(account, id); old != nil && was != nil && was.hash == hash {
 		return old
 	}
 	sub, err := d.cfg.Reader().parse(account, id, data)
@@ -246,7 +240,7 @@ func (d *Directory) version(account, id, data string, old *Subscription) *Subscr
 		if sub.NamesUnknown() {
 			d.log.Warn("subscription names unknown events", zap.String("account", account), zap.String("subscription", id))
 		}
-		d.settle(account, id)
+		d.problems.forget(account, id)
 		return sub
 	}
 	d.report(account, id, &problem{err: err, hash: hash, lastGood: good})
@@ -261,37 +255,15 @@ func (d *Directory) version(account, id, data string, old *Subscription) *Subscr
 
 // report notes a problem, and logs it once.
 func (d *Directory) report(account, id string, p *problem) {
-	d.state.mu.Lock()
-	byID := d.state.problems[account]
-	if byID == nil {
-		byID = make(map[string]*problem)
-		d.state.problems[account] = byID
-	}
-	was := byID[id]
-	byID[id] = p
-	d.state.mu.Unlock()
-	if was == nil || was.hash != p.hash {
+	if known := d.problems.put(account, id, p); !known {
 		d.log.Warn("subscription is invalid", zap.String("account", cut(account, maxAccount)), zap.String("subscription", cut(id, maxID)),
 			zap.Bool("last_good_in_force", p.lastGood), zap.Error(p.err))
 	}
 }
 
-// settle forgets a problem.
-func (d *Directory) settle(account, id string) {
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
-	byID := d.state.problems[account]
-	delete(byID, id)
-	if byID != nil && len(byID) == 0 {
-		delete(d.state.problems, account)
-	}
-}
-
 // tally counts an account's subscriptions by state.
 func (d *Directory) tally(account string) (count [states]int64) {
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
-	byID := d.state.problems[account]
+	byID := d.problems.of(account)
 	subs := d.table.account(account)
 	for i := range subs {
 		s := &subs[i]

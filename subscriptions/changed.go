@@ -93,10 +93,8 @@ func (d *Directory) invalid(account string) map[string]bool {
 	if d.changed == nil {
 		return nil
 	}
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
 	ids := make(map[string]bool)
-	for id := range d.state.problems[account] {
+	for id := range d.problems.of(account) {
 		ids[id] = true
 	}
 	known := d.table.account(account)
@@ -110,7 +108,7 @@ func (d *Directory) invalid(account string) map[string]bool {
 
 // observe tells what is different in next, which is about to be in force. The caller holds d.writing.mu.
 func (d *Directory) observe(s stored, known []Subscription, next []*Subscription, was map[string]bool) {
-	if d.changed == nil || !d.loadedOnce() {
+	if d.changed == nil || !d.fresh.fromRedis() {
 		return
 	}
 	silent := s.told || s.by != "" && !strings.HasPrefix(s.by, actorApply)
@@ -139,17 +137,8 @@ func (d *Directory) observe(s stored, known []Subscription, next []*Subscription
 
 // problemOf says what is wrong with the stored version of a subscription; empty where nothing is.
 func (d *Directory) problemOf(account string, sub *Subscription) string {
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
-	if p := d.state.problems[account][sub.ID()]; p != nil {
+	if p := d.problems.at(account, sub.ID()); p != nil {
 		return p.err.Error()
 	}
 	return sub.Invalid()
-}
-
-// loadedOnce says that Redis has been read: what is different from now on has changed since.
-func (d *Directory) loadedOnce() bool {
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
-	return d.state.source == "redis"
 }

@@ -27,17 +27,15 @@ type Directory struct {
 
 	writing writing
 
-	ready     chan struct{}
-	readyOnce sync.Once
-	full      chan struct{} // asks for a full load, capacity 1
-	dirty     chan struct{} // asks for the snapshot file to be written, capacity 1
-	accepted  atomic.Bool   // the next full load is taken whatever it holds
-	lanes     LaneObserver
-	counts    [states]atomic.Int64
+	problems problems
+	guard    lossGuard
+	fresh    *freshness
 
-	state state
-
-	evicted map[string]int64 // by server, at the last load that agreed with Redis; only a load touches it
+	full     chan struct{} // asks for a full load, capacity 1
+	dirty    chan struct{} // asks for the snapshot file to be written, capacity 1
+	accepted atomic.Bool   // the next full load is taken whatever it holds
+	lanes    LaneObserver
+	counts   [states]atomic.Int64
 
 	changed func(Changed) // nil: nobody observes
 	record  *recorder     // nil: changes are not written down
@@ -69,25 +67,10 @@ type intervals struct {
 	writeMany time.Duration // the same for a large snapshot
 }
 
-// state is shown by Status.
-type state struct {
-	mu              sync.Mutex
-	suspectedLosses int // how often Redis may have lost something
-	confirmed       int // of them, those that a full load begun later and ended well has seen
-	source          string
-	foreign         bool   // what the file of another version held, and Redis has not been read since
-	position        string // of the change stream: what came up to here is in the table
-	contact         time.Time
-	shrink          *Shrink
-	err             string                         // of the change stream
-	reasons         []string                       // of this outage, as far as they are logged
-	loadErr         string                         // of the last full load
-	problems        map[string]map[string]*problem // account → id
-
-	began       time.Time // of a start with a snapshot file
-	answered    bool      // Redis has, since
-	failing     time.Time // the first failure of the change stream in a row
-	loadFailing time.Time // and of full loads
+//nolint:gochecknoglobals // a constant
+var defaultIntervals = intervals{
+	reconcile: 5 * time.Minute, refused: 30 * time.Second, ask: 2 * time.Second, retry: 250 * time.Millisecond,
+	start: time.Second, patience: 10 * time.Second, write: time.Second, writeMany: 6 * time.Second,
 }
 
 // New makes a Directory that knows nothing yet. It does not need a Redis. A nil logger and a nil registerer work.
@@ -108,15 +91,11 @@ func New(cfg Config, log *zap.Logger, reg prometheus.Registerer, opts ...Option)
 	}
 	d := &Directory{
 		cfg: cfg, log: log, client: client, snapshot: path,
-		intervals: intervals{
-			reconcile: 5 * time.Minute, refused: 30 * time.Second, ask: 2 * time.Second, retry: 250 * time.Millisecond,
-			start: time.Second, patience: 10 * time.Second, write: time.Second, writeMany: 6 * time.Second,
-		},
-		ready: make(chan struct{}), full: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		intervals: defaultIntervals,
+		guard:     lossGuard{log: log}, problems: problems{byAccount: make(map[string]map[string]*problem)}, full: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 	}
 	d.table.seed = maphash.MakeSeed()
-	d.state.contact = time.Now()
-	d.state.problems = make(map[string]map[string]*problem)
+	d.fresh = newFreshness(log, &d.intervals)
 	if reg != nil {
 		if err := reg.Register(&collector{d}); err != nil {
 			return nil, err
@@ -182,19 +161,10 @@ func (d *Directory) Len() int {
 }
 
 // Ready is closed once the subscriptions are known, from Redis or from the snapshot file.
-func (d *Directory) Ready() <-chan struct{} { return d.ready }
+func (d *Directory) Ready() <-chan struct{} { return d.fresh.ready }
 
 // Loaded says whether Ready is closed.
-func (d *Directory) Loaded() bool {
-	select {
-	case <-d.ready:
-		return true
-	default:
-		return false
-	}
-}
-
-func (d *Directory) markReady() { d.readyOnce.Do(func() { close(d.ready) }) }
+func (d *Directory) Loaded() bool { return d.fresh.isReady() }
 
 // AcceptShrink makes this instance take what Redis holds, at once and however little it is. See [Store.AcceptShrink]
 // for all instances.

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // A start with a snapshot file waits a second for a Redis that has not answered, and ten for one that has: a connection
@@ -24,24 +26,20 @@ func TestFallBackToTheFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, err := New(Config{URL: "redis://127.0.0.1:1", SnapshotFile: "off"}, nil, nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer d.client.Close()
-				d.state.began = time.Now()
+				f := newFreshness(zap.NewNop(), new(defaultIntervals))
+				f.restored(restored{})
 				for i, s := range steps {
 					time.Sleep(s.after)
 					switch s.what {
 					case "answers":
-						d.contact(nil, "")
+						f.followed("", true)
 					case "fails":
-						d.contact(errors.New("away"), "")
+						f.followFailed(errors.New("away"))
 					case "load fails":
-						d.loadFailed("NOPERM")
+						f.loadFailed(errors.New("NOPERM"))
 					}
-					if d.Loaded() != s.loaded {
-						t.Errorf("step %d: loaded %v, want %v", i, d.Loaded(), s.loaded)
+					if f.isReady() != s.loaded {
+						t.Errorf("step %d: loaded %v, want %v", i, f.isReady(), s.loaded)
 					}
 				}
 			})

@@ -37,11 +37,13 @@ func (f *follower) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		f.d.contact(err, f.position)
-		if err != nil {
-			f.verify, f.idle = true, false
-			sleep(ctx, f.d.intervals.retry)
+		if err == nil {
+			f.d.fresh.followed(f.position, f.d.guard.refused() == nil)
+			continue
 		}
+		f.d.fresh.followFailed(err)
+		f.verify, f.idle = true, false
+		sleep(ctx, f.d.intervals.retry)
 	}
 }
 
@@ -67,7 +69,7 @@ func (f *follower) step(ctx context.Context) error {
 	case len(entries) == 0 && !f.idle:
 		f.idle = true
 		if !f.gap {
-			f.d.markReady() // the file and every change since
+			f.d.fresh.markReady() // the file and every change since
 		}
 		return nil
 	case len(entries) == 0:
@@ -116,7 +118,7 @@ func (f *follower) check(ctx context.Context) error {
 	}
 	f.d.log.Warn("change stream was trimmed, emptied or restored; loading all subscriptions again", zap.String("position", f.position))
 	f.position, f.gap = streamStart, true
-	f.d.suspectLoss()
+	f.d.guard.suspect()
 	f.d.askFull()
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
@@ -18,7 +17,6 @@ import (
 const (
 	scanCount          = 1000
 	perRead            = 4096 // subscriptions that one pipeline should not exceed by much
-	guardFrom          = 10   // subscriptions known from which half of them missing is suspicious
 	maxControlAccounts = 8
 )
 
@@ -42,7 +40,7 @@ type load struct {
 // reconcile loads everything. An error leaves what was taken until then in force.
 func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 	l := &load{d: d, guarded: guarded, known: d.Len()}
-	losses := d.suspectedLosses()
+	suspicions := d.guard.suspicions()
 	if err := d.recordUnseen(ctx); err != nil {
 		return fmt.Errorf("load subscriptions: %w", err)
 	}
@@ -54,24 +52,26 @@ func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 		return fmt.Errorf("load subscriptions: %w", err)
 	}
 	if l.looksLikeLoss() {
-		d.refuse(l.known, l.found, "", l.missing())
-		d.markReady() // something is known, or nothing would be missing
+		d.guard.refuse(l.known, l.found, "", l.missing())
+		d.fresh.loadRefused()
 		return nil
 	}
 	if err := l.release(ctx); err != nil {
 		return fmt.Errorf("load subscriptions: %w", err)
 	}
-	d.loaded(l.found)
+	if d.fresh.loaded(l.found) {
+		d.askWrite()
+	}
 	refused, err := l.drop(ctx, l.missing())
 	if err != nil {
 		return fmt.Errorf("drop subscriptions: %w", err)
 	}
 	if !refused {
-		d.agreed()
-		d.evicted = evictions.evicted // what was evicted while it loaded counts for the next load
+		d.guard.agree(evictions.evicted)
+		d.fresh.agreed()
 	}
 	if !l.unsure {
-		d.confirm(losses)
+		d.guard.confirm(suspicions)
 	}
 	return d.trimChanged(ctx)
 }
@@ -79,11 +79,6 @@ func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 // looksLikeLoss is the loss guard (docs/contract.md#loss-guard): a full load that is empty, or below half of what is known,
 // is refused until an operator confirms it.
 func (l *load) looksLikeLoss() bool { return l.guarded && loss(l.known, l.found) }
-
-// loss says whether going from known to left subscriptions wants an operator's word.
-func loss(known, left int) bool {
-	return known > 0 && left == 0 || known >= guardFrom && 2*left < known
-}
 
 // scan asks for everything, and puts it in force or holds it back while the guard may still refuse.
 func (l *load) scan(ctx context.Context) error {
@@ -265,34 +260,16 @@ func (l *load) refuseDrop(ctx context.Context, missing map[string][]string, left
 	if err != nil {
 		return false, err
 	}
-	policy, err := l.d.evicting(ctx)
+	evictions, err := askEvictions(ctx, l.d.client)
 	if err != nil {
 		return false, err
 	}
+	policy := l.d.guard.evicting(&evictions)
 	if emptied || policy != "" || loss(l.known, left) {
-		l.d.refuse(l.known, left, policy, slices.Collect(maps.Keys(missing)))
+		l.d.guard.refuse(l.known, left, policy, slices.Collect(maps.Keys(missing)))
 		return true, nil
 	}
 	return false, nil
-}
-
-// evicting is the policy by which Redis has evicted keys since the last load that agreed with it; empty where it has not, or
-// that is not known. Once something is kept for that reason it stays so, whatever the policy is changed to: nothing tells
-// what was evicted from what was removed.
-func (d *Directory) evicting(ctx context.Context) (policy string, err error) {
-	d.state.mu.Lock()
-	if d.state.shrink != nil {
-		policy = d.state.shrink.Policy
-	}
-	d.state.mu.Unlock()
-	if policy != "" {
-		return policy, nil
-	}
-	now, err := askEvictions(ctx, d.client)
-	if err != nil || !now.grown(d.evicted) {
-		return "", err
-	}
-	return now.Policy, nil
 }
 
 // emptied says whether a master of a Cluster lacks more than half of what it held: one of three that came back empty is
@@ -318,57 +295,4 @@ func (l *load) emptied(ctx context.Context, missing map[string][]string) (bool, 
 		}
 	}
 	return false, nil
-}
-
-// maxLost is how many accounts a refused loss names.
-const maxLost = 20
-
-// refuse keeps what is known. policy is by which Redis has evicted what is missing; empty where it has not. lost are the
-// accounts that lack something.
-func (d *Directory) refuse(known, found int, policy string, lost []string) {
-	slices.Sort(lost)
-	lost = append([]string{}, lost[:min(len(lost), maxLost)]...) // not the memory of all of them
-	d.state.mu.Lock()
-	first := d.state.shrink == nil || d.state.shrink.Policy != policy
-	if first {
-		d.state.shrink = &Shrink{Since: time.Now()}
-	}
-	d.state.shrink.Known, d.state.shrink.Found, d.state.shrink.Policy, d.state.shrink.Lost = known, found, policy, lost
-	d.state.suspectedLosses++
-	d.state.loadErr = ""
-	d.state.mu.Unlock()
-	switch {
-	case !first:
-	case policy != "":
-		d.log.Error("redis evicts keys: subscriptions that it lacks stay in force until they are written again, or until that is confirmed (fanout subscriptions accept)",
-			zap.String("maxmemory_policy", policy), zap.Int("known", known), zap.Int("found", found))
-	default:
-		d.log.Error("refused a full load that looks like a loss; going on with what is known until it is confirmed (fanout subscriptions accept)",
-			zap.Int("known", known), zap.Int("found", found), zap.Strings("lost", lost))
-	}
-}
-
-// agreed notes that the table agrees with Redis.
-func (d *Directory) agreed() {
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
-	d.state.shrink = nil
-	d.state.contact = time.Now()
-}
-
-// loaded notes that what Redis holds is in force.
-func (d *Directory) loaded(found int) {
-	d.state.mu.Lock()
-	first := d.state.source != "redis"
-	d.state.source, d.state.foreign, d.state.loadErr = "redis", false, ""
-	d.state.mu.Unlock()
-	if first && found == 0 {
-		d.log.Warn("redis holds no subscriptions")
-	} else if first {
-		d.log.Info("subscriptions loaded", zap.Int("count", found))
-	}
-	d.markReady()
-	if first {
-		d.askWrite()
-	}
 }

@@ -31,7 +31,7 @@ func (d *Directory) RecordChanges(keep time.Duration) { d.record = &recorder{kee
 // recordChanged writes down which of the accounts that were read differ from what is in force. What nobody has announced counts as
 // changed now, by Redis's clock. An error is that of a connection: what Redis refuses is said once, and holds nothing up.
 func (d *Directory) recordChanged(ctx context.Context, list []stored, r reading) error {
-	knows := d.knows()
+	knows := d.fresh.filled()
 	if d.record == nil || !knows && !r.announced {
 		return nil // a first load finds what has been in force
 	}
@@ -78,7 +78,7 @@ func (d *Directory) recordChanged(ctx context.Context, list []stored, r reading)
 // recordUnseen is for a start that knows nothing of what was in force, so that it cannot see what changed while nobody ran: what
 // was announced after the last change that was written down counts as changed.
 func (d *Directory) recordUnseen(ctx context.Context) error {
-	if d.record == nil || d.knows() {
+	if d.record == nil || d.fresh.filled() {
 		return nil
 	}
 	last, err := d.client.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{Key: changedKey, Start: 0, Stop: 0, Rev: true}).Result()
@@ -140,13 +140,6 @@ func refusedByRedis(err error) bool {
 	return ok
 }
 
-// knows reports whether the table holds what was in force, so that what differs from it has changed.
-func (d *Directory) knows() bool {
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
-	return d.state.source != ""
-}
-
 // differs reports whether an account is stored otherwise than it was when it was last read. What is missing of it counts
 // where that is confirmed.
 func (d *Directory) differs(s stored, confirmed bool) bool {
@@ -156,10 +149,7 @@ func (d *Directory) differs(s stored, confirmed bool) bool {
 		if sub := byID(known, s.fields[i]); sub != nil && sub.hash == hash {
 			continue
 		}
-		d.state.mu.Lock()
-		p := d.state.problems[s.account][s.fields[i]]
-		d.state.mu.Unlock()
-		if p == nil || p.hash != hash {
+		if p := d.problems.at(s.account, s.fields[i]); p == nil || p.hash != hash {
 			return true
 		}
 	}

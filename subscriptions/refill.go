@@ -36,26 +36,17 @@ func (f *follower) refresh(ctx context.Context, accounts []string, by map[string
 	if len(lacking) == 0 {
 		return nil
 	}
-	suspected, err := f.lossSuspected(ctx)
-	if err != nil {
+	if err := f.check(ctx); err != nil {
 		return err
 	}
 	due := time.Now()
-	if suspected {
+	if f.d.guard.suspicious() {
 		due = due.Add(f.d.intervals.ask)
 	}
 	for account, ids := range lacking {
 		f.suspected[account] = suspectedRemoval{ids, due}
 	}
 	return f.resolve(ctx)
-}
-
-// lossSuspected says that Redis may hold less than it should: a load was refused, or the entry that was read last is gone.
-func (f *follower) lossSuspected(ctx context.Context) (bool, error) {
-	err := f.check(ctx)
-	f.d.state.mu.Lock()
-	defer f.d.state.mu.Unlock()
-	return f.d.state.suspectedLosses > f.d.state.confirmed, err
 }
 
 // resolve asks again for what is due, and drops what is still missing.
@@ -77,28 +68,4 @@ func (f *follower) resolve(ctx context.Context) error {
 		delete(f.suspected, account)
 	}
 	return nil
-}
-
-// suspectLoss notes that Redis may have lost something.
-func (d *Directory) suspectLoss() {
-	d.state.mu.Lock()
-	d.state.suspectedLosses++
-	d.state.mu.Unlock()
-}
-
-// suspectedLosses counts them. A full load may confirm those from before it began: it read some accounts before the
-// others came up.
-func (d *Directory) suspectedLosses() int {
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
-	return d.state.suspectedLosses
-}
-
-// confirm takes suspected losses back, at the end of a full load, unless that was refused.
-func (d *Directory) confirm(losses int) {
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
-	if d.state.shrink == nil {
-		d.state.confirmed = losses
-	}
 }

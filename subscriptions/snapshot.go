@@ -81,7 +81,7 @@ func drain(ch chan struct{}) {
 // writeSnapshot writes the file, or leaves the old one and says false. Before anything is known there is nothing to write,
 // and a file of another version, which may hold what this one cannot read, stays until Redis has been read.
 func (d *Directory) writeSnapshot() bool {
-	if d.snapshot == "" || !d.Loaded() || d.holdsForeign() {
+	if d.snapshot == "" || !d.Loaded() || d.fresh.held().foreign {
 		return true
 	}
 	err := d.saveSnapshot()
@@ -147,10 +147,11 @@ func (d *Directory) sweep() {
 	}
 }
 
-// restored is the part of the snapshot file that is not the table.
+// restored is what the snapshot file says beside the table.
 type restored struct {
-	position string // in the change stream; empty where that is another one's
-	foreign  bool   // of another catalogue or version: only a full load tells what is in force
+	position string    // in the change stream; empty where that is another one's
+	foreign  bool      // of another catalogue or version: only a full load tells what is in force
+	contact  time.Time // when the table last agreed with Redis; zero: not known
 }
 
 // readSnapshot fills the table from the file. It says false without a file to use.
@@ -194,26 +195,17 @@ func (d *Directory) restore() (restored, error) {
 		return failed(errForeign)
 	}
 	r := restored{position: head.position, foreign: head.foreign()}
+	if head.contact > 0 {
+		r.contact = time.UnixMilli(head.contact)
+	}
 	if head.origin != d.cfg.origin() {
 		r.position = "" // of another stream
 	}
 	if err := d.decodeAll(in, &head); err != nil {
 		return failed(err)
 	}
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
-	d.state.source, d.state.position, d.state.foreign = "file", r.position, r.foreign
-	if head.contact > 0 {
-		d.state.contact = time.UnixMilli(head.contact)
-	}
+	d.fresh.restored(r)
 	return r, nil
-}
-
-// holdsForeign says whether something in the table may still be as another version understood it.
-func (d *Directory) holdsForeign() bool {
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
-	return d.state.foreign
 }
 
 // checksum reads the whole file before anything of it is believed, and leaves it at its beginning.

@@ -43,10 +43,9 @@ type snapshotHead struct {
 func (d *Directory) snapshotHead() snapshotHead {
 	head := snapshotHead{fingerprint: fingerprint(d.cfg.Catalogue), catalogue: d.cfg.Catalogue, origin: d.cfg.origin()}
 	head.names = d.cfg.Catalogue.Texts()
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
 	// The position before the table: a change in between is applied twice rather than never.
-	head.position, head.contact = d.state.position, d.state.contact.UnixMilli()
+	held := d.fresh.held()
+	head.position, head.contact = held.position, held.contact.UnixMilli()
 	return head
 }
 

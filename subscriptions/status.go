@@ -1,8 +1,6 @@
 package subscriptions
 
 import (
-	"cmp"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,29 +18,6 @@ type Status struct {
 	Error    string  // what is wrong with Redis now; names no address and no credential
 }
 
-// Shrink is a full load that was refused because it looks like a loss.
-type Shrink struct {
-	Known  int       // subscriptions in force
-	Found  int       // subscriptions in Redis
-	Lost   []string  // accounts that lack something in Redis, by name, at most twenty
-	Since  time.Time // of the first refusal
-	Policy string    // of what Redis evicts; empty where the loss has another reason
-}
-
-// Problem is a subscription that does not validate as it is stored.
-type Problem struct {
-	Account  string
-	ID       string
-	Err      *ValidationError
-	LastGood bool // its last good version is in force
-}
-
-type problem struct {
-	err      *ValidationError
-	hash     uint64
-	lastGood bool
-}
-
 // The states of fanout_subscriptions.
 const (
 	stateEnabled = iota
@@ -53,38 +28,18 @@ const (
 
 // Status describes the snapshot as it is now.
 func (d *Directory) Status() Status {
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
 	s := Status{
-		Loaded: d.Loaded(), Source: d.state.source, Age: max(0, time.Since(d.state.contact)), Error: cmp.Or(d.state.err, d.state.loadErr),
 		Enabled:  int(d.counts[stateEnabled].Load()),
 		Disabled: int(d.counts[stateDisabled].Load()),
 		Invalid:  int(d.counts[stateInvalid].Load()),
+		Shrink:   d.guard.refused(),
 	}
-	if d.state.shrink != nil {
-		s.Shrink = new(*d.state.shrink) // Lost is never written to
-	}
+	d.fresh.status(&s)
 	return s
 }
 
 // Problems lists the account's subscriptions that do not validate, sorted by id; those of all accounts for "".
-func (d *Directory) Problems(account string) []Problem {
-	d.state.mu.Lock()
-	defer d.state.mu.Unlock()
-	var list []Problem
-	for name, byID := range d.state.problems {
-		if account != "" && account != name {
-			continue
-		}
-		for id, p := range byID {
-			list = append(list, Problem{name, id, p.err, p.lastGood})
-		}
-	}
-	slices.SortFunc(list, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.ID, b.ID))
-	})
-	return list
-}
+func (d *Directory) Problems(account string) []Problem { return d.problems.list(account) }
 
 // collector makes the subscriptions' metrics (docs/contract.md#metrics) at each scrape.
 type collector struct{ d *Directory }
