@@ -58,8 +58,8 @@ func (d *Directory) refresh(ctx context.Context, accounts []string, at func(acco
 func (d *Directory) readApply(ctx context.Context, accounts []string, r reading, take func(stored) (applied bool)) error {
 	start := d.writing.begin(r.announced)
 	list, err := d.read(ctx, accounts, r.controlAccounts)
-	if err == nil {
-		err = d.recordChanged(ctx, list, r)
+	if err == nil && d.record.keep > 0 {
+		err = d.record.changed(ctx, d.changedOf(list, r))
 	}
 	if err != nil {
 		list = nil
@@ -199,7 +199,7 @@ func (d *Directory) apply(s stored, drop func(id string) bool) (missing []string
 	if !slices.EqualFunc(known, next, func(a Subscription, b *Subscription) bool { return a.Same(b) }) {
 		changed := changes(known, next)
 		d.table.replace(s.account, next)
-		d.askWrite()
+		d.file.dirty.ask()
 		if d.lanes.Changed != nil {
 			for _, id := range changed {
 				d.lanes.Changed(s.account, id)
@@ -211,6 +211,17 @@ func (d *Directory) apply(s stored, drop func(id string) bool) (missing []string
 		d.counts[i].Add(after[i] - before[i])
 	}
 	return missing
+}
+
+// fill puts an account of the snapshot file in force.
+func (d *Directory) fill(subs []*Subscription) {
+	d.writing.mu.Lock()
+	defer d.writing.mu.Unlock()
+	account := subs[0].Account()
+	d.table.replace(account, subs)
+	for i, n := range d.tally(account) {
+		d.counts[i].Add(n)
+	}
 }
 
 // changes are the ids of those that are in both lists, in another version.
@@ -277,4 +288,40 @@ func (d *Directory) tally(account string) (count [states]int64) {
 		}
 	}
 	return count
+}
+
+// changedOf are the accounts that were read otherwise than they are in force, with when that was announced, in Unix ms.
+func (d *Directory) changedOf(list []stored, r reading) (changed []redis.Z) {
+	filled := d.fresh.filled()
+	if !filled && !r.announced {
+		return nil // a first load finds what has been in force
+	}
+	confirmed := r.announced || len(r.controlAccounts) > 0
+	for _, s := range list {
+		if s.broken || filled && !d.differs(s, confirmed) { // while nothing is known, what is announced counts as changed
+			continue
+		}
+		z := redis.Z{Member: s.account}
+		if r.at != nil {
+			z.Score = float64(r.at(s.account))
+		}
+		changed = append(changed, z)
+	}
+	return changed
+}
+
+// differs reports whether an account is stored otherwise than it was when it was last read. What is missing of it counts
+// where that is confirmed.
+func (d *Directory) differs(s stored, confirmed bool) bool {
+	known := d.table.account(s.account)
+	for i := 0; i < len(s.fields); i += 2 {
+		hash := hashOf(s.fields[i+1])
+		if sub := byID(known, s.fields[i]); sub != nil && sub.hash == hash {
+			continue
+		}
+		if p := d.problems.at(s.account, s.fields[i]); p == nil || p.hash != hash {
+			return true
+		}
+	}
+	return confirmed && len(known) > len(s.fields)/2
 }

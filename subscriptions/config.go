@@ -1,12 +1,15 @@
 package subscriptions
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -182,4 +185,30 @@ func (c *Config) Beside(name string) (string, error) {
 		return "", err
 	}
 	return strings.TrimSuffix(path, ".subscriptions") + "." + name, nil
+}
+
+// origin names the Redis without naming it: an instance must not begin with another system's subscriptions because
+// both left the snapshot file at its default.
+func (c *Config) origin() string {
+	t, err := c.target()
+	if err != nil {
+		return ""
+	}
+	slices.Sort(t.addrs)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %q %d %s", t.kind, t.addrs, t.db, t.master))
+	return hex.EncodeToString(sum[:8])
+}
+
+// TrySnapshot says why the snapshot file could not be written: it makes a file beside it, and removes that again. Without a
+// snapshot file there is nothing to say.
+func (c *Config) TrySnapshot() (path string, err error) {
+	path, err = c.snapshotPath()
+	if err != nil || path == "" {
+		return path, err
+	}
+	file, err := createBeside(path)
+	if err != nil {
+		return path, err
+	}
+	return path, errors.Join(file.Close(), os.Remove(file.Name()))
 }

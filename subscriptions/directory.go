@@ -20,7 +20,6 @@ type Directory struct {
 	cfg       Config
 	log       *zap.Logger
 	client    redis.UniversalClient
-	snapshot  string // the snapshot file's path; empty where there is none
 	intervals intervals
 
 	table table
@@ -31,14 +30,15 @@ type Directory struct {
 	guard    lossGuard
 	fresh    *freshness
 
-	full     chan struct{} // asks for a full load, capacity 1
-	dirty    chan struct{} // asks for the snapshot file to be written, capacity 1
-	accepted atomic.Bool   // the next full load is taken whatever it holds
+	record recorder
+	file   *snapshotFile
+
+	full     signal      // asks for a full load
+	accepted atomic.Bool // the next full load is taken whatever it holds
 	lanes    LaneObserver
 	counts   [states]atomic.Int64
 
 	changed func(Changed) // nil: nobody observes
-	record  *recorder     // nil: changes are not written down
 }
 
 // writing guards the table's writing side, and keeps what was read earlier from being applied over what was read
@@ -90,12 +90,17 @@ func New(cfg Config, log *zap.Logger, reg prometheus.Registerer, opts ...Option)
 		log = zap.NewNop()
 	}
 	d := &Directory{
-		cfg: cfg, log: log, client: client, snapshot: path,
+		cfg: cfg, log: log, client: client,
 		intervals: defaultIntervals,
-		guard:     lossGuard{log: log}, problems: problems{byAccount: make(map[string]map[string]*problem)}, full: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		guard:     lossGuard{log: log}, problems: problems{byAccount: make(map[string]map[string]*problem)}, full: newSignal(),
 	}
 	d.table.seed = maphash.MakeSeed()
 	d.fresh = newFreshness(log, &d.intervals)
+	d.record = recorder{log: log, client: client}
+	d.file = &snapshotFile{
+		path: path, named: cfg.SnapshotFile != "", origin: cfg.origin(), catalogue: cfg.Catalogue,
+		log: log, intervals: &d.intervals, table: &d.table, fresh: d.fresh, dirty: newSignal(),
+	}
 	if reg != nil {
 		if err := reg.Register(&collector{d}); err != nil {
 			return nil, err
@@ -137,28 +142,10 @@ func (d *Directory) Account(account string) []*Subscription {
 }
 
 // All yields every subscription, account by account, in no order of accounts. What changes meanwhile may be seen or not.
-func (d *Directory) All() iter.Seq[*Subscription] {
-	return func(yield func(*Subscription) bool) {
-		for _, subs := range d.table.accounts() {
-			for i := range subs {
-				if !yield(&subs[i]) {
-					return
-				}
-			}
-		}
-	}
-}
+func (d *Directory) All() iter.Seq[*Subscription] { return d.table.all() }
 
 // Len counts the subscriptions, disabled and invalid ones included.
-func (d *Directory) Len() int {
-	n := 0
-	for i := range d.table.shards {
-		if s := d.table.shards[i].Load(); s != nil {
-			n += len(s.subs)
-		}
-	}
-	return n
-}
+func (d *Directory) Len() int { return d.table.len() }
 
 // Ready is closed once the subscriptions are known, from Redis or from the snapshot file.
 func (d *Directory) Ready() <-chan struct{} { return d.fresh.ready }
@@ -166,16 +153,25 @@ func (d *Directory) Ready() <-chan struct{} { return d.fresh.ready }
 // Loaded says whether Ready is closed.
 func (d *Directory) Loaded() bool { return d.fresh.isReady() }
 
+// RecordChanges has the Directory write down when it sees an account really change, for as long as keep says. It is set before
+// Run. Only what serves does so: whoever merely looks must not write.
+func (d *Directory) RecordChanges(keep time.Duration) { d.record.keep = keep }
+
 // AcceptShrink makes this instance take what Redis holds, at once and however little it is. See [Store.AcceptShrink]
 // for all instances.
 func (d *Directory) AcceptShrink() {
 	d.accepted.Store(true)
-	d.askFull()
+	d.full.ask()
 }
 
-func (d *Directory) askFull() {
+// signal asks another goroutine for something, once however often it is asked for before that one comes to it.
+type signal chan struct{}
+
+func newSignal() signal { return make(signal, 1) }
+
+func (s signal) ask() {
 	select {
-	case d.full <- struct{}{}:
-	default: // one is asked for already
+	case s <- struct{}{}:
+	default:
 	}
 }

@@ -21,7 +21,7 @@ func (p *Peers) Take(own Demand, all map[string]string) []string { return p.take
 // to position. Each subscription in it selects only
 // the names that are left of its own, so that whoever believes the file is found out.
 func (d *Directory) WriteSnapshotOf(path, position string, names ...event.Name) error {
-	head := d.snapshotHead()
+	head := d.file.head()
 	head.fingerprint, head.position, head.names = "another", position, nil
 	for _, name := range names {
 		head.names = append(head.names, name.String())
@@ -31,7 +31,7 @@ func (d *Directory) WriteSnapshotOf(path, position string, names ...event.Name) 
 		return err
 	}
 	defer file.Close()
-	return d.encode(file, head)
+	return d.file.encode(file, head)
 }
 
 // The shapes that tell a secret.
@@ -46,7 +46,7 @@ func (d *Directory) TakeAnnounced(ctx context.Context, account string, ms int64)
 }
 
 // SnapshotTo writes what the snapshot file would hold.
-func (d *Directory) SnapshotTo(w io.Writer) error { return d.encode(w, d.snapshotHead()) }
+func (d *Directory) SnapshotTo(w io.Writer) error { return d.file.encode(w, d.file.head()) }
 
 // Position is how far the table has followed the stream of changes.
-func (d *Directory) Position() string { return d.snapshotHead().position }
+func (d *Directory) Position() string { return d.file.head().position }

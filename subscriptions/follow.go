@@ -102,7 +102,7 @@ func (f *follower) anchor(ctx context.Context) error {
 		f.position = last[0].ID
 		f.youngestRead = millis(last[0].ID)
 	}
-	f.d.askFull()
+	f.d.full.ask()
 	return nil
 }
 
@@ -119,7 +119,7 @@ func (f *follower) check(ctx context.Context) error {
 	f.d.log.Warn("change stream was trimmed, emptied or restored; loading all subscriptions again", zap.String("position", f.position))
 	f.position, f.gap = streamStart, true
 	f.d.guard.suspect()
-	f.d.askFull()
+	f.d.full.ask()
 	return nil
 }
 

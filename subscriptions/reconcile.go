@@ -41,8 +41,10 @@ type load struct {
 func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 	l := &load{d: d, guarded: guarded, known: d.Len()}
 	suspicions := d.guard.suspicions()
-	if err := d.recordUnseen(ctx); err != nil {
-		return fmt.Errorf("load subscriptions: %w", err)
+	if d.record.keep > 0 && !d.fresh.filled() {
+		if err := d.record.catchUp(ctx); err != nil {
+			return fmt.Errorf("load subscriptions: %w", err)
+		}
 	}
 	evictions, err := askEvictions(ctx, d.client)
 	if err != nil {
@@ -60,7 +62,7 @@ func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 		return fmt.Errorf("load subscriptions: %w", err)
 	}
 	if d.fresh.loaded(l.found) {
-		d.askWrite()
+		d.file.dirty.ask()
 	}
 	refused, err := l.drop(ctx, l.missing())
 	if err != nil {
@@ -73,7 +75,7 @@ func (d *Directory) reconcile(ctx context.Context, guarded bool) error {
 	if !l.unsure {
 		d.guard.confirm(suspicions)
 	}
-	return d.trimChanged(ctx)
+	return d.record.trim(ctx)
 }
 
 // looksLikeLoss is the loss guard (docs/contract.md#loss-guard): a full load that is empty, or below half of what is known,

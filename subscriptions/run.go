@@ -15,18 +15,18 @@ import (
 // is ready once everything is loaded; and where Redis fails, with the file as it is.
 func (d *Directory) Run(ctx context.Context) error {
 	f := &follower{d: d, suspected: make(suspectedRemovals)}
-	if file, ok := d.readSnapshot(); ok {
+	if file, ok := d.file.read(d.fill); ok {
 		f.position, f.youngestRead, f.verify = file.position, millis(file.position), file.position != ""
 		f.gap = file.foreign || file.position == streamStart // how much has come and been trimmed since, nothing tells
 		if file.position != "" {
-			d.askFull()
+			d.full.ask()
 		}
 	}
-	d.sweep()
+	d.file.sweep()
 	var group sync.WaitGroup
 	group.Go(func() { f.run(ctx) })
 	group.Go(func() { d.reconcileLoop(ctx) })
-	group.Go(func() { d.writeLoop(ctx) })
+	group.Go(func() { d.file.run(ctx) })
 	// A blocking read would hold the stop up for a second.
 	context.AfterFunc(ctx, func() { _ = d.client.Close() })
 	group.Wait()

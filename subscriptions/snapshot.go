@@ -3,8 +3,6 @@ package subscriptions
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -16,6 +14,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"fanout/event"
 )
 
 const (
@@ -28,118 +28,95 @@ var (
 	errNotSnapshot = errors.New("is no snapshot file")
 )
 
-// origin names the Redis without naming it: an instance must not begin with another system's subscriptions because
-// both left the snapshot file at its default.
-func (c *Config) origin() string {
-	t, err := c.target()
-	if err != nil {
-		return ""
-	}
-	slices.Sort(t.addrs)
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %q %d %s", t.kind, t.addrs, t.db, t.master))
-	return hex.EncodeToString(sum[:8])
+// snapshotFile keeps the table on disk.
+type snapshotFile struct {
+	path      string // empty: there is none
+	named     bool   // the operator named it
+	origin    string // of this process
+	catalogue *event.Catalogue
+	log       *zap.Logger
+	intervals *intervals
+	table     *table
+	fresh     *freshness
+	dirty     signal // asks for it to be written
 }
 
-func (d *Directory) askWrite() {
-	select {
-	case d.dirty <- struct{}{}:
-	default:
-	}
-}
-
-// writeLoop writes the snapshot file soon after a change, and at the end.
-func (d *Directory) writeLoop(ctx context.Context) {
+// run writes the file soon after a change, and at the end.
+func (f *snapshotFile) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			d.writeSnapshot()
+			f.write()
 			return
-		case <-d.dirty:
+		case <-f.dirty:
 		}
-		wait := d.intervals.write
-		if d.Len() >= manyFrom {
-			wait = d.intervals.writeMany
+		wait := f.intervals.write
+		if f.table.len() >= manyFrom {
+			wait = f.intervals.writeMany
 		}
 		sleep(ctx, wait)
 		if ctx.Err() == nil {
-			drain(d.dirty)
-			if !d.writeSnapshot() {
+			select { // what was asked for meanwhile is written now
+			case <-f.dirty:
+			default:
+			}
+			if !f.write() {
 				sleep(ctx, 10*wait) // a full disk may pass without another change
-				d.askWrite()
+				f.dirty.ask()
 			}
 		}
 	}
 }
 
-func drain(ch chan struct{}) {
-	select {
-	case <-ch:
-	default:
-	}
-}
-
-// writeSnapshot writes the file, or leaves the old one and says false. Before anything is known there is nothing to write,
+// write writes the file, or leaves the old one and says false. Before anything is known there is nothing to write,
 // and a file of another version, which may hold what this one cannot read, stays until Redis has been read.
-func (d *Directory) writeSnapshot() bool {
-	if d.snapshot == "" || !d.Loaded() || d.fresh.held().foreign {
+func (f *snapshotFile) write() bool {
+	if f.path == "" || !f.fresh.isReady() || f.fresh.held().foreign {
 		return true
 	}
-	err := d.saveSnapshot()
+	err := f.save()
 	if err != nil {
-		d.log.Warn("snapshot file is not written; going on", zap.Error(err))
+		f.log.Warn("snapshot file is not written; going on", zap.Error(fmt.Errorf("write snapshot: %w", err)))
 	}
 	return err == nil
 }
 
-// TrySnapshot says why the snapshot file could not be written: it makes a file beside it, and removes that again. Without a
-// snapshot file there is nothing to say.
-func (c *Config) TrySnapshot() (path string, err error) {
-	path, err = c.snapshotPath()
-	if err != nil || path == "" {
-		return path, err
-	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return path, err
-	}
-	file, err := os.CreateTemp(dir, filepath.Base(path)+".*.tmp")
+func (f *snapshotFile) save() error {
+	file, err := createBeside(f.path)
 	if err != nil {
-		return path, err
-	}
-	return path, errors.Join(file.Close(), os.Remove(file.Name()))
-}
-
-func (d *Directory) saveSnapshot() error {
-	dir := filepath.Dir(d.snapshot)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("write snapshot: %w", err)
-	}
-	file, err := os.CreateTemp(dir, filepath.Base(d.snapshot)+".*.tmp") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write snapshot: %w", err)
+		return err
 	}
 	defer os.Remove(file.Name()) // fails once it is renamed
-	err = d.encode(file, d.snapshotHead())
+	err = f.encode(file, f.head())
 	err = errors.Join(err, file.Sync(), file.Close())
 	if err == nil {
-		err = os.Rename(file.Name(), d.snapshot)
+		err = os.Rename(file.Name(), f.path)
 	}
 	if err != nil {
-		return fmt.Errorf("write snapshot: %w", err)
+		return err
 	}
-	if folder, err := os.Open(dir); err == nil {
+	if folder, err := os.Open(filepath.Dir(f.path)); err == nil {
 		_ = folder.Sync() // the rename outlasts a power cut; not every file system can
 		_ = folder.Close()
 	}
 	return nil
 }
 
+// createBeside makes an unfinished file, which sweep knows by its name. Its mode is 0600.
+func createBeside(path string) (*os.File, error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(dir, filepath.Base(path)+".*.tmp")
+}
+
 // sweep removes what a killed process left half written.
-func (d *Directory) sweep() {
-	if d.snapshot == "" {
+func (f *snapshotFile) sweep() {
+	if f.path == "" {
 		return
 	}
-	left, _ := filepath.Glob(d.snapshot + ".*.tmp") // a strange path only leaves the litter
+	left, _ := filepath.Glob(f.path + ".*.tmp") // a strange path only leaves the litter
 	for _, name := range left {
 		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > time.Minute {
 			_ = os.Remove(name)
@@ -154,57 +131,57 @@ type restored struct {
 	contact  time.Time // when the table last agreed with Redis; zero: not known
 }
 
-// readSnapshot fills the table from the file. It says false without a file to use.
-func (d *Directory) readSnapshot() (restored, bool) {
-	if d.snapshot == "" {
+// read hands over the subscriptions in the file, account by account. It says false without a file to use.
+func (f *snapshotFile) read(fill func([]*Subscription)) (restored, bool) {
+	if f.path == "" {
 		return restored{}, false
 	}
-	r, err := d.restore()
+	r, err := f.restore(fill)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return r, false
 	case err != nil:
-		d.log.Warn("snapshot file is not used", zap.Error(err))
+		f.log.Warn("snapshot file is not used", zap.Error(err))
 		return r, false
 	}
 	if r.foreign {
-		d.log.Info("snapshot file is of another version; it serves until redis has been read")
+		f.log.Info("snapshot file is of another version; it serves until redis has been read")
 	}
 	return r, true
 }
 
-func (d *Directory) restore() (restored, error) {
-	file, err := os.Open(d.snapshot)
+func (f *snapshotFile) restore(fill func([]*Subscription)) (restored, error) {
+	file, err := os.Open(f.path)
 	if err != nil {
 		return restored{}, fmt.Errorf("read snapshot: %w", err)
 	}
 	defer file.Close()
 	failed := func(err error) (restored, error) {
-		return restored{}, fmt.Errorf("read snapshot %s: %w", filepath.Base(d.snapshot), err)
+		return restored{}, fmt.Errorf("read snapshot %s: %w", filepath.Base(f.path), err)
 	}
 	if err := checksum(file); err != nil {
 		return failed(err)
 	}
 	in := bufio.NewReaderSize(file, 256<<10)
-	head, err := readSnapshotHead(in, d.cfg.Catalogue)
+	head, err := readSnapshotHead(in, f.catalogue)
 	if err != nil {
 		return failed(err)
 	}
 	// A file that the operator named is the operator's choice, whatever address Redis has now.
-	if d.cfg.SnapshotFile == "" && head.origin != d.cfg.origin() {
+	if !f.named && head.origin != f.origin {
 		return failed(errForeign)
 	}
 	r := restored{position: head.position, foreign: head.foreign()}
 	if head.contact > 0 {
 		r.contact = time.UnixMilli(head.contact)
 	}
-	if head.origin != d.cfg.origin() {
+	if head.origin != f.origin {
 		r.position = "" // of another stream
 	}
-	if err := d.decodeAll(in, &head); err != nil {
+	if err := newSnapshotDecoder(in, &head).all(fill); err != nil {
 		return failed(err)
 	}
-	d.fresh.restored(r)
+	f.fresh.restored(r)
 	return r, nil
 }
 

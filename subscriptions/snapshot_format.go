@@ -39,14 +39,14 @@ type snapshotHead struct {
 	catalogue   *event.Catalogue // of this process
 }
 
-// snapshotHead describes the table as it is now.
-func (d *Directory) snapshotHead() snapshotHead {
-	head := snapshotHead{fingerprint: fingerprint(d.cfg.Catalogue), catalogue: d.cfg.Catalogue, origin: d.cfg.origin()}
-	head.names = d.cfg.Catalogue.Texts()
+// head describes the table as it is now.
+func (f *snapshotFile) head() snapshotHead {
 	// The position before the table: a change in between is applied twice rather than never.
-	held := d.fresh.held()
-	head.position, head.contact = held.position, held.contact.UnixMilli()
-	return head
+	held := f.fresh.held()
+	return snapshotHead{
+		fingerprint: fingerprint(f.catalogue), names: f.catalogue.Texts(), catalogue: f.catalogue,
+		origin: f.origin, position: held.position, contact: held.contact.UnixMilli(),
+	}
 }
 
 // fingerprint tells whether a file was written by this build and with these event names, keys and rules. Another one may
@@ -94,7 +94,7 @@ func readSnapshotHead(in *bufio.Reader, c *event.Catalogue) (snapshotHead, error
 	return h, nil
 }
 
-func (d *Directory) encode(file io.Writer, head snapshotHead) error {
+func (f *snapshotFile) encode(file io.Writer, head snapshotHead) error {
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	w := bufio.NewWriterSize(io.MultiWriter(file, sum), 256<<10)
 	head.write(w)
@@ -105,7 +105,7 @@ func (d *Directory) encode(file io.Writer, head snapshotHead) error {
 		}
 	}
 	var buf []byte
-	for s := range d.All() {
+	for s := range f.table.all() {
 		buf = s.encode(buf[:0], head.catalogue, bit)
 		if _, err := w.Write(buf); err != nil {
 			return err
@@ -145,37 +145,6 @@ func (s *Subscription) encode(buf []byte, c *event.Catalogue, bit map[event.Name
 	return buf
 }
 
-// decodeAll fills the table. Subscriptions of one account stand together.
-func (d *Directory) decodeAll(in *bufio.Reader, head *snapshotHead) error {
-	d.writing.mu.Lock()
-	defer d.writing.mu.Unlock()
-	decoder := newSnapshotDecoder(in, head)
-	var subs []*Subscription
-	publish := func() {
-		if len(subs) == 0 {
-			return
-		}
-		d.table.replace(subs[0].Account(), subs)
-		for i, n := range d.tally(subs[0].Account()) {
-			d.counts[i].Add(n)
-		}
-		subs = subs[:0]
-	}
-	for {
-		s, err := decoder.next()
-		if err != nil {
-			return err
-		}
-		if len(subs) > 0 && (s == nil || s.Account() != subs[0].Account()) {
-			publish()
-		}
-		if s == nil {
-			return nil
-		}
-		subs = append(subs, s)
-	}
-}
-
 // snapshotDecoder reads the subscriptions of a file.
 type snapshotDecoder struct {
 	in      *bufio.Reader
@@ -192,6 +161,25 @@ func newSnapshotDecoder(in *bufio.Reader, head *snapshotHead) *snapshotDecoder {
 		d.names = append(d.names, name)
 	}
 	return d
+}
+
+// all hands over the subscriptions, account by account. The list is good until fill returns.
+func (d *snapshotDecoder) all(fill func([]*Subscription)) error {
+	var subs []*Subscription
+	for {
+		s, err := d.next()
+		if err != nil {
+			return err
+		}
+		if len(subs) > 0 && (s == nil || s.Account() != subs[0].Account()) {
+			fill(subs)
+			subs = subs[:0]
+		}
+		if s == nil {
+			return nil
+		}
+		subs = append(subs, s)
+	}
 }
 
 // next reads a subscription; nil at the end. The checksum was right, so the lengths are ours; they are checked all the

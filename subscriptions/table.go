@@ -172,6 +172,28 @@ func (t *table) accounts() iter.Seq2[string, []Subscription] {
 	}
 }
 
+// all yields every subscription, account by account.
+func (t *table) all() iter.Seq[*Subscription] {
+	return func(yield func(*Subscription) bool) {
+		for _, subs := range t.accounts() {
+			for i := range subs {
+				if !yield(&subs[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (t *table) len() (n int) {
+	for i := range t.shards {
+		if s := t.shards[i].Load(); s != nil {
+			n += len(s.subs)
+		}
+	}
+	return n
+}
+
 // match appends what wants the event.
 func (t *table) match(dst []*Subscription, account string, name event.Name, notificationID string) []*Subscription {
 	subs, wanted := t.account(account), event.Set(0).With(name)
