@@ -33,11 +33,6 @@ const (
 // that could (docs/contract.md#admin-changes).
 const actorApply = "apply"
 
-// Observe has changed called for each change that this Directory sees, in order for each account. It must not block and must not
-// call the Directory. A first load finds no changes, and a change that an instance has made and announced as an actor's is
-// told by that instance; that a stored version is not valid, or is again, is always told. It is set before Run.
-func (d *Directory) Observe(changed func(Changed)) { d.changed = changed }
-
 // Difference says what became of a subscription; false where nothing did. Either may be nil.
 func Difference(old, next *Subscription) (kind ChangeKind, detail string, changed bool) {
 	switch {
@@ -88,56 +83,59 @@ func differing(old, next *Subscription) (keys []string) {
 	return keys
 }
 
-// invalid are the account's subscriptions whose stored version is not valid. The caller holds d.writing.mu.
-func (d *Directory) invalid(account string) map[string]bool {
-	if d.changed == nil {
+// observer is told what becomes of subscriptions.
+type observer struct {
+	notify   func(Changed) // nil: nobody observes
+	problems *problems
+	fresh    *freshness
+}
+
+// invalid are the account's subscriptions whose stored version is not valid.
+func (o *observer) invalid(account string, known []Subscription) map[string]bool {
+	if o.notify == nil {
 		return nil
 	}
 	ids := make(map[string]bool)
-	for id := range d.problems.of(account) {
-		ids[id] = true
-	}
-	known := d.table.account(account)
 	for i := range known {
-		if known[i].Invalid() != "" {
+		if o.problemOf(account, &known[i]) != "" {
 			ids[known[i].ID()] = true
 		}
 	}
 	return ids
 }
 
-// observe tells what is different in next, which is about to be in force. The caller holds d.writing.mu.
-func (d *Directory) observe(s stored, known []Subscription, next []*Subscription, was map[string]bool) {
-	if d.changed == nil || !d.fresh.fromRedis() {
+// tell tells what is different in next, which is about to be in force. was are those that were invalid before.
+func (o *observer) tell(s stored, known []Subscription, next []*Subscription, was map[string]bool) {
+	if o.notify == nil || o.fresh.held().source != "redis" {
 		return
 	}
 	silent := s.told || s.by != "" && !strings.HasPrefix(s.by, actorApply)
-	tell := func(id string, kind ChangeKind, detail string) {
-		d.changed(Changed{Account: strings.Clone(s.account), ID: strings.Clone(id), Kind: kind, Detail: detail, By: s.by})
+	say := func(id string, kind ChangeKind, detail string) {
+		o.notify(Changed{Account: strings.Clone(s.account), ID: strings.Clone(id), Kind: kind, Detail: detail, By: s.by})
 	}
 	left := make(map[string]bool, len(next))
 	for _, sub := range next {
 		left[sub.ID()] = true
 		if kind, detail, changed := Difference(byID(known, sub.ID()), sub); changed && !silent && sub.Invalid() == "" {
-			tell(sub.ID(), kind, detail)
+			say(sub.ID(), kind, detail)
 		}
-		switch problem := d.problemOf(s.account, sub); {
+		switch problem := o.problemOf(s.account, sub); {
 		case problem != "" && !was[sub.ID()]:
-			tell(sub.ID(), ChangeInvalid, problem)
+			say(sub.ID(), ChangeInvalid, problem)
 		case problem == "" && was[sub.ID()]:
-			tell(sub.ID(), ChangeValid, "")
+			say(sub.ID(), ChangeValid, "")
 		}
 	}
 	for i := range known {
 		if id := known[i].ID(); !left[id] && !silent {
-			tell(id, ChangeDeleted, "")
+			say(id, ChangeDeleted, "")
 		}
 	}
 }
 
 // problemOf says what is wrong with the stored version of a subscription; empty where nothing is.
-func (d *Directory) problemOf(account string, sub *Subscription) string {
-	if p := d.problems.at(account, sub.ID()); p != nil {
+func (o *observer) problemOf(account string, sub *Subscription) string {
+	if p := o.problems.at(account, sub.ID()); p != nil {
 		return p.err.Error()
 	}
 	return sub.Invalid()

@@ -37,7 +37,7 @@ func (s *Store) ChangedSince(ctx context.Context, since time.Time) (Changes, err
 			c.Since = from
 		}
 	}
-	err = announced(ctx, s.client, since.UnixMilli(), func(page map[string]time.Time) error {
+	err = announcements(ctx, s.client, since.UnixMilli(), func(page map[string]time.Time) error {
 		for account, at := range page {
 			if (recorded.IsZero() || at.Before(recorded)) && at.After(c.Last[account]) {
 				c.Last[account] = at
@@ -76,8 +76,8 @@ func (s *Store) recorded(ctx context.Context, last map[string]time.Time) (since 
 	}
 }
 
-// announced hands over when accounts were announced, page by page, from a time in Unix ms on.
-func announced(ctx context.Context, client redis.Cmdable, since int64, page func(map[string]time.Time) error) error {
+// announcements hands over when accounts were announced, page by page, from a time in Unix ms on.
+func announcements(ctx context.Context, client redis.Cmdable, since int64, page func(map[string]time.Time) error) error {
 	for from := strconv.FormatInt(since, 10); ; {
 		entries, err := client.XRangeN(ctx, changesKey, from, "+", changesPage).Result()
 		if err != nil {

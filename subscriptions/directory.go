@@ -1,10 +1,10 @@
 package subscriptions
 
 import (
+	"context"
 	"hash/maphash"
 	"iter"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,42 +17,19 @@ import (
 // Directory is the snapshot of all subscriptions, kept up to date by [Directory.Run]. Its readers may be called at any
 // time from any goroutine; before Ready is closed, they know nothing and absence means nothing.
 type Directory struct {
-	cfg       Config
 	log       *zap.Logger
 	client    redis.UniversalClient
 	intervals intervals
 
-	table table
-
-	writing writing
-
-	problems problems
-	guard    lossGuard
-	fresh    *freshness
-
-	record recorder
-	file   *snapshotFile
-
-	full     signal      // asks for a full load
-	accepted atomic.Bool // the next full load is taken whatever it holds
-	lanes    LaneObserver
-	counts   [states]atomic.Int64
-
-	changed func(Changed) // nil: nobody observes
-}
-
-// writing guards the table's writing side, and keeps what was read earlier from being applied over what was read
-// later. Reads of Redis overlap: a full load reads a batch while another is applied, and changes are read in between.
-//
-// Each read notes the clock before it asks. When it has its answer, it leaves out the accounts that a read begun after
-// it has applied meanwhile: that one saw all that this one saw, and more. (It may have been answered before this one.
-// What was written between the two answers is announced after it, and read again.)
-type writing struct {
-	mu       sync.Mutex
-	clock    uint64
-	inFlight int
-	changes  int               // of them, reads of announced accounts
-	applied  map[string]uint64 // account → clock of the read that was applied; kept while a read it may concern is in flight
+	table    table          // who wants what
+	problems problems       // what does not validate
+	fresh    *freshness     // how good the table is
+	file     *snapshotFile  // the table on disk
+	guard    *lossGuard     // what speaks against believing Redis
+	record   *recorder      // writes down what changes
+	applier  *applier       // brings the table to what is stored
+	accounts *accountReader // reads what is stored
+	loads    *reconciler    // reads all of it
 }
 
 // intervals are how long the directory waits; tests shorten them.
@@ -89,17 +66,23 @@ func New(cfg Config, log *zap.Logger, reg prometheus.Registerer, opts ...Option)
 	if log == nil {
 		log = zap.NewNop()
 	}
-	d := &Directory{
-		cfg: cfg, log: log, client: client,
-		intervals: defaultIntervals,
-		guard:     lossGuard{log: log}, problems: problems{byAccount: make(map[string]map[string]*problem)}, full: newSignal(),
-	}
+	d := &Directory{log: log, client: client, intervals: defaultIntervals}
 	d.table.seed = maphash.MakeSeed()
 	d.fresh = newFreshness(log, &d.intervals)
-	d.record = recorder{log: log, client: client}
+	d.guard = &lossGuard{log: log}
+	d.record = &recorder{log: log, client: client}
 	d.file = &snapshotFile{
 		path: path, named: cfg.SnapshotFile != "", origin: cfg.origin(), catalogue: cfg.Catalogue,
 		log: log, intervals: &d.intervals, table: &d.table, fresh: d.fresh, dirty: newSignal(),
+	}
+	d.applier = &applier{
+		log: log, reader: cfg.Reader(), table: &d.table, problems: &d.problems, fresh: d.fresh, dirty: d.file.dirty,
+		observer: observer{problems: &d.problems, fresh: d.fresh},
+	}
+	d.accounts = &accountReader{client: client, record: d.record, applier: d.applier}
+	d.loads = &reconciler{
+		client: client, log: log, intervals: &d.intervals, accounts: d.accounts, applier: d.applier, table: &d.table,
+		record: d.record, guard: d.guard, fresh: d.fresh, full: newSignal(),
 	}
 	if reg != nil {
 		if err := reg.Register(&collector{d}); err != nil {
@@ -109,6 +92,35 @@ func New(cfg Config, log *zap.Logger, reg prometheus.Registerer, opts ...Option)
 	return d, nil
 }
 
+// Run keeps the snapshot up to date until ctx is done: it reads the snapshot file, loads everything from Redis, follows
+// the changes, and loads everything again every five minutes. Redis may come, hang and go as it likes. At the end it
+// writes the snapshot file and closes the connections. It is called once, and returns nil.
+//
+// With a snapshot file it is ready once every change since has been applied. Where the stream does not have them all, it
+// is ready once everything is loaded; and where Redis fails, with the file as it is.
+func (d *Directory) Run(ctx context.Context) error {
+	f := &follower{
+		client: d.client, log: d.log, intervals: &d.intervals, accounts: d.accounts, applier: d.applier,
+		guard: d.guard, fresh: d.fresh, loads: d.loads, released: d.applier.lanes.Released, suspected: make(suspectedRemovals),
+	}
+	if file, ok := d.file.read(d.applier.fill); ok {
+		f.position, f.youngestRead, f.verify = file.position, millis(file.position), file.position != ""
+		f.gap = file.foreign || file.position == streamStart // how much has come and been trimmed since, nothing tells
+		if file.position != "" {
+			d.loads.full.ask()
+		}
+	}
+	d.file.sweep()
+	var group sync.WaitGroup
+	group.Go(func() { f.run(ctx) })
+	group.Go(func() { d.loads.run(ctx) })
+	group.Go(func() { d.file.run(ctx) })
+	// A blocking read would hold the stop up for a second.
+	context.AfterFunc(ctx, func() { _ = d.client.Close() })
+	group.Wait()
+	return nil
+}
+
 // LaneObserver is told, on every instance, what opens the lane of a subscription. Its functions may be nil; they must not block.
 type LaneObserver struct {
 	Changed  func(account, id string)     // another version of a subscription that was known is in force, whoever changed it
@@ -116,7 +128,12 @@ type LaneObserver struct {
 }
 
 // ObserveLanes sets who is told. It is set before Run.
-func (d *Directory) ObserveLanes(o LaneObserver) { d.lanes = o }
+func (d *Directory) ObserveLanes(o LaneObserver) { d.applier.lanes = o }
+
+// Observe has changed called for each change that this Directory sees, in order for each account. It must not block and must not
+// call the Directory. A first load finds no changes, and a change that an instance has made and announced as an actor's is
+// told by that instance; that a stored version is not valid, or is again, is always told. It is set before Run.
+func (d *Directory) Observe(changed func(Changed)) { d.applier.observer.notify = changed }
 
 // Match appends to dst the account's subscriptions that an event of that name makes a delivery for: enabled, the name is
 // selected, and the notification is, where they name any. Paused and invalid ones are among them; what becomes of the delivery is the dispatcher's to say.
@@ -159,9 +176,15 @@ func (d *Directory) RecordChanges(keep time.Duration) { d.record.keep = keep }
 
 // AcceptShrink makes this instance take what Redis holds, at once and however little it is. See [Store.AcceptShrink]
 // for all instances.
-func (d *Directory) AcceptShrink() {
-	d.accepted.Store(true)
-	d.full.ask()
+func (d *Directory) AcceptShrink() { d.loads.accept() }
+
+// Refresh reads the accounts again, now. When it returns nil, what was in Redis before the call is in force. An observer is not
+// told of it: whoever asks for it has changed them.
+func (d *Directory) Refresh(ctx context.Context, accounts ...string) error {
+	return d.accounts.refresh(ctx, accounts, nil, func(s stored) {
+		s.told = true
+		d.applier.apply(s, func(string) bool { return true })
+	})
 }
 
 // signal asks another goroutine for something, once however often it is asked for before that one comes to it.

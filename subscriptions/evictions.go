@@ -4,7 +4,6 @@ import (
 	"context"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -43,32 +42,27 @@ func (s *Store) Evictions(ctx context.Context) (Evictions, error) {
 }
 
 func askEvictions(ctx context.Context, client redis.UniversalClient) (Evictions, error) {
-	var mu sync.Mutex // guards e
 	e := Evictions{evicted: make(map[string]int64)}
-	ask := func(ctx context.Context, node *redis.Client) error {
+	nodes, err := masters(ctx, client)
+	if err != nil {
+		return e, err
+	}
+	for _, node := range nodes {
 		policy, server, evicted, err := askNode(ctx, node)
-		mu.Lock()
-		defer mu.Unlock()
 		switch {
 		case err != nil && refusedByRedis(err): // the user's rights are of before this was asked
 			e.Denied = e.Denied || strings.HasPrefix(err.Error(), "NOPERM")
-			return nil
-		case err == nil && policy != "":
+		case err != nil:
+			return e, err
+		case policy != "":
 			e.Policy, e.evicted[server] = policy, evicted
 		}
-		return err
-	}
-	switch c := client.(type) {
-	case *redis.ClusterClient:
-		return e, c.ForEachMaster(ctx, ask)
-	case *redis.Client:
-		return e, ask(ctx, c)
 	}
 	return e, nil
 }
 
 // askNode asks one server. Of keys without an expiry, and fanout's have none, only the policies allkeys-* drop any.
-func askNode(ctx context.Context, node *redis.Client) (policy, server string, evicted int64, err error) {
+func askNode(ctx context.Context, node redis.Cmdable) (policy, server string, evicted int64, err error) {
 	memory, err := infoOf(ctx, node, "memory")
 	if policy = memory["maxmemory_policy"]; err != nil || !strings.HasPrefix(policy, "allkeys-") {
 		return "", "", 0, err
@@ -86,7 +80,7 @@ func askNode(ctx context.Context, node *redis.Client) (policy, server string, ev
 }
 
 // infoOf reads one section of a server's INFO.
-func infoOf(ctx context.Context, node *redis.Client, section string) (map[string]string, error) {
+func infoOf(ctx context.Context, node redis.Cmdable, section string) (map[string]string, error) {
 	info, err := node.Info(ctx, section).Result()
 	fields := make(map[string]string)
 	for line := range strings.SplitSeq(info, "\n") {

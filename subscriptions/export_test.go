@@ -42,7 +42,7 @@ var (
 
 // TakeAnnounced reads an account as one that was announced at that time, in Unix ms.
 func (d *Directory) TakeAnnounced(ctx context.Context, account string, ms int64) error {
-	return d.refresh(ctx, []string{account}, func(string) int64 { return ms }, func(s stored) { d.apply(s, keep) })
+	return d.accounts.refresh(ctx, []string{account}, func(string) int64 { return ms }, func(s stored) { d.applier.apply(s, keep) })
 }
 
 // SnapshotTo writes what the snapshot file would hold.

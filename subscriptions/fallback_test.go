@@ -27,7 +27,7 @@ func TestFallBackToTheFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFreshness(zap.NewNop(), new(defaultIntervals))
-				f.restored(restored{})
+				f.restored(held{source: "file"})
 				for i, s := range steps {
 					time.Sleep(s.after)
 					switch s.what {

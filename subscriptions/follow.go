@@ -21,7 +21,16 @@ const readCount = 1000
 // one question, whether that entry is still there, tells a trimmed gap, an emptied Redis and one restored from an
 // older backup from a stream that simply had no change.
 type follower struct {
-	d            *Directory
+	client    redis.UniversalClient
+	log       *zap.Logger
+	intervals *intervals
+	accounts  *accountReader
+	applier   *applier
+	guard     *lossGuard
+	fresh     *freshness
+	loads     *reconciler
+	released  func(account, id, by string) // nil: nobody is told
+
 	position     string // what came up to here has been applied; empty before the first contact
 	youngestRead int64  // Unix ms of the youngest entry ever read: a confirmation from before it is history
 	verify       bool   // the connection failed: ask whether the position is still there
@@ -38,12 +47,12 @@ func (f *follower) run(ctx context.Context) {
 			return
 		}
 		if err == nil {
-			f.d.fresh.followed(f.position, f.d.guard.refused() == nil)
+			f.fresh.followed(f.position, f.guard.refused() == nil)
 			continue
 		}
-		f.d.fresh.followFailed(err)
+		f.fresh.followFailed(err)
 		f.verify, f.idle = true, false
-		sleep(ctx, f.d.intervals.retry)
+		sleep(ctx, f.intervals.retry)
 	}
 }
 
@@ -69,7 +78,7 @@ func (f *follower) step(ctx context.Context) error {
 	case len(entries) == 0 && !f.idle:
 		f.idle = true
 		if !f.gap {
-			f.d.fresh.markReady() // the file and every change since
+			f.fresh.markReady() // the file and every change since
 		}
 		return nil
 	case len(entries) == 0:
@@ -93,7 +102,7 @@ func (f *follower) step(ctx context.Context) error {
 
 // anchor begins where the stream ends, and has everything before it loaded.
 func (f *follower) anchor(ctx context.Context) error {
-	last, err := f.d.client.XRevRangeN(ctx, changesKey, "+", "-", 1).Result()
+	last, err := f.client.XRevRangeN(ctx, changesKey, "+", "-", 1).Result()
 	if err != nil {
 		return about(changesKey, err)
 	}
@@ -102,7 +111,7 @@ func (f *follower) anchor(ctx context.Context) error {
 		f.position = last[0].ID
 		f.youngestRead = millis(last[0].ID)
 	}
-	f.d.full.ask()
+	f.loads.full.ask()
 	return nil
 }
 
@@ -112,14 +121,14 @@ func (f *follower) check(ctx context.Context) error {
 	if f.position == streamStart {
 		return nil
 	}
-	at, err := f.d.client.XRange(ctx, changesKey, f.position, f.position).Result()
+	at, err := f.client.XRange(ctx, changesKey, f.position, f.position).Result()
 	if err != nil || len(at) > 0 {
 		return about(changesKey, err)
 	}
-	f.d.log.Warn("change stream was trimmed, emptied or restored; loading all subscriptions again", zap.String("position", f.position))
+	f.log.Warn("change stream was trimmed, emptied or restored; loading all subscriptions again", zap.String("position", f.position))
 	f.position, f.gap = streamStart, true
-	f.d.guard.suspect()
-	f.d.full.ask()
+	f.guard.suspect()
+	f.loads.full.ask()
 	return nil
 }
 
@@ -131,7 +140,7 @@ func (f *follower) read(ctx context.Context) ([]redis.XMessage, error) {
 	if !f.idle {
 		block = -1 // do not wait
 	}
-	streams, err := f.d.client.XRead(ctx, &redis.XReadArgs{
+	streams, err := f.client.XRead(ctx, &redis.XReadArgs{
 		Streams: []string{changesKey, f.position}, Count: readCount, Block: block,
 	}).Result()
 	if errors.Is(err, redis.Nil) || err == nil && len(streams) == 0 {
@@ -143,39 +152,40 @@ func (f *follower) read(ctx context.Context) ([]redis.XMessage, error) {
 	return streams[0].Messages, nil
 }
 
+// announced is what the stream says of an account.
+type announced struct {
+	by string // who has changed it; empty: nobody said, or several
+	at int64  // when that was said last, in Unix ms
+}
+
 // take puts the announced changes in force.
 func (f *follower) take(ctx context.Context, entries []redis.XMessage) error {
 	var accounts []string
-	seen := make(map[string]bool)
-	by := make(map[string]string)
-	at := make(map[string]int64)
+	said := make(map[string]announced)
 	accept := false
 	for _, entry := range entries {
-		account, ok := entry.Values["account"].(string)
-		if ok {
-			actor, _ := entry.Values["by"].(string)
-			if seen[account] && by[account] != actor {
-				actor = "" // several have changed it: which of them changed what cannot be told
+		if account, ok := entry.Values["account"].(string); ok {
+			by, _ := entry.Values["by"].(string)
+			was, again := said[account]
+			if !again {
+				accounts = append(accounts, account)
+			} else if was.by != by {
+				by = "" // several have changed it: which of them changed what cannot be told
 			}
-			by[account] = actor
-			at[account] = millis(entry.ID)
-		}
-		if ok && !seen[account] {
-			seen[account] = true
-			accounts = append(accounts, account)
+			said[account] = announced{by, millis(entry.ID)}
 		}
 		if _, ok := entry.Values["accept"]; ok && millis(entry.ID) >= f.youngestRead {
 			accept = true
 		}
 	}
-	if err := f.refresh(ctx, accounts, by, at); err != nil {
+	if err := f.refresh(ctx, accounts, said); err != nil {
 		return err
 	}
 	f.release(entries)
 	f.youngestRead = max(f.youngestRead, millis(entries[len(entries)-1].ID))
 	if accept {
-		f.d.log.Info("operator confirmed what redis holds")
-		f.d.AcceptShrink()
+		f.log.Info("operator confirmed what redis holds")
+		f.loads.accept()
 	}
 	return nil
 }
@@ -183,14 +193,14 @@ func (f *follower) take(ctx context.Context, entries []redis.XMessage) error {
 // release tells which subscriptions were released since the youngest entry that was read before: where the stream is read again, what lies in
 // it is history.
 func (f *follower) release(entries []redis.XMessage) {
-	if f.d.lanes.Released == nil {
+	if f.released == nil {
 		return
 	}
 	for _, entry := range entries {
 		account, _ := entry.Values["account"].(string)
 		if id, ok := entry.Values["release"].(string); ok && account != "" && millis(entry.ID) >= f.youngestRead {
 			by, _ := entry.Values["by"].(string)
-			f.d.lanes.Released(account, id, by)
+			f.released(account, id, by)
 		}
 	}
 }

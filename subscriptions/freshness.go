@@ -13,6 +13,14 @@ import (
 // be mended comes later.
 const maxReasons = 8
 
+// held is what is known of the table as a whole; the snapshot file has it too.
+type held struct {
+	source   string    // "redis" once that has been read: what differs from now on has changed since. "file", or empty while nothing is known
+	foreign  bool      // the file was of another catalogue or version: only a full load tells what is in force
+	position string    // of the change stream: what came up to here is in the table; empty where that is not known
+	contact  time.Time // when it last agreed with Redis; zero in a file that does not say
+}
+
 // freshness says where the table comes from, when it last agreed with Redis, and how talking to Redis goes. From that follows
 // when the subscriptions count as known.
 type freshness struct {
@@ -22,14 +30,11 @@ type freshness struct {
 	ready     chan struct{} // closed once they are known
 	readyOnce sync.Once
 
-	mu       sync.Mutex
-	source   string
-	foreign  bool   // what the file of another version held, and Redis has not been read since
-	position string // of the change stream: what came up to here is in the table
-	contact  time.Time
-	err      string   // of the change stream
-	reasons  []string // of this outage, as far as they are logged
-	loadErr  string   // of the last full load
+	mu      sync.Mutex
+	table   held
+	err     string   // of the change stream
+	reasons []string // of this outage, as far as they are logged
+	loadErr string   // of the last full load
 
 	began       time.Time // of a start with a snapshot file
 	answered    bool      // Redis has, since
@@ -38,7 +43,7 @@ type freshness struct {
 }
 
 func newFreshness(log *zap.Logger, wait *intervals) *freshness {
-	return &freshness{log: log, intervals: wait, ready: make(chan struct{}), contact: time.Now()}
+	return &freshness{log: log, intervals: wait, ready: make(chan struct{}), table: held{contact: time.Now()}}
 }
 
 func (f *freshness) markReady() { f.readyOnce.Do(func() { close(f.ready) }) }
@@ -52,14 +57,14 @@ func (f *freshness) isReady() bool {
 	}
 }
 
-// restored notes that the table is as the snapshot file had it, and when that last agreed with Redis; zero: it does not say.
-func (f *freshness) restored(r restored) {
+// restored notes that the table is as the snapshot file had it.
+func (f *freshness) restored(file held) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.source, f.position, f.foreign, f.began = "file", r.position, r.foreign, time.Now()
-	if !r.contact.IsZero() {
-		f.contact = r.contact
+	if file.contact.IsZero() {
+		file.contact = f.table.contact
 	}
+	f.table, f.began = file, time.Now()
 }
 
 // fallBack ends a start's waiting for a Redis that fails, where there is a snapshot file: when it has not answered since the
@@ -82,11 +87,11 @@ func (f *freshness) followed(position string, agrees bool) {
 	away := len(f.reasons) > 0
 	f.err, f.reasons = "", nil
 	f.answered, f.failing = true, time.Time{}
-	if f.source == "redis" || f.position != "" {
-		f.position = position // without a gap since the table was filled
+	if f.table.source == "redis" || f.table.position != "" {
+		f.table.position = position // without a gap since the table was filled
 	}
-	if f.source == "redis" && agrees {
-		f.contact = time.Now()
+	if f.table.source == "redis" && agrees {
+		f.table.contact = time.Now()
 	}
 	f.mu.Unlock()
 	if away {
@@ -140,8 +145,8 @@ func (f *freshness) loadRefused() {
 // loaded notes that what Redis holds is in force, and says whether that is so for the first time.
 func (f *freshness) loaded(found int) (first bool) {
 	f.mu.Lock()
-	first = f.source != "redis"
-	f.source, f.foreign, f.loadErr = "redis", false, ""
+	first = f.table.source != "redis"
+	f.table.source, f.table.foreign, f.loadErr = "redis", false, ""
 	f.mu.Unlock()
 	if first && found == 0 {
 		f.log.Warn("redis holds no subscriptions")
@@ -156,28 +161,14 @@ func (f *freshness) loaded(found int) (first bool) {
 func (f *freshness) agreed() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.contact = time.Now()
+	f.table.contact = time.Now()
 }
 
-// filled says whether the table holds what was in force, so that what differs from it has changed.
-func (f *freshness) filled() bool {
+// held is what is to be said of the table as it is now.
+func (f *freshness) held() held {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.source != ""
-}
-
-// fromRedis says that Redis has been read: what is different from now on has changed since.
-func (f *freshness) fromRedis() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.source == "redis"
-}
-
-// held is what the snapshot file says of the table as it is now.
-func (f *freshness) held() restored {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return restored{position: f.position, foreign: f.foreign, contact: f.contact}
+	return f.table
 }
 
 // status adds what is known here.
@@ -185,5 +176,5 @@ func (f *freshness) status(s *Status) {
 	s.Loaded = f.isReady()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.Source, s.Age, s.Error = f.source, max(0, time.Since(f.contact)), cmp.Or(f.err, f.loadErr)
+	s.Source, s.Age, s.Error = f.table.source, max(0, time.Since(f.table.contact)), cmp.Or(f.err, f.loadErr)
 }

@@ -10,8 +10,8 @@ import (
 // key for that: where ctx ends before, what has been found is returned with the error.
 func (s *Store) AccountNames(ctx context.Context, prefix string, limit int) (names []string, err error) {
 	literally := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
-	for account, failed := range s.accounts(ctx, literally.Replace(prefix)+"*") {
-		if err = failed; err != nil || len(names) == limit {
+	for account, failed := range scanAccounts(ctx, s.client, literally.Replace(prefix)+"*") {
+		if err = plain("scan subscriptions", failed); err != nil || len(names) == limit {
 			break
 		}
 		names = append(names, account)

@@ -31,13 +31,14 @@ type problems struct {
 func (p *problems) put(account, id string, now *problem) (known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	byID := p.byAccount[account]
-	if byID == nil {
-		byID = make(map[string]*problem)
-		p.byAccount[account] = byID
+	was := p.byAccount[account][id]
+	if p.byAccount == nil {
+		p.byAccount = make(map[string]map[string]*problem)
 	}
-	was := byID[id]
-	byID[id] = now
+	if p.byAccount[account] == nil {
+		p.byAccount[account] = make(map[string]*problem)
+	}
+	p.byAccount[account][id] = now
 	return was != nil && was.hash == now.hash
 }
 
@@ -45,9 +46,8 @@ func (p *problems) put(account, id string, now *problem) (known bool) {
 func (p *problems) forget(account, id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	byID := p.byAccount[account]
-	delete(byID, id)
-	if byID != nil && len(byID) == 0 {
+	delete(p.byAccount[account], id)
+	if len(p.byAccount[account]) == 0 {
 		delete(p.byAccount, account)
 	}
 }

@@ -61,7 +61,7 @@ func (r *recorder) catchUp(ctx context.Context) error {
 	if err != nil || len(last) == 0 {
 		return r.refused(err)
 	}
-	return announced(ctx, r.client, int64(last[0].Score)+1, func(page map[string]time.Time) error {
+	return announcements(ctx, r.client, int64(last[0].Score)+1, func(page map[string]time.Time) error {
 		accounts := make([]redis.Z, 0, len(page))
 		for account, at := range page {
 			accounts = append(accounts, redis.Z{Member: account, Score: float64(at.UnixMilli())})

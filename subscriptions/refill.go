@@ -17,13 +17,13 @@ type suspectedRemoval struct {
 
 // refresh puts announced accounts in force. What one of them lacks goes at once, unless Redis was emptied, nothing has
 // confirmed since what it holds, and it holds something of the account: then what is still missing goes after intervals.ask.
-func (f *follower) refresh(ctx context.Context, accounts []string, by map[string]string, at map[string]int64) error {
+func (f *follower) refresh(ctx context.Context, accounts []string, said map[string]announced) error {
 	lacking := make(map[string][]string)
-	when := func(account string) int64 { return at[account] }
-	err := f.d.refresh(ctx, accounts, when, func(s stored) {
-		s.by = by[s.account]
+	when := func(account string) int64 { return said[account].at }
+	err := f.accounts.refresh(ctx, accounts, when, func(s stored) {
+		s.by = said[s.account].by
 		removed := len(s.fields) == 0 // a job that fills the account announces it after it has written something
-		if ids := f.d.apply(s, func(string) bool { return removed }); len(ids) > 0 {
+		if ids := f.applier.apply(s, func(string) bool { return removed }); len(ids) > 0 {
 			lacking[s.account] = ids
 		}
 	})
@@ -40,8 +40,8 @@ func (f *follower) refresh(ctx context.Context, accounts []string, by map[string
 		return err
 	}
 	due := time.Now()
-	if f.d.guard.suspicious() {
-		due = due.Add(f.d.intervals.ask)
+	if f.guard.suspicious() {
+		due = due.Add(f.intervals.ask)
 	}
 	for account, ids := range lacking {
 		f.suspected[account] = suspectedRemoval{ids, due}
@@ -58,8 +58,8 @@ func (f *follower) resolve(ctx context.Context) error {
 			accounts = append(accounts, account)
 		}
 	}
-	err := f.d.refresh(ctx, accounts, nil, func(s stored) {
-		f.d.apply(s, func(id string) bool { return slices.Contains(f.suspected[s.account].ids, id) })
+	err := f.accounts.refresh(ctx, accounts, nil, func(s stored) {
+		f.applier.apply(s, func(id string) bool { return slices.Contains(f.suspected[s.account].ids, id) })
 	})
 	if err != nil {
 		return err

@@ -124,17 +124,10 @@ func (f *snapshotFile) sweep() {
 	}
 }
 
-// restored is what the snapshot file says beside the table.
-type restored struct {
-	position string    // in the change stream; empty where that is another one's
-	foreign  bool      // of another catalogue or version: only a full load tells what is in force
-	contact  time.Time // when the table last agreed with Redis; zero: not known
-}
-
 // read hands over the subscriptions in the file, account by account. It says false without a file to use.
-func (f *snapshotFile) read(fill func([]*Subscription)) (restored, bool) {
+func (f *snapshotFile) read(fill func([]*Subscription)) (held, bool) {
 	if f.path == "" {
-		return restored{}, false
+		return held{}, false
 	}
 	r, err := f.restore(fill)
 	switch {
@@ -150,14 +143,14 @@ func (f *snapshotFile) read(fill func([]*Subscription)) (restored, bool) {
 	return r, true
 }
 
-func (f *snapshotFile) restore(fill func([]*Subscription)) (restored, error) {
+func (f *snapshotFile) restore(fill func([]*Subscription)) (held, error) {
 	file, err := os.Open(f.path)
 	if err != nil {
-		return restored{}, fmt.Errorf("read snapshot: %w", err)
+		return held{}, fmt.Errorf("read snapshot: %w", err)
 	}
 	defer file.Close()
-	failed := func(err error) (restored, error) {
-		return restored{}, fmt.Errorf("read snapshot %s: %w", filepath.Base(f.path), err)
+	failed := func(err error) (held, error) {
+		return held{}, fmt.Errorf("read snapshot %s: %w", filepath.Base(f.path), err)
 	}
 	if err := checksum(file); err != nil {
 		return failed(err)
@@ -171,18 +164,14 @@ func (f *snapshotFile) restore(fill func([]*Subscription)) (restored, error) {
 	if !f.named && head.origin != f.origin {
 		return failed(errForeign)
 	}
-	r := restored{position: head.position, foreign: head.foreign()}
-	if head.contact > 0 {
-		r.contact = time.UnixMilli(head.contact)
-	}
 	if head.origin != f.origin {
-		r.position = "" // of another stream
+		head.position = "" // of another stream
 	}
 	if err := newSnapshotDecoder(in, &head).all(fill); err != nil {
 		return failed(err)
 	}
-	f.fresh.restored(r)
-	return r, nil
+	f.fresh.restored(head.held)
+	return head.held, nil
 }
 
 // checksum reads the whole file before anything of it is believed, and leaves it at its beginning.

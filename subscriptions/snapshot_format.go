@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"fanout/event"
 )
@@ -29,11 +30,10 @@ const (
 
 // snapshotHead stands before the subscriptions.
 type snapshotHead struct {
+	held
 	fingerprint string
 	names       []string // of the events: name i is bit i of a subscription
 	origin      string
-	position    string
-	contact     int64 // Unix milliseconds
 	format1     bool
 	pieces      int              // of a subscription's text
 	catalogue   *event.Catalogue // of this process
@@ -41,11 +41,9 @@ type snapshotHead struct {
 
 // head describes the table as it is now.
 func (f *snapshotFile) head() snapshotHead {
-	// The position before the table: a change in between is applied twice rather than never.
-	held := f.fresh.held()
 	return snapshotHead{
-		fingerprint: fingerprint(f.catalogue), names: f.catalogue.Texts(), catalogue: f.catalogue,
-		origin: f.origin, position: held.position, contact: held.contact.UnixMilli(),
+		held:        f.fresh.held(), // the position before the table: a change in between is applied twice rather than never
+		fingerprint: fingerprint(f.catalogue), names: f.catalogue.Texts(), catalogue: f.catalogue, origin: f.origin,
 	}
 }
 
@@ -66,11 +64,8 @@ func fingerprint(c *event.Catalogue) string {
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
-// foreign says whether another build, or one with other event names, wrote the file.
-func (h *snapshotHead) foreign() bool { return h.fingerprint != fingerprint(h.catalogue) }
-
 func (h *snapshotHead) write(w io.Writer) {
-	fmt.Fprintf(w, "%s\n%s\n%s\n%s\n%s\n%d\n", snapshotMagic, h.fingerprint, strings.Join(h.names, " "), h.origin, h.position, h.contact)
+	fmt.Fprintf(w, "%s\n%s\n%s\n%s\n%s\n%d\n", snapshotMagic, h.fingerprint, strings.Join(h.names, " "), h.origin, h.position, h.contact.UnixMilli())
 }
 
 func readSnapshotHead(in *bufio.Reader, c *event.Catalogue) (snapshotHead, error) {
@@ -90,7 +85,10 @@ func readSnapshotHead(in *bufio.Reader, c *event.Catalogue) (snapshotHead, error
 		return h, errNotSnapshot
 	}
 	h.origin, h.position = line(), line()
-	h.contact, _ = strconv.ParseInt(line(), 10, 64) // 0 is the safe answer
+	if ms, err := strconv.ParseInt(line(), 10, 64); err == nil && ms > 0 {
+		h.contact = time.UnixMilli(ms)
+	}
+	h.source, h.foreign = "file", h.fingerprint != fingerprint(c)
 	return h, nil
 }
 
@@ -155,7 +153,7 @@ type snapshotDecoder struct {
 }
 
 func newSnapshotDecoder(in *bufio.Reader, head *snapshotHead) *snapshotDecoder {
-	d := &snapshotDecoder{in: in, format1: head.format1, pieces: head.pieces, foreign: head.foreign()}
+	d := &snapshotDecoder{in: in, format1: head.format1, pieces: head.pieces, foreign: head.foreign}
 	for _, text := range head.names {
 		name, _ := head.catalogue.Parse(text)
 		d.names = append(d.names, name)

@@ -29,9 +29,9 @@ const (
 // Status describes the snapshot as it is now.
 func (d *Directory) Status() Status {
 	s := Status{
-		Enabled:  int(d.counts[stateEnabled].Load()),
-		Disabled: int(d.counts[stateDisabled].Load()),
-		Invalid:  int(d.counts[stateInvalid].Load()),
+		Enabled:  int(d.applier.counts[stateEnabled].Load()),
+		Disabled: int(d.applier.counts[stateDisabled].Load()),
+		Invalid:  int(d.applier.counts[stateInvalid].Load()),
 		Shrink:   d.guard.refused(),
 	}
 	d.fresh.status(&s)

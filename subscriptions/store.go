@@ -161,9 +161,9 @@ func (s *Store) Count(ctx context.Context, account string) (int, error) {
 // not; an account may come twice while Redis resizes its table.
 func (s *Store) ListAll(ctx context.Context) iter.Seq2[Stored, error] {
 	return func(yield func(Stored, error) bool) {
-		for account, err := range s.accounts(ctx, "*") {
+		for account, err := range scanAccounts(ctx, s.client, "*") {
 			var list []Stored
-			if err == nil {
+			if err = plain("scan subscriptions", err); err == nil {
 				list, err = s.List(ctx, account)
 			}
 			if wrong, ok := errors.AsType[*WrongTypeError](err); ok {
@@ -183,51 +183,6 @@ func (s *Store) ListAll(ctx context.Context) iter.Seq2[Stored, error] {
 			}
 		}
 	}
-}
-
-// accounts yields the names of the accounts that have subscriptions and match the pattern (as Redis does it), in no order.
-func (s *Store) accounts(ctx context.Context, pattern string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		masters, err := s.masters(ctx)
-		if err != nil {
-			yield("", plain("scan subscriptions", err))
-			return
-		}
-		for _, node := range masters {
-			for cursor := uint64(0); ; {
-				keys, next, err := node.Scan(ctx, cursor, accountPrefix+pattern, scanCount).Result()
-				if err != nil {
-					yield("", plain("scan subscriptions", err))
-					return
-				}
-				for _, key := range keys {
-					if !yield(strings.TrimPrefix(key, accountPrefix), nil) {
-						return
-					}
-				}
-				if cursor = next; cursor == 0 {
-					break
-				}
-			}
-		}
-	}
-}
-
-// masters are the nodes to scan: SCAN is a node's own command.
-func (s *Store) masters(ctx context.Context) ([]redis.Cmdable, error) {
-	cluster, ok := s.client.(*redis.ClusterClient)
-	if !ok {
-		return []redis.Cmdable{s.client}, nil
-	}
-	var mu sync.Mutex
-	var list []redis.Cmdable
-	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		list = append(list, node)
-		return nil
-	})
-	return list, err
 }
 
 // Put stores a subscription and announces it. What breaks a rule of any edition is refused with a [*ValidationError] and
