@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
@@ -124,9 +122,9 @@ func Find(ctx context.Context, c *topic.Cluster, q *FindQuery, done *atomic.Int6
 	rest, err := c.NewestAttempts(bounded, ranges, done, f.wanted, f.attempt)
 	switch {
 	case errors.Is(err, errEnough):
-		f.out.Cursor = encodeCursor(rest)
+		f.out.Cursor = cursorOf(rest)
 	case err != nil && bounded.Err() != nil && ctx.Err() == nil:
-		f.out.Cursor, f.out.Unfinished = encodeCursor(rest), true
+		f.out.Cursor, f.out.Unfinished = cursorOf(rest), true
 	case err != nil:
 		return nil, err
 	}
@@ -156,45 +154,7 @@ func findRanges(ctx context.Context, c *topic.Cluster, q *FindQuery) (map[int]to
 			ranges[id] = topic.Range{From: r.From, To: max(r.From, min(r.To, later[id].From))}
 		}
 	}
-	if q.Cursor == "" {
-		return ranges, nil
-	}
-	ends, err := decodeCursor(q.Cursor)
-	if err != nil {
-		return nil, err
-	}
-	for id, r := range ranges {
-		ranges[id] = topic.Range{From: r.From, To: max(r.From, min(r.To, ends[id]))} // a partition that is newer than the cursor has nothing older
-	}
-	return ranges, nil
-}
-
-// ErrCursor says that a cursor is not one that was given out.
-var ErrCursor = errors.New("the cursor is not one that an answer gave")
-
-// encodeCursor keeps of each partition where the next answer ends.
-func encodeCursor(rest map[int]topic.Range) string {
-	ends := make(map[int]int64, len(rest))
-	for id, r := range rest {
-		ends[id] = r.To
-	}
-	text, err := json.Marshal(ends)
-	if err != nil {
-		return "" // numbers always can be encoded
-	}
-	return base64.RawURLEncoding.EncodeToString(text)
-}
-
-func decodeCursor(s string) (map[int]int64, error) {
-	text, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil {
-		return nil, ErrCursor
-	}
-	var ends map[int]int64
-	if json.Unmarshal(text, &ends) != nil || ends == nil {
-		return nil, ErrCursor
-	}
-	return ends, nil
+	return afterCursor(ranges, q.Cursor)
 }
 
 // finder gathers what is found, by delivery.

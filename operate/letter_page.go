@@ -5,9 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -489,36 +487,4 @@ func (s *letterSearch) complete(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// cursorOf says where each partition's rest ends: "partition.offset" of each.
-func cursorOf(rest map[int]topic.Range) string {
-	var parts []string
-	for _, id := range slices.Sorted(maps.Keys(rest)) {
-		parts = append(parts, strconv.Itoa(id)+"."+strconv.FormatInt(rest[id].To, 10))
-	}
-	return strings.Join(parts, "_")
-}
-
-// afterCursor is what of the ranges is behind a page with that cursor.
-func afterCursor(all map[int]topic.Range, cursor string) (map[int]topic.Range, error) {
-	rest := maps.Clone(all)
-	if rest == nil {
-		rest = make(map[int]topic.Range)
-	}
-	if cursor == "" {
-		return rest, nil
-	}
-	for part := range strings.SplitSeq(cursor, "_") {
-		id, offset, _ := strings.Cut(part, ".")
-		partition, err := strconv.ParseUint(id, 10, 31)
-		end, endErr := strconv.ParseUint(offset, 10, 63)
-		if err != nil || endErr != nil {
-			return nil, ErrCursor
-		}
-		if r, ok := rest[int(partition)]; ok {
-			rest[int(partition)] = topic.Range{From: r.From, To: max(r.From, min(r.To, int64(end)))}
-		}
-	}
-	return rest, nil
 }

@@ -140,6 +140,10 @@ func TestLetterSearchThatIsEndedGoesOn(t *testing.T) {
 	if _, err := operate.FindLetters(t.Context(), w.Cluster, &operate.LetterQuery{Limit: 1, Cursor: "x"}); err == nil {
 		t.Error("a cursor that nobody gave is taken")
 	}
+	// A partition that has come since the first page has nothing older than that page.
+	if found, _ := w.pages(operate.LetterQuery{Limit: 100, Cursor: "0.10"}); len(found) != 10 {
+		t.Errorf("behind a cursor of one partition: %d, want its 10", len(found))
+	}
 }
 
 // Open and settled dead letters are told apart page by page, as `deadletter list --open` tells them.
