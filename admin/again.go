@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"fanout/dispatcher"
@@ -92,18 +91,12 @@ func asRefusal(err error, s scope) error {
 
 // backfillAsk says what a backfill plans again, and for whom.
 type backfillAsk struct {
-	Name         string    `json:"name"`
+	runAsk
 	Topic        string    `json:"topic"`
 	Account      string    `json:"account"`
 	Subscription string    `json:"subscription"`
 	From         time.Time `json:"from"`
 	To           time.Time `json:"to"`
-	Again        bool      `json:"again"`
-	Rate         *float64  `json:"rate"`
-	MaxFailures  *whole    `json:"maxFailures"`
-	DryRun       bool      `json:"dryRun"`
-
-	by scope // whoever asks
 }
 
 // config is the backfill that is asked for. All that is wrong is said together.
@@ -113,9 +106,7 @@ func (ask *backfillAsk) config(sources []string, sub *subscriptions.Subscription
 	if ask.Name == "" {
 		ask.Name = operate.DefaultBackfillName(now)
 	}
-	if len(ask.Name) > maxReplayName || strings.ContainsFunc(ask.Name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' }) {
-		fail("name", fmt.Sprintf("must be at most %d ASCII characters, without spaces and slashes", maxReplayName))
-	}
+	rate, most := ask.check(fail)
 	switch known := slices.Contains(sources, ask.Topic); {
 	case !known && ask.by.Portal: // topics are ours
 		fail("topic", "must be one of those that are offered")
@@ -134,150 +125,22 @@ func (ask *backfillAsk) config(sources []string, sub *subscriptions.Subscription
 	if !ask.To.IsZero() && !ask.From.Before(ask.To) {
 		fail("to", "must be after from")
 	}
-	rate, most := float64(defaultReplayRate), whole(defaultMaxFailures)
-	if ask.Rate != nil {
-		rate = *ask.Rate
-	}
-	if ask.MaxFailures != nil {
-		most = *ask.MaxFailures
-	}
-	if rate < 0 || rate > 1e6 {
-		fail("rate", "must be from 0 (no limit) to 1000000 a second")
-	}
-	if most < 0 || most > math.MaxInt32 {
-		fail("maxFailures", "must be 0 (no limit) or more")
-	}
-	if ask.by.Portal {
-		bad = append(bad, paceForCustomer(ask.Again, rate, most)...)
-	}
 	if len(bad) > 0 {
 		return operate.BackfillConfig{}, invalid(bad...)
 	}
 	return operate.BackfillConfig{
 		Name: ask.Name, Topic: ask.Topic, Account: ask.Account, Subscription: ask.Subscription, Since: since(ask.From), Until: ask.To, Again: ask.Again,
-		Rate: rate, MaxFailures: int(most),
+		Rate: rate, MaxFailures: most,
 	}, nil
 }
 
 // backfillStatus is a backfill as the API shows it.
 type backfillStatus struct {
-	Name         string                `json:"name"`
-	State        string                `json:"state"`
+	runStatus
 	Topic        string                `json:"topic"`
 	Account      string                `json:"account"`
 	Subscription string                `json:"subscription"`
-	Sent         int64                 `json:"sent"`
-	Failures     int64                 `json:"failures"`       // first attempts that are known to have failed
 	Plan         *operate.BackfillPlan `json:"plan,omitempty"` // once the group has committed all that it is about
-	Started      time.Time             `json:"started"`
-	Ended        *time.Time            `json:"ended,omitempty"`
-	Error        string                `json:"error,omitempty"`
-}
-
-// backfills are those that this instance runs or ran. The replay topic records what each has sent, so any instance can continue one.
-type backfills struct {
-	mu   sync.Mutex // guards all below
-	list map[string]*runningBackfill
-	wait sync.WaitGroup
-}
-
-type runningBackfill struct {
-	backfill *operate.Backfill
-	cancel   context.CancelFunc
-	status   backfillStatus
-}
-
-// begin takes the name and begins to run, in the background and after ctx. It calls ended when it no longer runs.
-func (b *backfills) begin(ctx context.Context, c *topic.Cluster, cfg *operate.BackfillConfig, ended func()) (backfillStatus, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	running := 0
-	for name, other := range b.list {
-		if other.status.State == replayRunning {
-			running++
-		} else if len(b.list) >= maxEnded {
-			delete(b.list, name)
-		}
-	}
-	if was := b.list[cfg.Name]; was != nil && was.status.State == replayRunning {
-		return backfillStatus{}, problemf(http.StatusConflict, "a backfill of this name is already running")
-	}
-	if running >= maxRunning {
-		return backfillStatus{}, problemf(http.StatusConflict, "%d backfills are running, which is the limit: wait until one ends, or cancel one", running)
-	}
-	if b.list == nil {
-		b.list = make(map[string]*runningBackfill)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	one := &runningBackfill{backfill: operate.NewBackfill(c, *cfg), cancel: cancel, status: backfillStatus{
-		Name: cfg.Name, State: replayRunning, Topic: cfg.Topic, Account: cfg.Account, Subscription: cfg.Subscription, Started: time.Now().UTC(),
-	}}
-	b.list[cfg.Name] = one
-	b.wait.Go(func() {
-		defer ended()
-		defer cancel()
-		b.end(one, b.run(ctx, one))
-	})
-	return one.status, nil
-}
-
-func (b *backfills) run(ctx context.Context, one *runningBackfill) error {
-	plan, err := one.backfill.Plan(ctx)
-	if err != nil {
-		return err
-	}
-	b.mu.Lock()
-	one.status.Plan = plan
-	b.mu.Unlock()
-	return one.backfill.Run(ctx, plan)
-}
-
-func (b *backfills) end(one *runningBackfill, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := &one.status
-	s.Ended = new(time.Now().UTC())
-	switch {
-	case err == nil:
-		s.State = replayDone
-	case errors.Is(err, context.Canceled):
-		s.State = replayCanceled
-	default:
-		s.State, s.Error = replayFailed, err.Error()
-	}
-}
-
-func (b *backfills) get(name string) (backfillStatus, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	one := b.list[name]
-	if one == nil {
-		return backfillStatus{}, false
-	}
-	s := one.status
-	s.Sent, s.Failures = one.backfill.Sent(), one.backfill.Failures()
-	return s, true
-}
-
-// cancel ends a backfill if it is running; false where none has that name.
-func (b *backfills) cancel(name string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	one := b.list[name]
-	if one != nil {
-		one.cancel()
-	}
-	return one != nil
-}
-
-// stop ends all backfills and waits for them.
-func (b *backfills) stop() {
-	b.mu.Lock()
-	for _, one := range b.list {
-		one.cancel()
-	}
-	b.mu.Unlock()
-	b.wait.Wait()
 }
 
 var errNoBackfill = problemf(http.StatusNotFound, "this instance knows no backfill of this name; backfills that another instance runs are shown there")
@@ -294,16 +157,25 @@ func (p *panel) backfillConfig(ask *backfillAsk) (operate.BackfillConfig, error)
 
 // backfill begins a backfill that somebody in the scope asks for. It goes on after ctx.
 func (p *panel) backfill(ctx context.Context, s scope, by caller, cfg *operate.BackfillConfig) (backfillStatus, error) {
-	leave, err := p.budgets.send(s)
+	status, err := begin(ctx, p, p.backfills, s, cfg.Name, func(context.Context) (*running[backfillStatus], error) {
+		backfill := operate.NewBackfill(p.Kafka, *cfg)
+		var known atomic.Pointer[operate.BackfillPlan]
+		return &running[backfillStatus]{
+			show: func(run runStatus) backfillStatus {
+				run.Sent, run.Failures = backfill.Sent(), backfill.Failures()
+				return backfillStatus{runStatus: run, Topic: cfg.Topic, Account: cfg.Account, Subscription: cfg.Subscription, Plan: known.Load()}
+			},
+			run: func(ctx context.Context) error {
+				plan, err := backfill.Plan(ctx)
+				if err != nil {
+					return err
+				}
+				known.Store(plan)
+				return backfill.Run(ctx, plan)
+			},
+		}, nil
+	})
 	if err != nil {
-		return backfillStatus{}, err
-	}
-	var status backfillStatus
-	if _, err = p.Kafka.Create(ctx, p.ReplayTopic); err == nil {
-		status, err = p.backfills.begin(ctx, p.Kafka, cfg, leave)
-	}
-	if err != nil {
-		leave()
 		return backfillStatus{}, err
 	}
 	p.record(by, &topic.EndpointEvent{
@@ -361,18 +233,9 @@ func (p *panel) backfillPlan(ctx context.Context, s scope, cfg *operate.Backfill
 }
 
 func (a *api) getBackfill(w http.ResponseWriter, r *http.Request) error {
-	status, ok := a.backfills.get(r.PathValue("name"))
-	if !ok {
-		return errNoBackfill
-	}
-	writeJSON(w, http.StatusOK, "application/json", status)
-	return nil
+	return getRun(w, r, a.backfills, errNoBackfill)
 }
 
 func (a *api) cancelBackfill(w http.ResponseWriter, r *http.Request) error {
-	if !a.backfills.cancel(r.PathValue("name")) {
-		return errNoBackfill
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return cancelRun(w, r, a.backfills, errNoBackfill)
 }

@@ -59,11 +59,11 @@ func testBadge(t *tested) badge {
 
 func replayBadge(state string) badge {
 	switch state {
-	case replayDone:
+	case runDone:
 		return good(state)
-	case replayFailed:
+	case runFailed:
 		return poor(state)
-	case replayCanceled:
+	case runCanceled:
 		return warn(state)
 	}
 	return idle(state)

@@ -40,7 +40,7 @@ func newBackfillForm(r *http.Request, s scope) backfillForm {
 
 // ask is the form as the API has it. The source is one of those that it offers.
 func (f *backfillForm) ask(s scope, sources []sourceChoice) (*backfillAsk, error) {
-	ask := &backfillAsk{by: s, Name: f.Name, Account: f.Account, Subscription: f.ID, Again: f.Again}
+	ask := &backfillAsk{runAsk: runAsk{Name: f.Name, Again: f.Again, by: s}, Account: f.Account, Subscription: f.ID}
 	for _, one := range sources {
 		if one.Value == f.Topic {
 			ask.Topic = one.topic

@@ -31,7 +31,7 @@ type lettersBody struct {
 
 // Running says whether a replay is under way.
 func (b *lettersBody) Running() bool {
-	return slices.ContainsFunc(b.Replays, func(one replayStatus) bool { return one.State == replayRunning })
+	return slices.ContainsFunc(b.Replays, func(one replayStatus) bool { return one.State == runRunning })
 }
 
 // Numbered says that the list knows how many match in all.
@@ -170,7 +170,7 @@ func (p *pages) deadLetters(r *http.Request, s scope) (view, error) {
 		Form: form, Filtered: form.filtered(s), Reasons: dispatcher.DeadReasons(), Events: p.catalogue().Texts(),
 		Presets: newPresets(r, s, p.catalogue().Texts()), Newer: r.Form.Get("before") != "",
 	}
-	body.Replays = p.replays.all(func(one *replayStatus) bool { return !s.Portal || one.Account == s.Account })
+	body.Replays = p.replays.all(func(one replayStatus) bool { return !s.Portal || one.Account == s.Account })
 	body.Replays = body.Replays[:min(len(body.Replays), shownReplays)]
 	v := view{Title: "Dead letters", Nav: "dead-letters", Hub: p.hubOf(form.Account, form.Subscription, "dead-letters")}
 	filter, bad := form.filter()

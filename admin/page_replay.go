@@ -46,7 +46,7 @@ func newReplayForm(r *http.Request, s scope) replayForm {
 
 // Resume is the form that has a replay go on that did not come to its end; nil where no form says what it was asked for.
 func (s *replayStatus) Resume() *replayForm {
-	if s.form == nil || s.State != replayCanceled && s.State != replayFailed {
+	if s.form == nil || s.State != runCanceled && s.State != runFailed {
 		return nil
 	}
 	form := *s.form
@@ -69,7 +69,7 @@ func newReplayName(now time.Time) string {
 
 // ask is the form as the API has it.
 func (f *replayForm) ask(s scope) (*replayAsk, error) {
-	ask := &replayAsk{by: s, Name: f.Name, Account: f.Letters.Account, Again: f.Again, form: f}
+	ask := &replayAsk{runAsk: runAsk{Name: f.Name, Again: f.Again, by: s}, Account: f.Letters.Account, form: f}
 	var bad []badField
 	rate, most, bad := paceOf(bad, f.Rate, f.MaxFailures)
 	ask.Rate, ask.MaxFailures = &rate, new(whole(most))

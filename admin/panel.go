@@ -28,8 +28,8 @@ type panel struct {
 	cookieKey  []byte   // of the portal's cookies, nil without a token
 	started    time.Time
 	meter      *meter
-	replays    replays
-	backfills  backfills
+	replays    *runs[replayStatus]
+	backfills  *runs[backfillStatus]
 	tally      tally
 	tiers      tiers
 	others     others
@@ -54,7 +54,7 @@ func (s *Server) Attach(parts Parts) error {
 	p := &panel{
 		Parts: parts, log: s.log, userHeader: s.cfg.UserHeader, readiness: s.readiness, sessions: s.sessions, portalKey: s.keys.For(forPortal),
 		keys: s.keys, cfg: &s.cfg, budgets: newBudgets(), searching: letterPatience, cookieKey: s.keys.For(forCookie),
-		started: time.Now(), meter: &meter{metrics: s.metrics}, closing: make(chan struct{}),
+		started: time.Now(), meter: &meter{metrics: s.metrics}, replays: newRuns[replayStatus]("replay"), backfills: newRuns[backfillStatus]("backfill"), closing: make(chan struct{}),
 	}
 	var err error
 	if p.trusted, err = s.cfg.Proxies(); err != nil {
