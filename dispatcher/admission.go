@@ -9,29 +9,20 @@ import (
 // whyChanged is why a lane is open that follows another configuration.
 const whyChanged = "configuration changed"
 
-// adopt lets the lane, which is locked, follow a changed configuration. A stop for 410, a cool-down and a Retry-After
-// belonged to the old one: they end.
+// adopt lets the lane, which is locked, follow a changed configuration.
 func (d *Dispatcher) adopt(l *lane, sub *subscriptions.Subscription, now time.Time) {
 	first := l.sub == nil
-	was := l.gate
 	l.sub = sub.Clone() // what lies beside it in the directory must not be kept
 	l.req = d.renderer.request(l.sub)
 	l.shrunk = sizeCap{}
-	l.gate = newGate(l.maximum(&d.cfg.Lanes), was.rate)
-	l.gate.rate.perSecond = sub.MaxPerSecond()
+	opened := l.gate.renew(now, l.maximum(&d.cfg.Lanes), sub.MaxPerSecond())
 	d.refreshShare(l, now)
-	if first {
-		return
+	if opened {
+		d.reporter.report(l, LaneUnparked, whyChanged, now)
 	}
-	l.gate.limit.lowered = now // attempts in flight tell nothing of the new configuration
-	if was.breaker.state == breakerOpen && was.breaker.failures == 0 {
-		l.gate.limit.value = min(was.limit.value, float64(l.maximum(&d.cfg.Lanes)))
+	if !first {
+		l.opened = whyChanged
 	}
-	if was.breaker.state != breakerOpen {
-		d.laneLog.opened(l, was.breaker.parkedAt, now, whyChanged)
-		d.tell(l, LaneUnparked, whyChanged)
-	}
-	l.opened = whyChanged
 }
 
 // refreshShare asks for the share of its rate that the lane, which is locked, has.
@@ -48,8 +39,8 @@ func (d *Dispatcher) admit(l *lane, del *Delivery, arrives bool, now time.Time) 
 	switch {
 	case del.Claimed(): // given up on while it waited
 		return admission{kind: admitDrop}, sub
-	case d.stopping.Load():
-		return admission{kind: admitSettle, reason: d.stopReason()}, sub
+	case d.halt.stopping.Load():
+		return admission{kind: admitSettle, reason: d.halt.stopReason()}, sub
 	case arrives || del.Stage == stageTest:
 	default:
 		version := d.dir.Version()
@@ -63,7 +54,7 @@ func (d *Dispatcher) admit(l *lane, del *Delivery, arrives bool, now time.Time) 
 			d.adopt(l, sub, now)
 		}
 	}
-	if d.suspended.Load() != nil {
+	if d.halt.suspended() {
 		return admission{kind: admitWait, reason: Network}, sub
 	}
 	adm := l.admit(del, now, &d.cfg.Lanes)
@@ -92,5 +83,5 @@ func (d *Dispatcher) waited(l *lane, del *Delivery, arrives bool, now time.Time)
 	if arrives {
 		return 0
 	}
-	return min(now.Sub(del.queued), now.Sub(time.Unix(0, d.resumed.Load()))) - l.req.batch.Wait
+	return d.halt.waited(del.queued, now) - l.req.batch.Wait
 }

@@ -21,9 +21,9 @@ type backlog struct {
 	counted  tally         // what reading waits for
 	beyond   tally         // what waits beyond the allowances
 
-	suspended atomic.Bool // nothing is read, whatever waits
-	mu        sync.Mutex  // guards less
-	less      chan struct{}
+	halt *halt      // while it is suspended nothing is read, whatever waits
+	mu   sync.Mutex // guards less
+	less chan struct{}
 }
 
 const (
@@ -103,12 +103,12 @@ func (t *tally) add(w waiting) waiting { return waiting{t.n.Add(w.n), t.bytes.Ad
 
 func (t *tally) load() waiting { return waiting{t.n.Load(), t.bytes.Load()} }
 
-func newBacklog(cfg *LanesConfig, accounts *atomic.Int64) *backlog {
+func newBacklog(cfg *LanesConfig, accounts *atomic.Int64, h *halt) *backlog {
 	return &backlog{
 		// The queue of a single lane must not overflow just because reading is faster than delivering.
 		limit: wholeRequest * int64(max(1, cfg.Queue*3/4)), age: cfg.QueueAge.Seconds(), accounts: accounts,
 		lane: wholeRequest * int64(cfg.Queue), account: wholeRequest * 4 * int64(cfg.Queue),
-		less: make(chan struct{}),
+		halt: h, less: make(chan struct{}),
 	}
 }
 
@@ -217,6 +217,7 @@ func (b *backlog) count(l *lane, more waiting, now time.Time) {
 	}
 }
 
+// wake lets those look again who wait for capacity.
 func (b *backlog) wake() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -232,13 +233,7 @@ func (b *backlog) presses() bool {
 
 func (b *backlog) atLimit() bool {
 	w := b.counted.load()
-	return w.n >= b.limit || w.bytes >= maxCountedBytes || b.suspended.Load()
-}
-
-// suspend stops reading, and lets it go on.
-func (b *backlog) suspend(on bool) {
-	b.suspended.Store(on)
-	b.wake()
+	return w.n >= b.limit || w.bytes >= maxCountedBytes || b.halt.suspended()
 }
 
 // wait returns when more should be read.

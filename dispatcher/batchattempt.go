@@ -25,12 +25,12 @@ func (d *Dispatcher) attemptBatch(r run) run {
 	}
 	next, to, over, keep := d.batchEnded(r, outs, begun)
 	if keep {
-		d.recent.add(r.members[0], &outs[0], time.Now())
+		d.outcomes.recent.add(r.members[0], &outs[0], time.Now())
 	}
 	for i := range outs {
-		d.settle(r.members[i], &outs[i])
+		d.outcomes.settle(r.members[i], &outs[i])
 	}
-	d.settleAll(over)
+	d.outcomes.settleAll(over)
 	if next.del == nil {
 		next = d.serve(to)
 	}
@@ -100,7 +100,7 @@ func (d *Dispatcher) putBatchBack(r run, why putBackReason) run {
 	}
 	next, to := d.advance(l, nil, usedPermit, now, &over)
 	l.mu.Unlock()
-	d.settleAll(over)
+	d.outcomes.settleAll(over)
 	if next.del == nil {
 		next = d.serve(to)
 	}

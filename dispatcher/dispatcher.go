@@ -34,30 +34,23 @@ type Directory interface {
 // next, and the goroutine with it.
 type Dispatcher struct {
 	cfg Config
-	log *zap.Logger
 	dir Directory
 
 	planner  *Planner
 	renderer *Renderer
 	sender   sender
 
-	lanes   lanes
-	permits *semaphore
-	backlog *backlog
-	sweep   sweepList
+	lanes    *lanes
+	halt     halt
+	permits  *semaphore
+	backlog  *backlog
+	sweep    sweepList
+	reporter laneReporter
+	outcomes outcomes
 
 	share    func(account, subscription string) float64 // of maxPerSecond; nil: all of it
-	tellLane func(LaneEvent)                            // nil: nobody listens
-	laneLog  laneLogger
-	metrics  *metrics
-	recent   recents
-	watchers watchers
-
-	attempts  atomic.Uint64          // that have ended
-	suspended atomic.Pointer[string] // why; nil: it is not
-	resumed   atomic.Int64           // when that last ended, in Unix nanoseconds
-	stopping  atomic.Bool
-	working   sync.WaitGroup // goroutines that make attempts; added to under a lane's lock, and not while stopping
+	attempts atomic.Uint64                              // that have ended
+	working  sync.WaitGroup                             // goroutines that make attempts; added to under a lane's lock, and not while stopping
 }
 
 // sweepEvery is how often the lanes are looked at whose queues may have waited for too long. A sweep also visits
@@ -71,23 +64,30 @@ const (
 // accountAgain is how often WaitForAccount looks again.
 const accountAgain = 2 * time.Millisecond
 
-// Option changes a Dispatcher.
-type Option func(*Dispatcher)
+// Option changes a Dispatcher that is made.
+type Option func(*options)
+
+type options struct {
+	share    func(account, subscription string) float64 // of maxPerSecond; nil: all of it
+	observe  func(LaneEvent)                            // nil: nobody listens
+	tracer   Tracer                                     // nil: none
+	exchange Exchange                                   // nil: a client of the Dispatcher's own
+}
 
 // WithShare sets what part of a subscription's maxPerSecond this instance may use, 0 to 1. It is asked a few times a
 // second for each limited lane with work.
 func WithShare(share func(account, subscription string) float64) Option {
-	return func(d *Dispatcher) { d.share = share }
+	return func(o *options) { o.share = share }
 }
 
 // WithTracer has each attempt traced.
 func WithTracer(t Tracer) Option {
-	return func(d *Dispatcher) { d.sender.tracer = t }
+	return func(o *options) { o.tracer = t }
 }
 
 // WithExchange sets what makes the HTTP exchanges, instead of a client of the Dispatcher's own.
 func WithExchange(x Exchange) Option {
-	return func(d *Dispatcher) { d.sender.exchange = x }
+	return func(o *options) { o.exchange = x }
 }
 
 // New makes a Dispatcher. Its Run must be running while deliveries are submitted. A nil log or reg is fine.
@@ -99,23 +99,26 @@ func New(cfg Config, dir Directory, log *zap.Logger, reg prometheus.Registerer, 
 	if log == nil {
 		log = zap.NewNop()
 	}
-	d := &Dispatcher{cfg: cfg, log: log, dir: dir, planner: NewPlanner(dir), renderer: renderer}
-	d.lanes.init()
-	d.permits = newSemaphore(cfg.Delivery.MaxInFlight, &d.lanes.accounts.count)
-	d.backlog = newBacklog(&cfg.Lanes, &d.lanes.accounts.count)
-	d.recent.init()
-	d.metrics = newMetrics(reg, d)
-	d.laneLog.log = log
-	d.sender = sender{cfg: &d.cfg.Delivery, seconds: d.metrics.attempts, sizes: d.metrics.batches, stopping: make(chan struct{})}
-	for _, o := range opts {
-		o(d)
+	var o options
+	for _, option := range opts {
+		option(&o)
 	}
-	if d.sender.exchange == nil {
-		if d.sender.exchange, err = post.New(cfg.Client(renderer.rules)); err != nil {
+	if o.exchange == nil {
+		if o.exchange, err = post.New(cfg.Client(renderer.rules)); err != nil {
 			return nil, err
 		}
 	}
-	if prober, ok := d.sender.exchange.(reach.Prober); ok {
+	d := &Dispatcher{cfg: cfg, dir: dir, planner: NewPlanner(dir), renderer: renderer, lanes: newLanes(), share: o.share}
+	d.permits = newSemaphore(cfg.Delivery.MaxInFlight, &d.lanes.accounts.count)
+	d.backlog = newBacklog(&cfg.Lanes, &d.lanes.accounts.count, &d.halt)
+	m := newMetrics(reg, &d.cfg, d.lanes)
+	d.reporter.log, d.reporter.observe = log, o.observe
+	d.outcomes.log, d.outcomes.tests = log, m.tests
+	d.outcomes.recent.init()
+	d.sender = sender{
+		cfg: &d.cfg.Delivery, exchange: o.exchange, tracer: o.tracer, seconds: m.attempts, sizes: m.batches, stopping: make(chan struct{}),
+	}
+	if prober, ok := o.exchange.(reach.Prober); ok {
 		d.sender.network = reach.NewMonitor(prober, d.followNetwork, log, reg)
 	}
 	return d, nil
@@ -140,7 +143,7 @@ func (d *Dispatcher) NetworkFault() (why string, since time.Time) {
 }
 
 // Suspended reports whether everything is held back.
-func (d *Dispatcher) Suspended() bool { return d.suspended.Load() != nil }
+func (d *Dispatcher) Suspended() bool { return d.halt.suspended() }
 
 // Planner plans the deliveries that are to be submitted.
 func (d *Dispatcher) Planner() *Planner { return d.planner }
@@ -188,7 +191,7 @@ func (d *Dispatcher) watchNetwork(ctx context.Context) (wait func()) {
 // stop settles everything. A lane's lock orders it with whoever submits or resumes: they either see stopping, or
 // what they queued or began is seen here.
 func (d *Dispatcher) stop() {
-	d.stopping.Store(true)
+	d.halt.stopping.Store(true)
 	close(d.sender.stopping)
 	d.sender.exchange.Close()
 	for _, l := range d.lanes.list() {
@@ -204,7 +207,7 @@ func (d *Dispatcher) WaitForCapacity(ctx context.Context) error { return d.backl
 // WaitForAccount returns when an account should be given more than others wait for: when no more of it waits here than its
 // allowance. It returns ctx's cause when that is done.
 func (d *Dispatcher) WaitForAccount(ctx context.Context, account string) error {
-	for d.backlog.suspended.Load() || d.backlog.accountExceeds(d.lanes.accounts.find(account), time.Now()) {
+	for d.halt.suspended() || d.backlog.accountExceeds(d.lanes.accounts.find(account), time.Now()) {
 		select {
 		case <-time.After(accountAgain):
 		case <-ctx.Done():
@@ -217,15 +220,14 @@ func (d *Dispatcher) WaitForAccount(ctx context.Context, account string) error {
 // Suspend holds everything back, since a fault of our own keeps attempts from being made: no attempt begins, nothing
 // that waits grows older, and WaitForCapacity waits. why says so in words, for people. Resume ends it.
 func (d *Dispatcher) Suspend(why string) {
-	d.suspended.Store(&why)
-	d.backlog.suspend(true)
+	d.halt.suspend(why)
+	d.backlog.wake()
 }
 
 // Resume ends what Suspend began.
 func (d *Dispatcher) Resume() {
-	d.resumed.Store(time.Now().UnixNano()) // before a sweep may look at what waited
-	d.suspended.Store(nil)
-	d.backlog.suspend(false)
+	d.halt.resume()
+	d.backlog.wake()
 }
 
 // Release opens the lane of a subscription on this instance: a cool-down and the hold of a Retry-After end, and deliveries
@@ -239,14 +241,11 @@ func (d *Dispatcher) Release(account, subscription string) {
 		parked := l.gate.breaker.state == breakerParked || l.gate.breaker.state == breakerProbing
 		l.gate.release(now, l.maximum(&d.cfg.Lanes))
 		if parked {
-			d.laneLog.opened(l, l.gate.breaker.parkedAt, now, why)
-			d.tell(l, LaneUnparked, why)
+			d.reporter.report(l, LaneUnparked, why, now)
 		}
 		l.owes = NoReason
 		l.mu.Unlock()
 		defer d.resume(l)
 	}
-	if d.tellLane != nil {
-		d.tellLane(LaneEvent{Account: account, Subscription: subscription, Kind: LaneOpened, Why: why, OwnWaits: true})
-	}
+	d.reporter.tell(LaneEvent{Account: account, Subscription: subscription, Kind: LaneOpened, Why: why, OwnWaits: true})
 }

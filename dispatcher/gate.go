@@ -10,9 +10,23 @@ type gate struct {
 	hold    time.Time // the end of what a Retry-After asked for; zero: nothing did
 	ramp    ramp
 	rate    rate
+	lookup  uint64 // the look-up of DNS whose failure it last learned of; 0: none
 }
 
 func newGate(maximum int, r rate) gate { return gate{limit: newLimit(maximum), rate: r} }
+
+// renew lets the gate follow a changed configuration. A stop for 410, a cool-down and a Retry-After belonged to the old one:
+// they end. It reports whether the lane opens by it.
+func (g *gate) renew(now time.Time, maximum int, perSecond float64) (opened bool) {
+	was := *g
+	*g = newGate(maximum, was.rate)
+	g.rate.perSecond, g.lookup, g.breaker.parkedAt = perSecond, was.lookup, was.breaker.parkedAt
+	g.limit.lowered = now // attempts in flight tell nothing of the new configuration
+	if first := was.limit.value == 0; !first && was.breaker.state == breakerOpen && was.breaker.failures == 0 {
+		g.limit.value = min(was.limit.value, float64(maximum))
+	}
+	return was.breaker.state != breakerOpen
+}
 
 // admission is what becomes of a lane's next delivery.
 type admission struct {
@@ -79,6 +93,34 @@ func (g *gate) begin() {
 	g.breaker.begin()
 	g.ramp.take()
 	g.rate.take()
+}
+
+// learn follows the outcome of an attempt that was begun at the time begun. It says what changes for the lane by it, and why in
+// words; why is empty where nothing does.
+func (g *gate) learn(out *Outcome, begun, now time.Time, maximum int, cfg *LanesConfig) (change LaneEventKind, why string) {
+	switch {
+	case out.lookup != 0 && out.lookup == g.lookup: // one failure, however many waited for it
+		g.breaker.withoutAnswer(now)
+	case out.cause != NoReason:
+		g.lookup = out.lookup
+		if out.hold > 0 {
+			g.holdUntil(now.Add(out.hold))
+		}
+		if g.failed(now, begun, out.cause, out.Status, cfg) {
+			return LaneParked, g.breaker.why()
+		}
+	case out.Result == Dead && out.Reason == Gone:
+		if g.breaker.gone(now) {
+			return LaneStopped, "410 Gone"
+		}
+	case out.Result == Delivered, out.Attempted && g.breaker.state == breakerOpen: // or a permanent status: the receiver answers, and means it
+		if g.succeeded(now, maximum) {
+			return LaneUnparked, out.Result.String()
+		}
+	default: // a permanent status tells of the event, and a break-off of nothing: only a 2xx opens a parked lane
+		g.breaker.withoutAnswer(now)
+	}
+	return 0, ""
 }
 
 // succeeded notes a 2xx. It reports whether the lane opens by it.

@@ -35,7 +35,6 @@ type lane struct {
 	drain    drain
 	shrunk   sizeCap // the size of its batches
 	inFlight int
-	lookup   uint64    // the look-up of DNS whose failure it last learned of; 0: none
 	used     time.Time // when it last had work
 	sampled  time.Time // when a success was last kept for Recent
 	arrivals meter     // deliveries submitted, where there is a maxPerSecond

@@ -11,7 +11,7 @@ func (d *Dispatcher) Capacity(account, subscription string) (n int, open bool) {
 		return 0, false
 	}
 	now := time.Now()
-	if d.suspended.Load() != nil || d.stopping.Load() || d.backlog.accountExceeds(d.lanes.accounts.find(account), now) {
+	if d.halt.suspended() || d.halt.stopping.Load() || d.backlog.accountExceeds(d.lanes.accounts.find(account), now) {
 		return 0, true
 	}
 	l := d.lanes.find(laneKey{account, subscription})

@@ -29,13 +29,13 @@ func (k LaneEventKind) String() string {
 // WithLaneObserver has tell called with each lane event, in order for each lane, from several goroutines. It must not block,
 // and must not call the Dispatcher. Given again, it adds an observer.
 func WithLaneObserver(tell func(LaneEvent)) Option {
-	return func(d *Dispatcher) {
-		first := d.tellLane
+	return func(o *options) {
+		first := o.observe
 		if first == nil {
-			d.tellLane = tell
+			o.observe = tell
 			return
 		}
-		d.tellLane = func(e LaneEvent) {
+		o.observe = func(e LaneEvent) {
 			first(e)
 			tell(e)
 		}

@@ -30,12 +30,13 @@ type laneShard struct {
 	_    [32]byte
 }
 
-func (ls *lanes) init() {
-	ls.seed = maphash.MakeSeed()
+func newLanes() *lanes {
+	ls := &lanes{seed: maphash.MakeSeed()}
 	ls.accounts.init()
 	for i := range ls.shards {
 		ls.shards[i].all = make(map[laneKey]*lane)
 	}
+	return ls
 }
 
 func (ls *lanes) shard(key laneKey) *laneShard {

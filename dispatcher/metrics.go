@@ -13,12 +13,12 @@ type metrics struct {
 }
 
 // newMetrics registers the dispatcher's metrics (docs/contract.md#metrics). A nil registerer is fine.
-func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
+func newMetrics(reg prometheus.Registerer, cfg *Config, ls *lanes) *metrics {
 	m := &metrics{
 		attempts: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "fanout_attempt_seconds",
 			Help:    "Time one HTTP attempt took, whatever its outcome.",
-			Buckets: attemptBuckets(d.cfg.Delivery.Timeout),
+			Buckets: attemptBuckets(cfg.Delivery.Timeout),
 		}),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "fanout_batch_deliveries", Help: "Deliveries in one request, where the subscription asks for batches.",
@@ -29,7 +29,7 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		}, []string{"outcome"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.attempts, m.batches, m.tests, laneCollector{d, prometheus.NewDesc(
+		reg.MustRegister(m.attempts, m.batches, m.tests, laneCollector{ls, &cfg.Lanes, prometheus.NewDesc(
 			"fanout_lanes", "Subscriptions with work or something to remember, by the state of their lane.", []string{"state"}, nil)})
 	}
 	return m
@@ -51,8 +51,9 @@ func attemptBuckets(deadline time.Duration) []float64 {
 
 // laneCollector counts the lanes when it is asked.
 type laneCollector struct {
-	d    *Dispatcher
-	desc *prometheus.Desc
+	lanes *lanes
+	cfg   *LanesConfig
+	desc  *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
@@ -62,7 +63,7 @@ func (c laneCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
 func (c laneCollector) Collect(ch chan<- prometheus.Metric) {
 	count := map[string]float64{"open": 0, "limited": 0, "parked": 0}
 	now := time.Now()
-	c.d.lanes.each(func(l *lane) { count[l.state(now, &c.d.cfg.Lanes)]++ })
+	c.lanes.each(func(l *lane) { count[l.state(now, c.cfg)]++ })
 	for state, n := range count {
 		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, n, state)
 	}

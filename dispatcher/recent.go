@@ -203,7 +203,12 @@ func forgetOldest(histories map[laneKey]*history) {
 // Recent is what is remembered of a subscription's attempts on this instance, the newest first: its last failures,
 // successes (at most some a second are kept) and decisions not to attempt.
 func (d *Dispatcher) Recent(account, subscription string) []Attempt {
-	s := &d.recent.shards[shardOf(account, subscription)]
+	return d.outcomes.recent.of(account, subscription)
+}
+
+// of is what is remembered of a subscription, the newest first.
+func (r *recents) of(account, subscription string) []Attempt {
+	s := &r.shards[shardOf(account, subscription)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.find(laneKey{account, subscription})

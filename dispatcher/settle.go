@@ -4,6 +4,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
 	"fanout/subscriptions"
 )
 
@@ -70,32 +73,42 @@ type settled struct {
 	out Outcome
 }
 
-// settle tells everybody who wants to know, and then the submitter.
-func (d *Dispatcher) settle(del *Delivery, out *Outcome) {
-	if del.Stage == stageTest { // whoever asked for it is told, and nobody else
+// outcomes tells everybody who wants to know what became of a delivery, and then whoever submitted it. It is safe for concurrent
+// use; no lane is locked.
+type outcomes struct {
+	recent   recents
+	watchers watchers
+	tests    *prometheus.CounterVec // test events, by outcome
+	log      *zap.Logger
+}
+
+// settle settles a delivery.
+func (o *outcomes) settle(del *Delivery, out *Outcome) {
+	switch {
+	case del.Stage == stageTest: // whoever asked for it is told, and nobody else
 		if out.Attempted {
-			d.testEnded(del, out)
+			o.tests.WithLabelValues(out.Result.String()).Inc()
+			o.log.Info("test event sent", zap.String("account", del.Account), zap.String("subscription", del.Subscription), zap.Stringer("event", del.Event),
+				zap.Stringer("outcome", out.Result), zap.Int("status", out.Status), zap.Duration("took", out.Took))
 		}
-		del.Settler.Settle(del, *out)
-		return
-	}
-	if d.watchers.list.Load() != nil {
+	case o.watchers.list.Load() != nil:
 		seen := *out // only then does it have to be on the heap
-		d.watchers.tell(del, &seen)
+		o.watchers.tell(del, &seen)
 	}
 	del.Settler.Settle(del, *out)
 }
 
-// settleWithout settles what was decided without an attempt.
-func (d *Dispatcher) settleWithout(del *Delivery, out *Outcome) {
+// settleWithout settles a delivery without an attempt.
+func (o *outcomes) settleWithout(del *Delivery, out *Outcome) {
 	if out.Result != Discarded && del.Stage != stageTest {
-		d.recent.add(del, out, time.Now())
+		o.recent.add(del, out, time.Now())
 	}
-	d.settle(del, out)
+	o.settle(del, out)
 }
 
-func (d *Dispatcher) settleAll(over []settled) {
+// settleAll settles what was decided without an attempt.
+func (o *outcomes) settleAll(over []settled) {
 	for i := range over {
-		d.settleWithout(over[i].del, &over[i].out)
+		o.settleWithout(over[i].del, &over[i].out)
 	}
 }

@@ -73,8 +73,9 @@ func (d *Dispatcher) status(l *lane, now time.Time) LaneStatus {
 	if g.rate.perSecond > 0 {
 		s.MaxPerSecond = g.rate.own()
 	}
-	if s.Why, s.Until = l.why(now, cfg); d.suspended.Load() != nil {
-		s.Why, s.Until = "nothing is sent: "+*d.suspended.Load(), time.Time{}
+	s.Why, s.Until = l.why(now, cfg)
+	if suspended := d.halt.why.Load(); suspended != nil {
+		s.Why, s.Until = "nothing is sent: "+*suspended, time.Time{}
 	}
 	return s
 }

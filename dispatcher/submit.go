@@ -5,8 +5,9 @@ import "time"
 // Submit takes a delivery to its lane. Its Settler is called exactly once, perhaps before Submit returns.
 func (d *Dispatcher) Submit(del *Delivery) {
 	now := time.Now()
-	if d.stopping.Load() {
-		d.settleStopping(del)
+	if d.halt.stopping.Load() {
+		out := settlement(del, d.halt.stopReason(), "")
+		d.outcomes.settleWithout(del, &out)
 		return
 	}
 	sub := del.sub
@@ -15,7 +16,7 @@ func (d *Dispatcher) Submit(del *Delivery) {
 	}
 	if reason := unwanted(del, sub, now, &d.cfg.Delivery); reason != NoReason { // no lane is made for it
 		out := unwantedOutcome(del, sub, reason, &d.cfg.Delivery)
-		d.settleWithout(del, &out)
+		d.outcomes.settleWithout(del, &out)
 		return
 	}
 	del.alone = sub.Batch().Max > 0 && isStrange(del)
@@ -26,7 +27,7 @@ func (d *Dispatcher) Submit(del *Delivery) {
 		if reason := unwanted(del, sub, now, &d.cfg.Delivery); reason != NoReason {
 			l.mu.Unlock()
 			out := unwantedOutcome(del, sub, reason, &d.cfg.Delivery)
-			d.settleWithout(del, &out)
+			d.outcomes.settleWithout(del, &out)
 			return
 		}
 		if !l.sub.Same(sub) {
@@ -40,18 +41,5 @@ func (d *Dispatcher) Submit(del *Delivery) {
 	var over []settled
 	d.advance(l, del, noPermit, now, &over)
 	l.mu.Unlock()
-	d.settleAll(over)
-}
-
-func (d *Dispatcher) settleStopping(del *Delivery) {
-	out := settlement(del, d.stopReason(), "")
-	d.settleWithout(del, &out)
-}
-
-// stopReason is why what waits is deferred when the Dispatcher stops.
-func (d *Dispatcher) stopReason() Reason {
-	if d.suspended.Load() != nil {
-		return Network
-	}
-	return Shutdown
+	d.outcomes.settleAll(over)
 }

@@ -40,7 +40,7 @@ func (d *Dispatcher) sweepQueues(now time.Time) {
 			left = append(left, l)
 		}
 		l.mu.Unlock()
-		d.settleAll(over)
+		d.outcomes.settleAll(over)
 		clear(over)
 		over = over[:0]
 	}
@@ -77,7 +77,7 @@ func (d *Dispatcher) follow(l *lane, now time.Time) {
 
 // tellOpened tells that what the lane, which is locked, has deferred is welcome again, once that is so.
 func (d *Dispatcher) tellOpened(l *lane, now time.Time) {
-	if l.queue.length > 0 || l.sub.Paused() || l.req.blocked != "" || d.suspended.Load() != nil {
+	if l.queue.length > 0 || l.sub.Paused() || l.req.blocked != "" || d.halt.suspended() {
 		return
 	}
 	if adm := l.gate.admit(now, l.inFlight, &d.cfg.Lanes); adm.kind != admitStart {
@@ -86,21 +86,15 @@ func (d *Dispatcher) tellOpened(l *lane, now time.Time) {
 	if b := &l.gate.breaker; b.state != breakerOpen {
 		if !l.probeDue.Equal(b.until) {
 			l.probeDue = b.until
-			d.tell(l, LaneProbeDue, "the cool-down is over")
+			d.reporter.report(l, LaneProbeDue, "the cool-down is over", now)
 		}
 		return
 	}
 	if l.opened == "" {
 		l.opened = "it has room again"
 	}
-	d.tell(l, LaneOpened, l.opened)
+	d.reporter.report(l, LaneOpened, l.opened, now)
 	l.owes, l.opened = NoReason, ""
-}
-
-func (d *Dispatcher) tell(l *lane, kind LaneEventKind, why string) {
-	if d.tellLane != nil {
-		d.tellLane(LaneEvent{Account: l.key.account, Subscription: l.key.subscription, Kind: kind, Why: why, OwnWaits: kind == LaneOpened && why == whyChanged})
-	}
 }
 
 // orphaned says that a 410, or a pause, need not be remembered any more: its subscription is gone, and one that comes in its

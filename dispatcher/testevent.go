@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
-
 	"fanout/event"
 	"fanout/subscriptions"
 )
@@ -123,7 +121,7 @@ func (d *Dispatcher) submitTest(del *Delivery, sub *subscriptions.Subscription) 
 		d.advance(l, del, noPermit, now, &over)
 	}
 	l.mu.Unlock()
-	d.settleAll(over)
+	d.outcomes.settleAll(over)
 	return ok
 }
 
@@ -135,13 +133,6 @@ func (t *testEvent) begin(head, body []byte, deadline time.Time) time.Time {
 		return t.deadline
 	}
 	return deadline
-}
-
-// testEnded counts and logs a test event that was sent.
-func (d *Dispatcher) testEnded(del *Delivery, out *Outcome) {
-	d.metrics.tests.WithLabelValues(out.Result.String()).Inc()
-	d.log.Info("test event sent", zap.String("account", del.Account), zap.String("subscription", del.Subscription),
-		zap.Stringer("event", del.Event), zap.Stringer("outcome", out.Result), zap.Int("status", out.Status), zap.Duration("took", out.Took))
 }
 
 // sample is a delivery that says it is a test. Its webhook-id is new each time: receivers drop what they have seen.

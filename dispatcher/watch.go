@@ -26,8 +26,8 @@ type Watcher struct {
 // must be quick, and must not hold on to its arguments. Up to buffer outcomes wait to be received; what finds no room
 // is dropped and counted, since nobody's delivery waits for an onlooker.
 func (d *Dispatcher) Watch(buffer int, keep func(*Delivery, *Outcome) bool) *Watcher {
-	w := &Watcher{of: &d.watchers, keep: keep, events: make(chan Attempt, max(buffer, 1))}
-	d.watchers.change(func(list []*Watcher) []*Watcher { return append(list, w) })
+	w := &Watcher{of: &d.outcomes.watchers, keep: keep, events: make(chan Attempt, max(buffer, 1))}
+	w.of.change(func(list []*Watcher) []*Watcher { return append(list, w) })
 	return w
 }
 

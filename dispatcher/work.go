@@ -175,7 +175,7 @@ func (d *Dispatcher) resume(l *lane) {
 	d.refreshShare(l, now)
 	d.advance(l, nil, noPermit, now, &over)
 	l.mu.Unlock()
-	d.settleAll(over)
+	d.outcomes.settleAll(over)
 }
 
 // serve lets the lane, which was handed a permit, begin an attempt with it. Where it has none any more, the permit goes on to
@@ -188,7 +188,7 @@ func (d *Dispatcher) serve(l *lane) (begun run) {
 		handed.mu.Lock()
 		begun, l = d.advance(handed, nil, freshPermit, now, &over)
 		handed.mu.Unlock()
-		d.settleAll(over)
+		d.outcomes.settleAll(over)
 	}
 	return begun
 }
@@ -267,12 +267,12 @@ func (d *Dispatcher) attempt(r run) run {
 	l.mu.Unlock()
 
 	if keep {
-		d.recent.add(r.del, &out, now)
+		d.outcomes.recent.add(r.del, &out, now)
 	}
 	if made {
-		d.settle(r.del, &out)
+		d.outcomes.settle(r.del, &out)
 	}
-	d.settleAll(over)
+	d.outcomes.settleAll(over)
 	if next.del == nil {
 		next = d.serve(to)
 	}
@@ -294,7 +294,7 @@ func (d *Dispatcher) putBack(r run) run {
 	d.waits(l, r.del, now)
 	next, to := d.advance(l, nil, usedPermit, now, &over)
 	l.mu.Unlock()
-	d.settleAll(over)
+	d.outcomes.settleAll(over)
 	if next.del == nil {
 		next = d.serve(to)
 	}
@@ -307,33 +307,14 @@ func (d *Dispatcher) ended(l *lane, now time.Time, took time.Duration, deliverie
 	l.account.ended.Add(int64(deliveries) * d.backlog.parts(l.together()))
 }
 
-// learn lets the gate of the lane, which is locked, follow the outcome of an attempt.
+// learn lets the lane, which is locked, follow the outcome of an attempt.
 func (d *Dispatcher) learn(l *lane, out *Outcome, begun, now time.Time) {
-	g := &l.gate
-	switch {
-	case out.lookup != 0 && out.lookup == l.lookup: // one failure, however many waited for it
-		g.breaker.withoutAnswer(now)
-	case out.cause != NoReason:
-		l.lookup = out.lookup
-		if out.hold > 0 {
-			g.holdUntil(now.Add(out.hold))
-		}
-		if g.failed(now, begun, out.cause, out.Status, &d.cfg.Lanes) {
-			d.laneLog.parked(l, now)
-			d.tell(l, LaneParked, g.breaker.why())
-		}
-	case out.Result == Dead && out.Reason == Gone:
-		if g.breaker.gone(now) {
-			d.laneLog.stopped(l, now)
-			d.tell(l, LaneStopped, "410 Gone")
-		}
-	case out.Result == Delivered, out.Attempted && g.breaker.state == breakerOpen: // or a permanent status: the receiver answers, and means it
-		if g.succeeded(now, l.maximum(&d.cfg.Lanes)) {
-			d.laneLog.opened(l, g.breaker.parkedAt, now, out.Result.String())
-			d.tell(l, LaneUnparked, out.Result.String())
-			l.opened = "delivered"
-		}
-	default: // a permanent status tells of the event, and a break-off of nothing: only a 2xx opens a parked lane
-		g.breaker.withoutAnswer(now)
+	change, why := l.gate.learn(out, begun, now, l.maximum(&d.cfg.Lanes), &d.cfg.Lanes)
+	if why == "" {
+		return
+	}
+	d.reporter.report(l, change, why, now)
+	if change == LaneUnparked {
+		l.opened = "delivered"
 	}
 }
