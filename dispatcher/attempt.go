@@ -70,15 +70,7 @@ func (s *sender) attempt(req *request, del *Delivery, begun time.Time) Outcome {
 	if s.tracer != nil {
 		trace, end = s.tracer.Attempt(del, req.target.Host, req.target.Port, begun)
 	}
-	x.head = req.appendHead(x.head[:0], del.ID, del.Body, trace, begun.Unix())
-	x.resp.Status, x.resp.RetryAfter = 0, ""
-	deadline := begun.Add(s.cfg.Timeout)
-	if del.Stage == stageTest {
-		deadline = asTest(del).begin(x.head, del.Body, deadline)
-	}
-	err := s.exchange.Do(&req.target, x.head, del.Body, deadline, &x.resp)
-	took := time.Since(begun)
-	s.seconds.Observe(took.Seconds())
+	took, err := s.post(req, x, del, del.ID, del.Body, trace, begun)
 	out := verdict(s.cfg, del, err, &x.resp, begun.Add(took))
 	if s.isOurs(&req.target, del, begun, err, &x.resp) {
 		out = Outcome{Result: Deferred, Reason: Network, Detail: out.Detail, ours: true}
@@ -93,8 +85,22 @@ func (s *sender) attempt(req *request, del *Delivery, begun time.Time) Outcome {
 	return out
 }
 
-// isOurs reports whether an attempt that was begun at the time begun failed because of a fault of our own. Where that has to be found out, it waits, for three
-// seconds at most. Whoever wants to see what a test event leads to is told at once.
+// post sends a request with that webhook-id and body, for a delivery that stands for all in it, and fills x.resp with the answer.
+func (s *sender) post(req *request, x *buffers, del *Delivery, id string, body []byte, trace Trace, begun time.Time) (took time.Duration, err error) {
+	x.head = req.appendHead(x.head[:0], id, body, trace, begun.Unix())
+	x.resp.Status, x.resp.RetryAfter = 0, ""
+	deadline := begun.Add(s.cfg.Timeout)
+	if del.Stage == stageTest {
+		deadline = asTest(del).begin(x.head, body, deadline)
+	}
+	err = s.exchange.Do(&req.target, x.head, body, deadline, &x.resp)
+	took = time.Since(begun)
+	s.seconds.Observe(took.Seconds())
+	return took, err
+}
+
+// isOurs reports whether an attempt that was begun at the time begun failed because of a fault of our own. Where that has to be
+// found out, it waits, for three seconds at most. Whoever wants to see what a test event leads to is told at once.
 func (s *sender) isOurs(t *egress.Target, del *Delivery, begun time.Time, err error, resp *post.Response) bool {
 	if s.network == nil || err == nil && !resp.Resolved && !resp.Proxied {
 		return false

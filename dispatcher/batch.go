@@ -1,9 +1,7 @@
 package dispatcher
 
 import (
-	"cmp"
 	"encoding/json"
-	"slices"
 	"time"
 
 	"fanout/subscriptions"
@@ -76,22 +74,22 @@ func isStrange(del *Delivery) bool {
 	return del.Stage != StageFirst && (len(del.Body) == 0 || del.Body[0] != '{' || !json.Valid(del.Body))
 }
 
-// batchDue is when the lane, which is locked, sends its next batch: at once where it is full or what has been read needs
-// room, else when its oldest delivery has waited for long enough. Where it is due, its first delivery is next in the queue.
-func (d *Dispatcher) batchDue(l *lane, now time.Time) (at time.Time) {
+// batchDue is when the lane, which is locked, sends its next batch: at once where it is full or, pressed, what has been read
+// needs room, else when its oldest delivery has waited for long enough. Where it is due, its first delivery is next in the queue.
+func (l *lane) batchDue(now time.Time, cfg *DeliveryConfig, pressed bool) (at time.Time) {
 	q := &l.queue
 	if first := q.head(); first == nil || first.Stage == stageTest {
 		return now
 	}
 	size, waiting := l.batchSize(now), q.length-q.tests
-	full := q.bytes+waiting*webhook.ElementOverhead >= d.cfg.Delivery.MaxBatchBytes || d.backlog.presses()
+	full := q.bytes+waiting*webhook.ElementOverhead >= cfg.MaxBatchBytes || pressed
 	for _, kind := range [...]queueKind{q.turn, queueFirst, queueAgain} {
 		del := q.waiting[kind].head
 		if del == nil || kind == queueTest {
 			continue
 		}
 		due := del.queued.Add(l.req.batch.Wait)
-		if full || !due.After(now) || waiting >= min(size, d.cfg.Delivery.mostTogether(del)) {
+		if full || !due.After(now) || waiting >= min(size, cfg.mostTogether(del)) {
 			q.turn = kind
 			return now
 		}
@@ -104,36 +102,6 @@ func (d *Dispatcher) batchDue(l *lane, now time.Time) (at time.Time) {
 		return now
 	}
 	return at
-}
-
-// fill takes from the queue of the lane, which is locked, what goes out together with the delivery of the run: what follows
-// it, as far as it fits. What is not wanted any more is added to over.
-func (d *Dispatcher) fill(l *lane, r *run, now time.Time, over *[]settled) {
-	r.members = []*Delivery{r.del}
-	if r.del.Stage == stageTest {
-		return
-	}
-	cfg := &d.cfg.Delivery
-	size := min(l.batchSize(now), cfg.mostTogether(r.del))
-	bytes := len("[]") + len(r.del.Body) + webhook.ElementOverhead
-	fits := func(del *Delivery) bool {
-		return len(r.members) < min(size, cfg.mostTogether(del)) && bytes+len(del.Body)+webhook.ElementOverhead <= cfg.MaxBatchBytes
-	}
-	for del := l.queue.take(fits); del != nil; del = l.queue.take(fits) {
-		d.backlog.remove(l, del, now)
-		if del.Claimed() {
-			continue
-		}
-		if reason := unwanted(del, l.sub, now, cfg); reason != NoReason {
-			*over = append(*over, settled{del, d.outcome(l, l.sub, del, admission{kind: admitSettle, reason: reason}, now)})
-			continue
-		}
-		r.members = append(r.members, del)
-		size = min(size, cfg.mostTogether(del))
-		bytes += len(del.Body) + webhook.ElementOverhead
-	}
-	slices.SortStableFunc(r.members, func(a, b *Delivery) int { return cmp.Compare(a.queued.UnixNano(), b.queued.UnixNano()) })
-	r.del = r.members[0]
 }
 
 // appendBatch appends the body of a batch.

@@ -3,7 +3,6 @@ package dispatcher
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,28 +28,21 @@ type Directory interface {
 
 // Dispatcher brings deliveries to their outcome. All methods are safe for concurrent use.
 //
-// A delivery is submitted to its lane. The lane decides what becomes of it (admission), advance carries that out, and work
-// makes the attempts. A goroutine that makes an attempt holds a permit; when it has ended, the permit goes to whoever is
-// next, and the goroutine with it.
+// A delivery is submitted to its lane. The admitter decides what becomes of it, the workers carry that out and make the attempts,
+// and outcomes tells how they ended.
 type Dispatcher struct {
-	cfg Config
-	dir Directory
-
+	cfg      Config
 	planner  *Planner
 	renderer *Renderer
-	sender   sender
+	network  *reach.Monitor // nil: every failure is the receiver's
 
 	lanes    *lanes
 	halt     halt
-	permits  *semaphore
 	backlog  *backlog
-	sweep    sweepList
 	reporter laneReporter
+	follower follower
+	workers  workers
 	outcomes outcomes
-
-	share    func(account, subscription string) float64 // of maxPerSecond; nil: all of it
-	attempts atomic.Uint64                              // that have ended
-	working  sync.WaitGroup                             // goroutines that make attempts; added to under a lane's lock, and not while stopping
 }
 
 // sweepEvery is how often the lanes are looked at whose queues may have waited for too long. A sweep also visits
@@ -61,17 +53,14 @@ const (
 	sweepSecond = int(time.Second / sweepEvery)
 )
 
-// accountAgain is how often WaitForAccount looks again.
-const accountAgain = 2 * time.Millisecond
-
 // Option changes a Dispatcher that is made.
 type Option func(*options)
 
 type options struct {
-	share    func(account, subscription string) float64 // of maxPerSecond; nil: all of it
-	observe  func(LaneEvent)                            // nil: nobody listens
-	tracer   Tracer                                     // nil: none
-	exchange Exchange                                   // nil: a client of the Dispatcher's own
+	share     func(account, subscription string) float64 // of maxPerSecond; nil: all of it
+	observers []func(LaneEvent)
+	tracer    Tracer   // nil: none
+	exchange  Exchange // nil: a client of the Dispatcher's own
 }
 
 // WithShare sets what part of a subscription's maxPerSecond this instance may use, 0 to 1. It is asked a few times a
@@ -108,18 +97,23 @@ func New(cfg Config, dir Directory, log *zap.Logger, reg prometheus.Registerer, 
 			return nil, err
 		}
 	}
-	d := &Dispatcher{cfg: cfg, dir: dir, planner: NewPlanner(dir), renderer: renderer, lanes: newLanes(), share: o.share}
-	d.permits = newSemaphore(cfg.Delivery.MaxInFlight, &d.lanes.accounts.count)
-	d.backlog = newBacklog(&cfg.Lanes, &d.lanes.accounts.count, &d.halt)
-	m := newMetrics(reg, &d.cfg, d.lanes)
-	d.reporter.log, d.reporter.observe = log, o.observe
+	d := &Dispatcher{cfg: cfg, planner: NewPlanner(dir), renderer: renderer, lanes: newLanes()}
+	accounts, m := &d.lanes.accounts.count, newMetrics(reg, &d.cfg, d.lanes)
+	permits := newSemaphore(cfg.Delivery.MaxInFlight, accounts)
+	d.backlog = newBacklog(&cfg.Lanes, accounts, &d.halt)
+	d.reporter.log, d.reporter.observers = log, o.observers
 	d.outcomes.log, d.outcomes.tests = log, m.tests
 	d.outcomes.recent.init()
-	d.sender = sender{
-		cfg: &d.cfg.Delivery, exchange: o.exchange, tracer: o.tracer, seconds: m.attempts, sizes: m.batches, stopping: make(chan struct{}),
-	}
 	if prober, ok := o.exchange.(reach.Prober); ok {
-		d.sender.network = reach.NewMonitor(prober, d.followNetwork, log, reg)
+		d.network = reach.NewMonitor(prober, d.followNetwork, log, reg)
+	}
+	d.follower = follower{dir: dir, renderer: renderer, cfg: &d.cfg.Lanes, share: o.share, reporter: &d.reporter}
+	d.workers = workers{
+		admitter: admitter{cfg: &d.cfg, follower: &d.follower, halt: &d.halt, backlog: d.backlog, permits: permits},
+		follower: &d.follower, reporter: &d.reporter, permits: permits, backlog: d.backlog, outcomes: &d.outcomes,
+		sender: sender{
+			cfg: &d.cfg.Delivery, exchange: o.exchange, tracer: o.tracer, seconds: m.attempts, sizes: m.batches, network: d.network, stopping: make(chan struct{}),
+		},
 	}
 	return d, nil
 }
@@ -133,18 +127,6 @@ func (d *Dispatcher) followNetwork(fault string) {
 	}
 }
 
-// NetworkFault is the fault of our own that keeps anything from being sent, in words, and since when; empty where there is
-// none.
-func (d *Dispatcher) NetworkFault() (why string, since time.Time) {
-	if d.sender.network == nil {
-		return "", time.Time{}
-	}
-	return d.sender.network.Fault()
-}
-
-// Suspended reports whether everything is held back.
-func (d *Dispatcher) Suspended() bool { return d.halt.suspended() }
-
 // Planner plans the deliveries that are to be submitted.
 func (d *Dispatcher) Planner() *Planner { return d.planner }
 
@@ -154,98 +136,49 @@ func (d *Dispatcher) Renderer() *Renderer { return d.renderer }
 // Run keeps the lanes' clocks until ctx is done. Then attempts in flight are broken off, and they, what waits and what
 // is still submitted are deferred (shutdown). When it returns, every delivery submitted before has been settled.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	defer d.watchNetwork(ctx)()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	if d.network != nil {
+		watching.Go(func() { _ = d.network.Run(ctx) }) // it returns no error
+	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	tuner := newTuner()
 	for turn := 0; ; turn++ {
 		select {
 		case <-ctx.Done():
-			d.stop()
+			d.halt.stopping.Store(true)
+			d.workers.stop(d.lanes.list())
 			return nil
 		case now := <-tick.C:
-			d.sweepQueues(now)
+			d.workers.sweep(now)
 			for i := range sweepShards {
 				d.visit((sweepShards*turn+i)%laneShards, now)
 			}
 			if turn%sweepSecond == 0 {
-				d.permits.refresh()
+				d.workers.permits.refresh()
 			}
 			if turn%tuneTurns == 0 {
-				d.permits.limit.Store(tuner.tuneConcurrency(now, d.permits.limit.Load(), d.permits.maximum, d.attempts.Load(), d.permits.waiting.Load() > 0))
+				d.workers.permits.tune(tuner, now, d.workers.attempts.Load())
 			}
-			d.wakeWaiters() // the limit, or the shares, may have grown
+			d.workers.wakeWaiters() // the limit, or the shares, may have grown
 		}
 	}
 }
 
-// watchNetwork looks after the network until ctx is done; the function that it returns waits for the end of that.
-func (d *Dispatcher) watchNetwork(ctx context.Context) (wait func()) {
-	var watching sync.WaitGroup
-	if d.sender.network != nil {
-		watching.Go(func() { _ = d.sender.network.Run(ctx) }) // it returns no error
-	}
-	return watching.Wait
-}
-
-// stop settles everything. A lane's lock orders it with whoever submits or resumes: they either see stopping, or
-// what they queued or began is seen here.
-func (d *Dispatcher) stop() {
-	d.halt.stopping.Store(true)
-	close(d.sender.stopping)
-	d.sender.exchange.Close()
-	for _, l := range d.lanes.list() {
-		d.resume(l)
-	}
-	d.working.Wait()
-}
-
-// WaitForCapacity returns when more should be read from Kafka, or with ctx's cause when that is done. What waits here
-// within its account's allowance is bounded by it; what an account has waiting beyond that does not count.
-func (d *Dispatcher) WaitForCapacity(ctx context.Context) error { return d.backlog.wait(ctx) }
-
-// WaitForAccount returns when an account should be given more than others wait for: when no more of it waits here than its
-// allowance. It returns ctx's cause when that is done.
-func (d *Dispatcher) WaitForAccount(ctx context.Context, account string) error {
-	for d.halt.suspended() || d.backlog.accountExceeds(d.lanes.accounts.find(account), time.Now()) {
-		select {
-		case <-time.After(accountAgain):
-		case <-ctx.Done():
-			return context.Cause(ctx)
+// visit looks after the lanes and accounts of a shard: it samples their loads, tells which lanes are open again, and forgets
+// those that have no work and nothing to remember.
+func (d *Dispatcher) visit(shard int, now time.Time) {
+	d.lanes.accounts.sweep(shard, now)
+	d.lanes.visit(shard, now, func(l *lane) {
+		l.load.sample()
+		if l.owes == NoReason {
+			return
 		}
-	}
-	return nil
-}
-
-// Suspend holds everything back, since a fault of our own keeps attempts from being made: no attempt begins, nothing
-// that waits grows older, and WaitForCapacity waits. why says so in words, for people. Resume ends it.
-func (d *Dispatcher) Suspend(why string) {
-	d.halt.suspend(why)
-	d.backlog.wake()
-}
-
-// Resume ends what Suspend began.
-func (d *Dispatcher) Resume() {
-	d.halt.resume()
-	d.backlog.wake()
-}
-
-// Release opens the lane of a subscription on this instance: a cool-down and the hold of a Retry-After end, and deliveries
-// go out at a growing pace. What its configuration says stays: a pause, and the stop that a 410 brought. LaneOpened is told
-// in any case, so that what waits elsewhere is fetched.
-func (d *Dispatcher) Release(account, subscription string) {
-	const why = "released"
-	now := time.Now()
-	if l := d.lanes.find(laneKey{account, subscription}); l != nil {
-		l.mu.Lock()
-		parked := l.gate.breaker.state == breakerParked || l.gate.breaker.state == breakerProbing
-		l.gate.release(now, l.maximum(&d.cfg.Lanes))
-		if parked {
-			d.reporter.report(l, LaneUnparked, why, now)
+		if d.follower.follow(l, now); !d.halt.suspended() {
+			d.reporter.tellOpened(l, now, &d.cfg.Lanes)
 		}
-		l.owes = NoReason
-		l.mu.Unlock()
-		defer d.resume(l)
-	}
-	d.reporter.tell(LaneEvent{Account: account, Subscription: subscription, Kind: LaneOpened, Why: why, OwnWaits: true})
+	}, func(l *lane, unused time.Duration) bool {
+		return l.forgettable(now, unused, &d.cfg.Lanes) || d.follower.orphaned(l)
+	})
 }

@@ -29,7 +29,7 @@ func (o *Outcome) Learned() (cause Reason, hold time.Duration) { return o.cause,
 
 // UsedPermits counts the permits in use, and the lanes that wait for one.
 func (d *Dispatcher) UsedPermits() (used, waiting int64) {
-	return d.permits.used.Load(), d.permits.waiting.Load()
+	return d.workers.permits.used.Load(), d.workers.permits.waiting.Load()
 }
 
 // Waiting counts what is queued, in requests, within the allowances and beyond.

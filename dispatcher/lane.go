@@ -103,6 +103,18 @@ func (l *lane) begin(del *Delivery) {
 	l.gate.begin()
 }
 
+// learn lets the lane follow the outcome of an attempt that was begun at the time begun, and reports what changes by it.
+func (l *lane) learn(out *Outcome, begun, now time.Time, cfg *LanesConfig, reporter *laneReporter) {
+	change, why := l.gate.learn(out, begun, now, l.maximum(cfg), cfg)
+	if why == "" {
+		return
+	}
+	reporter.report(l, change, why, now)
+	if change == LaneUnparked {
+		l.opened = "delivered"
+	}
+}
+
 // sample says whether a success is kept for Recent: not more than four a second of one lane.
 func (l *lane) sample(now time.Time) bool {
 	if now.Sub(l.sampled) < 250*time.Millisecond {

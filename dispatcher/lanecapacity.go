@@ -2,40 +2,7 @@ package dispatcher
 
 import "time"
 
-// Capacity is how many more deliveries of a subscription its lane takes now without deferring any, of those that wait in the retry
-// topics. open is false where they are better left there: the lane sends nothing for a while, or they would not be sent at all.
-// LaneOpened, or LaneProbeDue, is told once that has changed.
-func (d *Dispatcher) Capacity(account, subscription string) (n int, open bool) {
-	sub := d.dir.Lookup(account, subscription)
-	if sub == nil || !sub.Enabled() || sub.Paused() || sub.Invalid() != "" {
-		return 0, false
-	}
-	now := time.Now()
-	if d.halt.suspended() || d.halt.stopping.Load() || d.backlog.accountExceeds(d.lanes.accounts.find(account), now) {
-		return 0, true
-	}
-	l := d.lanes.find(laneKey{account, subscription})
-	if l == nil {
-		return minLimit, true
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.evicted {
-		return minLimit, true
-	}
-	if !l.sub.Same(sub) {
-		d.adopt(l, sub, now)
-	}
-	if l.req.blocked != "" {
-		return 0, false
-	}
-	if n, open = l.capacity(now, d.cfg.Lanes.QueueAge); open && d.backlog.exceedsAllowance(l, now) {
-		n = 0
-	}
-	return n, open
-}
-
-// capacity is the same as far as the lane, which is locked, can tell. More than it sends within a second is not called for at once.
+// capacity is that of Dispatcher.Capacity, as far as the lane, which is locked, can tell. More than it sends within a second is not called for at once.
 func (l *lane) capacity(now time.Time, queueAge time.Duration) (n int, open bool) {
 	g, b := &l.gate, &l.gate.breaker
 	switch {

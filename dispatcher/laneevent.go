@@ -29,15 +29,5 @@ func (k LaneEventKind) String() string {
 // WithLaneObserver has tell called with each lane event, in order for each lane, from several goroutines. It must not block,
 // and must not call the Dispatcher. Given again, it adds an observer.
 func WithLaneObserver(tell func(LaneEvent)) Option {
-	return func(o *options) {
-		first := o.observe
-		if first == nil {
-			o.observe = tell
-			return
-		}
-		o.observe = func(e LaneEvent) {
-			first(e)
-			tell(e)
-		}
-	}
+	return func(o *options) { o.observers = append(o.observers, tell) }
 }

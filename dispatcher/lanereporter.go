@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"cmp"
 	"sync/atomic"
 	"time"
 
@@ -8,14 +9,14 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// laneReporter tells the observer what happens to lanes, and logs when one parks, stops or opens again: a few lines a second at
+// laneReporter tells observers what happens to lanes, and logs when one parks, stops or opens again: a few lines a second at
 // most, since a thousand receivers behind one broken network must not drown the log.
 type laneReporter struct {
-	observe func(LaneEvent) // nil: nobody listens
-	log     *zap.Logger
-	second  atomic.Int64
-	lines   atomic.Int64
-	dropped atomic.Int64
+	observers []func(LaneEvent)
+	log       *zap.Logger
+	second    atomic.Int64
+	lines     atomic.Int64
+	dropped   atomic.Int64
 }
 
 const laneLinesPerSecond = 10
@@ -35,9 +36,25 @@ func (r *laneReporter) report(l *lane, kind LaneEventKind, why string, now time.
 	r.tell(LaneEvent{Account: l.key.account, Subscription: l.key.subscription, Kind: kind, Why: why, OwnWaits: kind == LaneOpened && why == whyChanged})
 }
 
+// tellOpened tells that what the lane, which is locked, has deferred is welcome again, once that is so.
+func (r *laneReporter) tellOpened(l *lane, now time.Time, cfg *LanesConfig) {
+	if l.queue.length > 0 || l.sub.Paused() || l.req.blocked != "" || l.gate.admit(now, l.inFlight, cfg).kind != admitStart {
+		return
+	}
+	if b := &l.gate.breaker; b.state != breakerOpen {
+		if !l.probeDue.Equal(b.until) {
+			l.probeDue = b.until
+			r.report(l, LaneProbeDue, "the cool-down is over", now)
+		}
+		return
+	}
+	r.report(l, LaneOpened, cmp.Or(l.opened, "it has room again"), now)
+	l.owes, l.opened = NoReason, ""
+}
+
 func (r *laneReporter) tell(e LaneEvent) {
-	if r.observe != nil {
-		r.observe(e)
+	for _, observe := range r.observers {
+		observe(e)
 	}
 }
 

@@ -200,12 +200,6 @@ func forgetOldest(histories map[laneKey]*history) {
 	delete(histories, oldest)
 }
 
-// Recent is what is remembered of a subscription's attempts on this instance, the newest first: its last failures,
-// successes (at most some a second are kept) and decisions not to attempt.
-func (d *Dispatcher) Recent(account, subscription string) []Attempt {
-	return d.outcomes.recent.of(account, subscription)
-}
-
 // of is what is remembered of a subscription, the newest first.
 func (r *recents) of(account, subscription string) []Attempt {
 	s := &r.shards[shardOf(account, subscription)]

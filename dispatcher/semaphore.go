@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // semaphore holds the permits of the process: the right to have an attempt in flight (delivery.max_in_flight). They are
@@ -200,6 +201,11 @@ func (s *semaphore) refresh() {
 		heap.Init(&w.account.waiters)
 	}
 	heap.Init(&s.waiters)
+}
+
+// tune lets the tuner say how many permits may be in use, attempts having ended so far.
+func (s *semaphore) tune(t *tuner, now time.Time, attempts uint64) {
+	s.limit.Store(t.tuneConcurrency(now, s.limit.Load(), s.maximum, attempts, s.waiting.Load() > 0))
 }
 
 // reorder puts the lane and its account in their places after they gave a permit back. s.mu is locked.

@@ -99,16 +99,16 @@ func (o *outcomes) settle(del *Delivery, out *Outcome) {
 }
 
 // settleWithout settles a delivery without an attempt.
-func (o *outcomes) settleWithout(del *Delivery, out *Outcome) {
+func (o *outcomes) settleWithout(del *Delivery, out Outcome) {
 	if out.Result != Discarded && del.Stage != stageTest {
-		o.recent.add(del, out, time.Now())
+		o.recent.add(del, &out, time.Now())
 	}
-	o.settle(del, out)
+	o.settle(del, &out)
 }
 
 // settleAll settles what was decided without an attempt.
 func (o *outcomes) settleAll(over []settled) {
 	for i := range over {
-		o.settleWithout(over[i].del, &over[i].out)
+		o.settleWithout(over[i].del, over[i].out)
 	}
 }

@@ -35,7 +35,7 @@ func (d *Dispatcher) Lanes(keep func(*LaneStatus) bool) []LaneStatus {
 	now := time.Now()
 	var all []LaneStatus
 	d.lanes.each(func(l *lane) {
-		if s := d.status(l, now); keep == nil || keep(&s) {
+		if s := l.status(now, &d.cfg.Lanes, &d.halt); keep == nil || keep(&s) {
 			all = append(all, s)
 		}
 	})
@@ -53,12 +53,12 @@ func (d *Dispatcher) Lane(account, subscription string) (LaneStatus, bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return d.status(l, time.Now()), true
+	return l.status(time.Now(), &d.cfg.Lanes, &d.halt), true
 }
 
 // status is the state of the lane, which is locked.
-func (d *Dispatcher) status(l *lane, now time.Time) LaneStatus {
-	cfg, g := &d.cfg.Lanes, &l.gate
+func (l *lane) status(now time.Time, cfg *LanesConfig, h *halt) LaneStatus {
+	g := &l.gate
 	s := LaneStatus{
 		Account: l.key.account, Subscription: l.key.subscription, State: l.state(now, cfg),
 		InFlight: l.inFlight, Limit: int(g.limit.value), Maximum: l.maximum(cfg), Queued: l.queue.length,
@@ -74,7 +74,7 @@ func (d *Dispatcher) status(l *lane, now time.Time) LaneStatus {
 		s.MaxPerSecond = g.rate.own()
 	}
 	s.Why, s.Until = l.why(now, cfg)
-	if suspended := d.halt.why.Load(); suspended != nil {
+	if suspended := h.why.Load(); suspended != nil {
 		s.Why, s.Until = "nothing is sent: "+*suspended, time.Time{}
 	}
 	return s
@@ -131,3 +131,28 @@ func (d *Dispatcher) Demand() subscriptions.Demand {
 	})
 	return demand
 }
+
+// Recent is what is remembered of a subscription's attempts on this instance, the newest first: its last failures,
+// successes (at most some a second are kept) and decisions not to attempt.
+func (d *Dispatcher) Recent(account, subscription string) []Attempt {
+	return d.outcomes.recent.of(account, subscription)
+}
+
+// Watch begins to follow the outcomes that keep wants; nil wants all. keep is called in the goroutine that settles: it
+// must be quick, and must not hold on to its arguments. Up to buffer outcomes wait to be received; what finds no room
+// is dropped and counted, since nobody's delivery waits for an onlooker.
+func (d *Dispatcher) Watch(buffer int, keep func(*Delivery, *Outcome) bool) *Watcher {
+	return d.outcomes.watchers.watch(buffer, keep)
+}
+
+// NetworkFault is the fault of our own that keeps anything from being sent, in words, and since when; empty where there is
+// none.
+func (d *Dispatcher) NetworkFault() (why string, since time.Time) {
+	if d.network == nil {
+		return "", time.Time{}
+	}
+	return d.network.Fault()
+}
+
+// Suspended reports whether everything is held back.
+func (d *Dispatcher) Suspended() bool { return d.halt.suspended() }

@@ -110,19 +110,17 @@ func (t *testEvent) result(out *Outcome) (TestResult, error) {
 // submitTest takes a test event to its lane; false where too many wait there.
 func (d *Dispatcher) submitTest(del *Delivery, sub *subscriptions.Subscription) bool {
 	now := time.Now()
-	var over []settled
 	l := d.lanes.get(laneKey{del.Account, del.Subscription})
 	if l.sub == nil {
-		d.adopt(l, sub, now)
+		d.follower.adopt(l, sub, now)
 	}
-	ok := l.queue.tests < maxTestsWaiting
-	if ok {
-		l.used = now
-		d.advance(l, del, noPermit, now, &over)
+	if l.queue.tests >= maxTestsWaiting {
+		l.mu.Unlock()
+		return false
 	}
-	l.mu.Unlock()
-	d.outcomes.settleAll(over)
-	return ok
+	l.used = now
+	d.workers.submit(l, del, now)
+	return true
 }
 
 // begin notes that the attempt begins, and returns its deadline.

@@ -22,12 +22,10 @@ type Watcher struct {
 	dropped atomic.Uint64
 }
 
-// Watch begins to follow the outcomes that keep wants; nil wants all. keep is called in the goroutine that settles: it
-// must be quick, and must not hold on to its arguments. Up to buffer outcomes wait to be received; what finds no room
-// is dropped and counted, since nobody's delivery waits for an onlooker.
-func (d *Dispatcher) Watch(buffer int, keep func(*Delivery, *Outcome) bool) *Watcher {
-	w := &Watcher{of: &d.outcomes.watchers, keep: keep, events: make(chan Attempt, max(buffer, 1))}
-	w.of.change(func(list []*Watcher) []*Watcher { return append(list, w) })
+// watch is Dispatcher.Watch.
+func (ws *watchers) watch(buffer int, keep func(*Delivery, *Outcome) bool) *Watcher {
+	w := &Watcher{of: ws, keep: keep, events: make(chan Attempt, max(buffer, 1))}
+	ws.change(func(list []*Watcher) []*Watcher { return append(list, w) })
 	return w
 }
 

@@ -1,10 +1,27 @@
 package dispatcher
 
 import (
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"fanout/subscriptions"
 )
+
+// workers carry out what is admitted: a goroutine that makes an attempt holds a permit, and when the attempt has ended the permit
+// goes to whoever is next, and the goroutine with it.
+type workers struct {
+	admitter admitter
+	follower *follower
+	reporter *laneReporter
+	permits  *semaphore
+	backlog  *backlog
+	outcomes *outcomes
+	sender   sender
+	queued   sweepList // the lanes in which something waits
+
+	attempts atomic.Uint64  // that have ended
+	working  sync.WaitGroup // the goroutines; added to under a lane's lock, and not while stopping
+}
 
 // run is an attempt that has begun: its lane has let the delivery go, and there is a permit for it.
 type run struct {
@@ -33,124 +50,98 @@ const (
 // has to let that advance; nil where nobody needs it.
 //
 // What is settled without an attempt is added to over. The caller settles it once the lane is unlocked.
-func (d *Dispatcher) advance(l *lane, arriving *Delivery, p permit, now time.Time, over *[]settled) (begun run, to *lane) {
+func (w *workers) advance(l *lane, arriving *Delivery, p permit, now time.Time, over *[]settled) (begun run, to *lane) {
 	if arriving != nil && (l.queue.length > 0 || l.batches() && arriving.Stage != stageTest) {
-		d.enqueue(l, arriving, now)
+		l.queue.push(arriving, now)
+		w.waits(l, arriving, now)
 		arriving = nil
 	}
 	for {
-		due := now
-		if l.batches() {
-			due = d.batchDue(l, now)
-		}
-		del, arrives := l.queue.head(), false
+		del, adm, sub := w.admitter.next(l, arriving, now)
 		if del == nil {
-			if del, arrives = arriving, true; del == nil {
-				break
-			}
+			break
 		}
-		adm, sub := d.admit(l, del, arrives, now)
-		if adm.kind == admitStart && due.After(now) {
-			adm = admission{kind: admitForm, until: due}
-		}
-		had, r := p, run{lane: l, req: l.req, del: del}
+		arrives, had, r := del == arriving, p, run{lane: l, req: l.req, del: del}
 		if del.Stage == stageTest {
 			r.req = asTest(del).req
 		}
 		if adm.kind == admitStart {
 			var ok bool
 			var next *lane
-			if ok, r.kept, next = d.permitFor(l, del, p); !ok {
-				adm = d.withoutPermit(l, del, arrives, now)
+			if ok, r.kept, next = w.permitFor(l, del, p); !ok {
+				adm = w.admitter.withoutPermit(l, del, arrives, now)
 			}
-			if p == usedPermit && !ok {
+			if next != nil {
 				to = next
 			}
 			p = noPermit
 		}
 		if adm.kind == admitWait || adm.kind == admitForm {
 			if arrives {
-				d.enqueue(l, del, now)
+				l.queue.push(del, now)
+				w.waits(l, del, now)
 			}
-			d.wakeAt(l, adm.until, now)
+			w.wakeAt(l, adm.until, now)
 			break
 		}
 		if arrives {
 			arriving = nil
 		} else {
-			d.dequeue(l, now)
-		}
-		if adm.kind == admitStart && r.req.batch.Max > 0 {
-			d.fill(l, &r, now, over)
+			w.backlog.remove(l, l.queue.pop(), now)
 		}
 		switch {
 		case adm.kind == admitSettle:
-			*over = append(*over, settled{del, d.outcome(l, sub, del, adm, now)})
+			*over = append(*over, settled{del, w.admitter.outcome(l, sub, del, adm, now)})
+			continue
 		case adm.kind != admitStart: // dropped
-		case had == noPermit:
-			l.begin(r.del)
-			d.working.Add(1)
-			go d.work(r)
-		default:
-			l.begin(r.del)
+			continue
+		case r.req.batch.Max > 0:
+			r.members = w.admitter.batch(l, del, now, over)
+			r.del = r.members[0]
+		}
+		l.begin(r.del)
+		if had == noPermit {
+			w.start(r)
+		} else {
 			begun = r
 		}
 	}
 	if p != noPermit {
-		to = d.permits.release(l)
+		to = w.permits.release(l)
 	}
 	return begun, to
 }
 
 // permitFor gets a permit for the delivery, or keeps the one that there is. Where one has to be passed on, to is the lane that
 // has it then. Without one, the lane waits for its turn.
-func (d *Dispatcher) permitFor(l *lane, del *Delivery, p permit) (ok, kept bool, to *lane) {
+func (w *workers) permitFor(l *lane, del *Delivery, p permit) (ok, kept bool, to *lane) {
 	switch {
 	case p == freshPermit:
 		return true, false, nil
 	case p == usedPermit:
-		if to = d.permits.pass(l); to == l {
+		if to = w.permits.pass(l); to == l {
 			return true, false, nil
 		}
 		return false, false, to
 	case del.Stage == stageTest:
-		kept, ok = d.permits.acquireForTest(l)
+		kept, ok = w.permits.acquireForTest(l)
 		return ok, kept, nil
 	default:
-		return d.permits.acquire(l), false, nil
+		return w.permits.acquire(l), false, nil
 	}
-}
-
-// outcome is that of a delivery which the lane has decided to settle.
-func (d *Dispatcher) outcome(l *lane, sub *subscriptions.Subscription, del *Delivery, adm admission, now time.Time) Outcome {
-	switch adm.reason {
-	case Deleted, Disabled, Deselected, InvalidSubscription, Expired:
-		return unwantedOutcome(del, sub, adm.reason, &d.cfg.Delivery)
-	default:
-		return l.settle(del, adm.reason, adm.until, now, &d.cfg.Lanes)
-	}
-}
-
-// enqueue lets a delivery wait in the lane, which is locked.
-func (d *Dispatcher) enqueue(l *lane, del *Delivery, now time.Time) {
-	l.queue.push(del, now)
-	d.waits(l, del, now)
 }
 
 // waits notes that the queue of the lane, which is locked, has a delivery more.
-func (d *Dispatcher) waits(l *lane, del *Delivery, now time.Time) {
-	d.backlog.add(l, del, now)
+func (w *workers) waits(l *lane, del *Delivery, now time.Time) {
+	w.backlog.add(l, del, now)
 	if !l.listed {
 		l.listed = true
-		d.sweep.add(l)
+		w.queued.add(l)
 	}
 }
 
-// dequeue takes the next delivery from the queue of the lane, which is locked.
-func (d *Dispatcher) dequeue(l *lane, now time.Time) { d.backlog.remove(l, l.queue.pop(), now) }
-
 // wakeAt lets the lane, which is locked, go on at a time that no end of an attempt announces.
-func (d *Dispatcher) wakeAt(l *lane, at, now time.Time) {
+func (w *workers) wakeAt(l *lane, at, now time.Time) {
 	if at.IsZero() || !l.wakeAt.IsZero() && !l.wakeAt.After(at) {
 		return
 	}
@@ -163,54 +154,63 @@ func (d *Dispatcher) wakeAt(l *lane, at, now time.Time) {
 		l.mu.Lock()
 		l.wakeAt = time.Time{}
 		l.mu.Unlock()
-		d.resume(l)
+		w.resume(l)
 	})
 }
 
 // resume lets a lane go on that may not have to wait any longer.
-func (d *Dispatcher) resume(l *lane) {
+func (w *workers) resume(l *lane) {
 	now := time.Now()
-	var over []settled
 	l.mu.Lock()
-	d.refreshShare(l, now)
-	d.advance(l, nil, noPermit, now, &over)
+	w.follower.refreshShare(l, now)
+	w.submit(l, nil, now)
+}
+
+// submit lets a lane, which is locked, go on with the delivery that arrives; nil: none does. It unlocks the lane.
+func (w *workers) submit(l *lane, arriving *Delivery, now time.Time) {
+	var over []settled
+	w.advance(l, arriving, noPermit, now, &over)
 	l.mu.Unlock()
-	d.outcomes.settleAll(over)
+	w.outcomes.settleAll(over)
 }
 
 // serve lets the lane, which was handed a permit, begin an attempt with it. Where it has none any more, the permit goes on to
 // the next one, until there is an attempt or nobody needs the permit.
-func (d *Dispatcher) serve(l *lane) (begun run) {
+func (w *workers) serve(l *lane) (begun run) {
 	for l != nil && begun.del == nil {
 		now := time.Now()
 		var over []settled
 		handed := l
 		handed.mu.Lock()
-		begun, l = d.advance(handed, nil, freshPermit, now, &over)
+		begun, l = w.advance(handed, nil, freshPermit, now, &over)
 		handed.mu.Unlock()
-		d.outcomes.settleAll(over)
+		w.outcomes.settleAll(over)
 	}
 	return begun
 }
 
-// wakeWaiters hands out the permits that have become free without anybody giving one back. Only Run calls it.
-func (d *Dispatcher) wakeWaiters() {
-	for l := d.permits.next(); l != nil; l = d.permits.next() {
-		if r := d.serve(l); r.del != nil {
-			d.working.Add(1)
-			go d.work(r)
+// wakeWaiters hands out the permits that have become free without anybody giving one back.
+func (w *workers) wakeWaiters() {
+	for l := w.permits.next(); l != nil; l = w.permits.next() {
+		if r := w.serve(l); r.del != nil {
+			w.start(r)
 		}
 	}
 }
 
+func (w *workers) start(r run) {
+	w.working.Add(1)
+	go w.work(r)
+}
+
 // work makes attempts, one after the other, for as long as there is one for its permit.
-func (d *Dispatcher) work(r run) {
-	defer d.working.Done()
+func (w *workers) work(r run) {
+	defer w.working.Done()
 	if r.req.target.TLS {
 		growStack()
 	}
 	for r.del != nil {
-		r = d.attempt(r)
+		r = w.attempt(r)
 	}
 }
 
@@ -228,60 +228,85 @@ func keepStack(*[5 << 10]byte) {}
 
 // attempt makes an attempt, and returns the one that has its permit then. A delivery that was claimed since its lane let it go is
 // passed over.
-func (d *Dispatcher) attempt(r run) run {
+func (w *workers) attempt(r run) run {
 	if r.members != nil {
-		return d.attemptBatch(r)
+		return w.attemptBatch(r)
 	}
 	begun := time.Now()
 	var out Outcome
-	made := r.del.begin()
-	if made {
-		if out = d.sender.attempt(r.req, r.del, begun); out.ours {
-			return d.putBack(r)
+	deliveries := 0
+	if r.del.begin() {
+		if out = w.sender.attempt(r.req, r.del, begun); out.ours {
+			return w.putBack(r, []*Delivery{r.del}, faultOurs)
 		}
-		d.attempts.Add(1)
+		deliveries = 1
 	}
-	now := begun.Add(out.Took)
+	next, to, over, keep := w.ended(r, &out, deliveries, begun)
+	if keep {
+		w.outcomes.recent.add(r.del, &out, begun.Add(out.Took))
+	}
+	if deliveries > 0 {
+		w.outcomes.settle(r.del, &out)
+	}
+	return w.goOn(next, to, over)
+}
 
-	l, p, keep := r.lane, usedPermit, false
-	var over []settled
+// attemptBatch is attempt for several deliveries in one POST, or one in a batch of its own.
+func (w *workers) attemptBatch(r run) run {
+	begun := time.Now()
+	r.members = slices.DeleteFunc(r.members, func(del *Delivery) bool { return !del.begin() })
+	first, outs := new(Outcome), []Outcome(nil)
+	if len(r.members) > 0 {
+		var putBack putBackReason
+		if outs, putBack = w.sender.attemptBatch(r.req, r.members, begun); putBack != staysOut {
+			return w.putBack(r, r.members, putBack)
+		}
+		first = &outs[0]
+	}
+	next, to, over, keep := w.ended(r, first, len(outs), begun)
+	if keep {
+		w.outcomes.recent.add(r.members[0], first, time.Now())
+	}
+	for i := range outs {
+		w.outcomes.settle(r.members[i], &outs[i])
+	}
+	return w.goOn(next, to, over)
+}
+
+// ended lets the lane learn what an attempt led to, which is the same for each of its deliveries, and go on. keep says whether it is
+// kept for Recent. Of no deliveries, none was made.
+func (w *workers) ended(r run, out *Outcome, deliveries int, begun time.Time) (next run, to *lane, over []settled, keep bool) {
+	l, p, now := r.lane, usedPermit, begun.Add(out.Took)
+	if deliveries > 0 {
+		w.attempts.Add(1)
+	}
 	l.mu.Lock()
 	l.inFlight--
 	l.used = now
 	switch {
 	case r.del.Stage == stageTest:
-	case !made:
+	case deliveries == 0:
 		l.gate.breaker.withoutAnswer(now) // if it was the probe, another one may go
 	default:
-		d.ended(l, now, out.Took, 1)
+		l.drain.ended(now, out.Took, deliveries)
+		l.account.ended.Add(int64(deliveries) * w.backlog.parts(l.together()))
 		if r.req == l.req { // else it tells of a configuration that is not in force any more
-			d.learn(l, &out, begun, now)
+			l.learn(out, begun, now, &w.admitter.cfg.Lanes, w.reporter)
 		}
 		keep = out.Result != Delivered || l.sample(now)
 	}
 	if r.kept {
-		d.permits.forTest.Store(false)
+		w.permits.forTest.Store(false)
 		p = noPermit
 	}
-	next, to := d.advance(l, nil, p, now, &over)
+	next, to = w.advance(l, nil, p, now, &over)
 	l.mu.Unlock()
-
-	if keep {
-		d.outcomes.recent.add(r.del, &out, now)
-	}
-	if made {
-		d.outcomes.settle(r.del, &out)
-	}
-	d.outcomes.settleAll(over)
-	if next.del == nil {
-		next = d.serve(to)
-	}
-	return next
+	return next, to, over, keep
 }
 
-// putBack lets a delivery wait again whose attempt failed because of a fault of our own, and returns the attempt that has its
+// putBack lets the deliveries of an attempt wait again, in their order and before all others, and returns the attempt that has its
 // permit then. It tells nothing of the receiver.
-func (d *Dispatcher) putBack(r run) run {
+func (w *workers) putBack(r run, members []*Delivery, why putBackReason) run {
 	now := time.Now()
 	l := r.lane
 	var over []settled
@@ -289,32 +314,63 @@ func (d *Dispatcher) putBack(r run) run {
 	l.inFlight--
 	l.used = now
 	l.gate.breaker.withoutAnswer(now)
-	r.del.wait()
-	l.queue.pushFront(r.del, now)
-	d.waits(l, r.del, now)
-	next, to := d.advance(l, nil, usedPermit, now, &over)
+	if why == batchLarge && r.req == l.req {
+		l.shrunk.shrink(len(members), now)
+	}
+	for _, del := range slices.Backward(members) {
+		del.wait()
+		since := now
+		if why == batchLarge { // it is not the first time that it is its turn
+			since = del.queued
+		}
+		l.queue.pushFront(del, since)
+		w.waits(l, del, now)
+	}
+	next, to := w.advance(l, nil, usedPermit, now, &over)
 	l.mu.Unlock()
-	d.outcomes.settleAll(over)
+	return w.goOn(next, to, over)
+}
+
+// goOn settles what an attempt's lane has decided since, and returns the attempt that has its permit: next, or one of the lane
+// that the permit has gone to.
+func (w *workers) goOn(next run, to *lane, over []settled) run {
+	w.outcomes.settleAll(over)
 	if next.del == nil {
-		next = d.serve(to)
+		next = w.serve(to)
 	}
 	return next
 }
 
-// ended notes the end of an attempt of the lane, which is locked, that took so long, with so many deliveries.
-func (d *Dispatcher) ended(l *lane, now time.Time, took time.Duration, deliveries int) {
-	l.drain.ended(now, took, deliveries)
-	l.account.ended.Add(int64(deliveries) * d.backlog.parts(l.together()))
+// sweep lets each lane go on that has a queue: deliveries there may have grown too old, and a changed configuration or share of
+// the rate announces itself to nobody.
+func (w *workers) sweep(now time.Time) {
+	lanes := w.queued.take()
+	var over []settled
+	left := lanes[:0]
+	for _, l := range lanes {
+		l.mu.Lock()
+		w.follower.refreshShare(l, now)
+		w.advance(l, nil, noPermit, now, &over)
+		w.backlog.count(l, waiting{}, now) // its allowance follows its pace, which nobody else tells
+		if l.listed = l.queue.length > 0; l.listed {
+			left = append(left, l)
+		}
+		l.mu.Unlock()
+		w.outcomes.settleAll(over)
+		clear(over)
+		over = over[:0]
+	}
+	clear(lanes[len(left):])
+	w.queued.add(left...)
 }
 
-// learn lets the lane, which is locked, follow the outcome of an attempt.
-func (d *Dispatcher) learn(l *lane, out *Outcome, begun, now time.Time) {
-	change, why := l.gate.learn(out, begun, now, l.maximum(&d.cfg.Lanes), &d.cfg.Lanes)
-	if why == "" {
-		return
+// stop breaks off all attempts and settles what waits. A lane's lock orders it with whoever submits or resumes: they either see
+// that everything is halted, or what they queued or began is seen here.
+func (w *workers) stop(lanes []*lane) {
+	close(w.sender.stopping)
+	w.sender.exchange.Close()
+	for _, l := range lanes {
+		w.resume(l)
 	}
-	d.reporter.report(l, change, why, now)
-	if change == LaneUnparked {
-		l.opened = "delivered"
-	}
+	w.working.Wait()
 }
