@@ -791,7 +791,7 @@ func TestSuspendedIsHealthy(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	i.d.Resume()
+	i.d.Suspend("")
 	w.until("it goes on", func() bool { return w.uncommitted("fanout", "channel.email") == 0 })
 	i.end()
 }

@@ -9,21 +9,12 @@ import (
 	"fanout/dispatcher/post"
 )
 
-// putBackReason is why the deliveries of a batch wait again, no attempt being spent.
-type putBackReason uint8
-
-const (
-	staysOut   putBackReason = iota // they do not
-	faultOurs                       // it failed because of a fault of our own
-	batchLarge                      // 413, and a smaller one may be taken
-)
-
 // maxKeptBody bounds the memory of a body that is used again.
 const maxKeptBody = 256 << 10
 
-// attemptBatch makes one POST with several deliveries, begun at the time begun, and says what it led to for each of them, or
-// why they have to wait again.
-func (s *sender) attemptBatch(req *request, members []*Delivery, begun time.Time) ([]Outcome, putBackReason) {
+// attemptBatch makes one POST with several deliveries, begun at the time begun, and says what it led to for each of them. Where it
+// says nothing they wait again, and no attempt is spent: it failed because of a fault of our own or, large, it was too large.
+func (s *sender) attemptBatch(req *request, members []*Delivery, begun time.Time) (outs []Outcome, large bool) {
 	first := members[0]
 	x, _ := bufferPool.Get().(*buffers)
 	defer bufferPool.Put(x)
@@ -38,16 +29,16 @@ func (s *sender) attemptBatch(req *request, members []*Delivery, begun time.Time
 	}
 	took, err := s.post(req, x, first, id, x.body, trace, begun)
 	s.sizes.Observe(float64(len(members)))
-	outs := s.batchOutcomes(members, id, err, &x.resp, begun, took)
+	outs = s.batchOutcomes(members, id, err, &x.resp, begun, took)
 	if s.isOurs(&req.target, first, begun, err, &x.resp) {
 		end(Outcome{Result: Deferred, Reason: Network, Detail: outs[0].Detail, ours: true})
-		return nil, faultOurs
+		return nil, false
 	}
 	end(outs[0])
 	if err == nil && len(members) > 1 && tooLarge(x.resp.Status) {
-		return nil, batchLarge
+		return nil, true
 	}
-	return outs, staysOut
+	return outs, false
 }
 
 // batchOutcomes is what an answer means for each delivery of a batch.

@@ -42,11 +42,7 @@ func (b *breaker) begin() {
 // success notes a 2xx. It reports whether the lane opens by it.
 func (b *breaker) success() (opened bool) {
 	b.failures = 0
-	if b.state == breakerParked || b.state == breakerProbing {
-		b.state, b.cooldown = breakerOpen, 0
-		return true
-	}
-	return false
+	return b.release()
 }
 
 // failure notes an attempt that has to be made again. It reports whether the lane parks by it.
@@ -87,11 +83,12 @@ func (b *breaker) gone(now time.Time) bool {
 	return true
 }
 
-// release ends a cool-down.
-func (b *breaker) release() {
-	if b.state == breakerParked || b.state == breakerProbing {
+// release ends a cool-down. It reports whether the lane opens by it.
+func (b *breaker) release() (opened bool) {
+	if opened = b.state == breakerParked || b.state == breakerProbing; opened {
 		b.state, b.cooldown, b.failures = breakerOpen, 0, 0
 	}
+	return opened
 }
 
 // why is the cause of the trouble, for people.

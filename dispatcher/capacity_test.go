@@ -44,7 +44,7 @@ func TestSuspend(t *testing.T) {
 				t.Errorf("settled: %+v", w.outcome(del).Outcome)
 			}
 		}
-		w.d.Resume()
+		w.d.Suspend("")
 		began := time.Now()
 		if err := w.d.WaitForCapacity(w.t.Context()); err != nil || time.Since(began) > 0 {
 			t.Errorf("reading waits for %s, %v", time.Since(began), err)

@@ -105,7 +105,7 @@ func New(cfg Config, dir Directory, log *zap.Logger, reg prometheus.Registerer, 
 	d.outcomes.log, d.outcomes.tests = log, m.tests
 	d.outcomes.recent.init()
 	if prober, ok := o.exchange.(reach.Prober); ok {
-		d.network = reach.NewMonitor(prober, d.followNetwork, log, reg)
+		d.network = reach.NewMonitor(prober, d.Suspend, log, reg)
 	}
 	d.follower = follower{dir: dir, renderer: renderer, cfg: &d.cfg.Lanes, share: o.share, reporter: &d.reporter}
 	d.workers = workers{
@@ -116,15 +116,6 @@ func New(cfg Config, dir Directory, log *zap.Logger, reg prometheus.Registerer, 
 		},
 	}
 	return d, nil
-}
-
-// followNetwork holds everything back while there is a fault of our own.
-func (d *Dispatcher) followNetwork(fault string) {
-	if fault != "" {
-		d.Suspend(fault)
-	} else {
-		d.Resume()
-	}
 }
 
 // Planner plans the deliveries that are to be submitted.

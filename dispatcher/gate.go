@@ -153,9 +153,9 @@ func (g *gate) holdUntil(until time.Time) {
 	}
 }
 
-// release ends a cool-down and a hold; what waited is sent at a growing pace.
-func (g *gate) release(now time.Time, maximum int) {
-	if g.breaker.state == breakerParked || g.breaker.state == breakerProbing {
+// release ends a cool-down and a hold; what waited is sent at a growing pace. It reports whether the lane opens by it.
+func (g *gate) release(now time.Time, maximum int) (opened bool) {
+	if opened = g.breaker.release(); opened {
 		g.limit.reopen(maximum)
 		g.ramp.start(now)
 	}
@@ -163,7 +163,7 @@ func (g *gate) release(now time.Time, maximum int) {
 		g.hold = now
 		g.ramp.start(now)
 	}
-	g.breaker.release()
+	return opened
 }
 
 // limited says whether failures or a Retry-After hold the lane below what its maximum allows.

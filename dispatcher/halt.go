@@ -15,9 +15,12 @@ type halt struct {
 
 func (h *halt) suspended() bool { return h.why.Load() != nil }
 
-func (h *halt) suspend(why string) { h.why.Store(&why) }
-
-func (h *halt) resume() {
+// suspend begins a suspension, or ends it where why is empty.
+func (h *halt) suspend(why string) {
+	if why != "" {
+		h.why.Store(&why)
+		return
+	}
 	h.resumed.Store(time.Now().UnixNano()) // before a sweep may look at what waited
 	h.why.Store(nil)
 }

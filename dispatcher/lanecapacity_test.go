@@ -120,7 +120,7 @@ func TestRoomOfALaneThatSendsNothing(t *testing.T) {
 		capacity("slow", "0 true")
 		w.d.Suspend("the proxy is away")
 		capacity("idle", "0 true")
-		w.d.Resume()
+		w.d.Suspend("")
 		capacity("idle", "8 true")
 	})
 }

@@ -91,15 +91,9 @@ func (d *Dispatcher) WaitForAccount(ctx context.Context, account string) error {
 }
 
 // Suspend holds everything back, since a fault of our own keeps attempts from being made: no attempt begins, nothing
-// that waits grows older, and WaitForCapacity waits. why says so in words, for people. Resume ends it.
+// that waits grows older, and WaitForCapacity waits. why says so in words, for people; an empty one ends it.
 func (d *Dispatcher) Suspend(why string) {
 	d.halt.suspend(why)
-	d.backlog.wake()
-}
-
-// Resume ends what Suspend began.
-func (d *Dispatcher) Resume() {
-	d.halt.resume()
 	d.backlog.wake()
 }
 
@@ -111,9 +105,7 @@ func (d *Dispatcher) Release(account, subscription string) {
 	now := time.Now()
 	if l := d.lanes.find(laneKey{account, subscription}); l != nil {
 		l.mu.Lock()
-		parked := l.gate.breaker.state == breakerParked || l.gate.breaker.state == breakerProbing
-		l.gate.release(now, l.maximum(&d.cfg.Lanes))
-		if parked {
+		if l.gate.release(now, l.maximum(&d.cfg.Lanes)) {
 			d.reporter.report(l, LaneUnparked, why, now)
 		}
 		l.owes = NoReason

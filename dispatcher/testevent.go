@@ -73,9 +73,17 @@ func (d *Dispatcher) Test(ctx context.Context, sub *subscriptions.Subscription, 
 	t.deadline, _ = ctx.Deadline()
 	del := sample(sub, name, time.Now())
 	del.Stage, del.Settler = stageTest, t
-	if !d.submitTest(&del, sub) {
+	now := time.Now()
+	l := d.lanes.get(laneKey{del.Account, del.Subscription})
+	if l.sub == nil {
+		d.follower.adopt(l, sub, now)
+	}
+	if l.queue.tests >= maxTestsWaiting {
+		l.mu.Unlock()
 		return TestResult{}, ErrTestLimit
 	}
+	l.used = now
+	d.workers.submit(l, &del, now)
 	turn := time.NewTimer(d.cfg.Delivery.Timeout)
 	defer turn.Stop()
 	for {
@@ -105,22 +113,6 @@ func (t *testEvent) result(out *Outcome) (TestResult, error) {
 		Request: maskHead(t.head, t.sub) + string(t.body), Sent: out.Reason != BlockedDestination,
 		Result: out.Result, Reason: out.Reason, Status: out.Status, Took: out.Took, Detail: out.Detail, Response: out.Response,
 	}, nil
-}
-
-// submitTest takes a test event to its lane; false where too many wait there.
-func (d *Dispatcher) submitTest(del *Delivery, sub *subscriptions.Subscription) bool {
-	now := time.Now()
-	l := d.lanes.get(laneKey{del.Account, del.Subscription})
-	if l.sub == nil {
-		d.follower.adopt(l, sub, now)
-	}
-	if l.queue.tests >= maxTestsWaiting {
-		l.mu.Unlock()
-		return false
-	}
-	l.used = now
-	d.workers.submit(l, del, now)
-	return true
 }
 
 // begin notes that the attempt begins, and returns its deadline.

@@ -237,7 +237,7 @@ func (w *workers) attempt(r run) run {
 	deliveries := 0
 	if r.del.begin() {
 		if out = w.sender.attempt(r.req, r.del, begun); out.ours {
-			return w.putBack(r, []*Delivery{r.del}, faultOurs)
+			return w.putBack(r, []*Delivery{r.del}, false)
 		}
 		deliveries = 1
 	}
@@ -257,9 +257,9 @@ func (w *workers) attemptBatch(r run) run {
 	r.members = slices.DeleteFunc(r.members, func(del *Delivery) bool { return !del.begin() })
 	first, outs := new(Outcome), []Outcome(nil)
 	if len(r.members) > 0 {
-		var putBack putBackReason
-		if outs, putBack = w.sender.attemptBatch(r.req, r.members, begun); putBack != staysOut {
-			return w.putBack(r, r.members, putBack)
+		var large bool
+		if outs, large = w.sender.attemptBatch(r.req, r.members, begun); outs == nil {
+			return w.putBack(r, r.members, large)
 		}
 		first = &outs[0]
 	}
@@ -305,8 +305,8 @@ func (w *workers) ended(r run, out *Outcome, deliveries int, begun time.Time) (n
 }
 
 // putBack lets the deliveries of an attempt wait again, in their order and before all others, and returns the attempt that has its
-// permit then. It tells nothing of the receiver.
-func (w *workers) putBack(r run, members []*Delivery, why putBackReason) run {
+// permit then. It tells nothing of the receiver, but for a batch that was too large.
+func (w *workers) putBack(r run, members []*Delivery, large bool) run {
 	now := time.Now()
 	l := r.lane
 	var over []settled
@@ -314,13 +314,13 @@ func (w *workers) putBack(r run, members []*Delivery, why putBackReason) run {
 	l.inFlight--
 	l.used = now
 	l.gate.breaker.withoutAnswer(now)
-	if why == batchLarge && r.req == l.req {
+	if large && r.req == l.req {
 		l.shrunk.shrink(len(members), now)
 	}
 	for _, del := range slices.Backward(members) {
 		del.wait()
 		since := now
-		if why == batchLarge { // it is not the first time that it is its turn
+		if large { // it is not the first time that it is its turn
 			since = del.queued
 		}
 		l.queue.pushFront(del, since)
