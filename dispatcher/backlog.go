@@ -65,6 +65,12 @@ type waiting struct{ n, bytes int64 }
 func (w waiting) plus(o waiting) waiting  { return waiting{w.n + o.n, w.bytes + o.bytes} }
 func (w waiting) minus(o waiting) waiting { return waiting{w.n - o.n, w.bytes - o.bytes} }
 
+// laneBacklog is what waits in one lane.
+type laneBacklog struct {
+	waiting waiting
+	counted waiting // of it, within the lane's allowance
+}
+
 // most is the share of it that is no more than n parts.
 func (w waiting) most(n int64) waiting {
 	if w.n <= n {
@@ -142,7 +148,7 @@ func (b *backlog) exceedsAllowance(l *lane, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ofAccount := b.ofAccount(a, now)
-	return ofAccount.exceededBy(a.waiting) || b.ofLane(ofAccount, l, now).exceededBy(l.waiting)
+	return ofAccount.exceededBy(a.waiting) || b.ofLane(ofAccount, l, now).exceededBy(l.backlog.waiting)
 }
 
 // accountExceeds says whether the account has more waiting than its allowance; nil has nothing.
@@ -162,7 +168,7 @@ func (b *backlog) full(l *lane, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ofAccount := b.ofAccount(a, now)
-	if (l.waiting.n > b.lane || l.waiting.bytes > maxLaneBytes) && b.ofLane(ofAccount, l, now).exceededBy(l.waiting) {
+	if (l.backlog.waiting.n > b.lane || l.backlog.waiting.bytes > maxLaneBytes) && b.ofLane(ofAccount, l, now).exceededBy(l.backlog.waiting) {
 		return true
 	}
 	all, w := b.beyond.load(), a.waiting
@@ -190,17 +196,17 @@ func (d *Delivery) weight() waiting { return waiting{d.parts, int64(len(d.Body))
 // lane: nothing, where only time has passed. It wakes those who wait for capacity when half of it is free.
 func (b *backlog) count(l *lane, more waiting, now time.Time) {
 	a := l.account
-	l.waiting = l.waiting.plus(more)
+	l.backlog.waiting = l.backlog.waiting.plus(more)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ofAccount := b.ofAccount(a, now)
-	was := l.counted
-	l.counted = b.ofLane(ofAccount, l, now).of(l.waiting)
+	was := l.backlog.counted
+	l.backlog.counted = b.ofLane(ofAccount, l, now).of(l.backlog.waiting)
 	if a.waiting == (waiting{}) {
 		a.busy = now
 	}
 	a.waiting = a.waiting.plus(more)
-	a.countable = a.countable.plus(l.counted.minus(was))
+	a.countable = a.countable.plus(l.backlog.counted.minus(was))
 	was = a.counted
 	a.counted = ofAccount.of(a.countable)
 	counted := a.counted.minus(was)

@@ -163,7 +163,7 @@ func (d *Dispatcher) visit(shard int, now time.Time) {
 	d.lanes.accounts.sweep(shard, now)
 	d.lanes.visit(shard, now, func(l *lane) {
 		l.load.sample()
-		if l.owes == NoReason {
+		if l.owed.reason == NoReason {
 			return
 		}
 		if d.follower.follow(l, now); !d.halt.suspended() {

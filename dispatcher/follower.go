@@ -33,7 +33,7 @@ func (f *follower) adopt(l *lane, sub *subscriptions.Subscription, now time.Time
 		f.reporter.report(l, LaneUnparked, whyChanged, now)
 	}
 	if !first {
-		l.opened = whyChanged
+		l.owed.opened = whyChanged
 	}
 }
 
@@ -79,5 +79,5 @@ func (f *follower) follow(l *lane, now time.Time) {
 // orphaned says that a 410, or a pause, need not be remembered any more: the subscription is gone, and one that comes in its
 // place is another configuration.
 func (f *follower) orphaned(l *lane) bool {
-	return f.lookup(l) == nil && (l.gate.breaker.state == breakerGone || l.owes != NoReason)
+	return f.lookup(l) == nil && (l.gate.breaker.state == breakerGone || l.owed.reason != NoReason)
 }

@@ -24,27 +24,41 @@ type lane struct {
 	key     laneKey
 	account *account
 
-	mu       sync.Mutex // guards all below
-	sub      *subscriptions.Subscription
-	req      *request // made from sub: what its POSTs have in common
-	version  uint64   // of the directory, when sub was last looked up for what waits
+	mu sync.Mutex // guards all below
+	configuration
 	gate     gate
 	queue    queue
-	waiting  waiting // in queue
-	counted  waiting // of them, within the lane's allowance; see backlog
+	backlog  laneBacklog
 	drain    drain
 	shrunk   sizeCap // the size of its batches
+	arrivals meter   // deliveries submitted, where there is a maxPerSecond
+	alarm    alarm
+	owed     owed
 	inFlight int
 	used     time.Time // when it last had work
 	sampled  time.Time // when a success was last kept for Recent
-	arrivals meter     // deliveries submitted, where there is a maxPerSecond
-	timer    *time.Timer
-	wakeAt   time.Time // what the timer is set to; zero: not set
-	owes     Reason    // why it deferred what it has not told to be welcome again; NoReason: there is nothing
-	opened   string    // why it is open again, while it owes
-	probeDue time.Time // the end of the cool-down that LaneProbeDue was last told of
 	listed   bool      // the sweep knows of its queue
 	evicted  bool      // it is forgotten: look it up again
+}
+
+// configuration is what a lane was last told by the directory.
+type configuration struct {
+	sub     *subscriptions.Subscription
+	req     *request // made from sub: what its POSTs have in common
+	version uint64   // of the directory, when sub was last looked up for what waits
+}
+
+// alarm is set to when a lane goes on although no end of an attempt announces it.
+type alarm struct {
+	timer *time.Timer
+	at    time.Time // zero: it is not set
+}
+
+// owed is what a lane has yet to tell of what it deferred: that it is welcome again.
+type owed struct {
+	reason   Reason    // why it was deferred; NoReason: nothing is owed
+	opened   string    // why the lane is open again; empty where nothing has opened it
+	probeDue time.Time // the end of the cool-down that LaneProbeDue was last told of
 }
 
 // maximum is how many attempts may ever be in flight at once.
@@ -111,7 +125,7 @@ func (l *lane) learn(out *Outcome, begun, now time.Time, cfg *LanesConfig, repor
 	}
 	reporter.report(l, change, why, now)
 	if change == LaneUnparked {
-		l.opened = "delivered"
+		l.owed.opened = "delivered"
 	}
 }
 
@@ -143,8 +157,8 @@ func (l *lane) capacity(now time.Time, queueAge time.Duration) (n int, open bool
 	g, b := &l.gate, &l.gate.breaker
 	switch {
 	case b.state == breakerGone, b.state == breakerParked && now.Before(b.until), now.Before(g.hold):
-		if l.owes == NoReason {
-			l.owes = Parked // what waits in the retry topics is to be fetched when it opens
+		if l.owed.reason == NoReason {
+			l.owed.reason = Parked // what waits in the retry topics is to be fetched when it opens
 		}
 		return 0, false
 	case b.state == breakerParked && l.inFlight == 0 && l.queue.length == 0:
@@ -172,7 +186,7 @@ func (l *lane) capacity(now time.Time, queueAge time.Duration) (n int, open bool
 // forgettable says whether the lane, which has been without work for the given time, has nothing to remember. What it owes
 // because of a pause it remembers for as long as that lasts.
 func (l *lane) forgettable(now time.Time, unused time.Duration, cfg *LanesConfig) bool {
-	return l.gate.forgettable(now, unused, cfg) && (l.owes == NoReason || !l.sub.Paused() && unused > cfg.ParkMax)
+	return l.gate.forgettable(now, unused, cfg) && (l.owed.reason == NoReason || !l.sub.Paused() && unused > cfg.ParkMax)
 }
 
 // state is what fanout_lanes counts it under.

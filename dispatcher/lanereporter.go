@@ -42,14 +42,14 @@ func (r *laneReporter) tellOpened(l *lane, now time.Time, cfg *LanesConfig) {
 		return
 	}
 	if b := &l.gate.breaker; b.state != breakerOpen {
-		if !l.probeDue.Equal(b.until) {
-			l.probeDue = b.until
+		if !l.owed.probeDue.Equal(b.until) {
+			l.owed.probeDue = b.until
 			r.report(l, LaneProbeDue, "the cool-down is over", now)
 		}
 		return
 	}
-	r.report(l, LaneOpened, cmp.Or(l.opened, "it has room again"), now)
-	l.owes, l.opened = NoReason, ""
+	r.report(l, LaneOpened, cmp.Or(l.owed.opened, "it has room again"), now)
+	l.owed.reason, l.owed.opened = NoReason, ""
 }
 
 func (r *laneReporter) tell(e LaneEvent) {

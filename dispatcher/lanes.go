@@ -112,8 +112,8 @@ func (ls *lanes) visit(shard int, now time.Time, look func(*lane), forget func(l
 		look(l)
 		if unused := now.Sub(l.used); l.inFlight == 0 && l.queue.length == 0 && !l.listed && unused > keep && forget(l, unused) {
 			l.evicted = true
-			if l.timer != nil {
-				l.timer.Stop()
+			if l.alarm.timer != nil {
+				l.alarm.timer.Stop()
 			}
 			delete(s.all, key)
 			l.account.leave()

@@ -62,7 +62,7 @@ func (l *lane) settle(del *Delivery, reason Reason, until, now time.Time, cfg *L
 	}
 	if out.Result == Deferred {
 		out.NotBefore = until
-		l.owes, l.opened = reason, ""
+		l.owed.reason, l.owed.opened = reason, ""
 	}
 	return out
 }

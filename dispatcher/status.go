@@ -105,9 +105,9 @@ func (l *lane) why(now time.Time, cfg *LanesConfig) (string, time.Time) {
 		return "held to " + strconv.Itoa(int(g.limit.value)) + " attempts at once after failures", time.Time{}
 	case l.batches() && now.Before(l.shrunk.until):
 		return "held to " + strconv.Itoa(l.batchSize(now)) + " deliveries in one request: the receiver answered 413 to more", l.shrunk.until
-	case l.owes == Rate:
+	case l.owed.reason == Rate:
 		return "more is due than maxPerSecond allows: some waits in the retry topics", time.Time{}
-	case l.owes == QueueFull:
+	case l.owed.reason == QueueFull:
 		return "more is due than the receiver answers in time: some waits in the retry topics", time.Time{}
 	default:
 		return "", time.Time{}

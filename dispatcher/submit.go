@@ -108,7 +108,7 @@ func (d *Dispatcher) Release(account, subscription string) {
 		if l.gate.release(now, l.maximum(&d.cfg.Lanes)) {
 			d.reporter.report(l, LaneUnparked, why, now)
 		}
-		l.owes = NoReason
+		l.owed.reason = NoReason
 		l.mu.Unlock()
 		defer d.workers.resume(l)
 	}
