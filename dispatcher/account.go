@@ -65,7 +65,7 @@ func (as *accounts) init() {
 	}
 }
 
-// join is the account of that name, with one lane more. The lane calls leave when it is forgotten.
+// join is the account of that name, with one lane more.
 func (as *accounts) join(name string) *account {
 	s := &as.shards[maphash.String(as.seed, name)%accountShards]
 	s.mu.Lock()
@@ -90,9 +90,6 @@ func (as *accounts) find(name string) *account {
 	defer s.mu.Unlock()
 	return s.all[name]
 }
-
-// leave notes that a lane of the account is forgotten.
-func (a *account) leave() { a.lanes.Add(-1) }
 
 // sweep samples the loads of a shard's accounts and forgets those without lanes. It is called once a second for each
 // shard.

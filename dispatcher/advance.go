@@ -142,28 +142,24 @@ func (w *workers) resume(l *lane) {
 	now := time.Now()
 	l.mu.Lock()
 	w.follower.refreshShare(l, now)
-	w.submit(l, nil, now)
+	w.proceed(l, nil, noPermit, now)
 }
 
-// submit lets a lane, which is locked, go on with the delivery that arrives; nil: none does. It unlocks the lane.
-func (w *workers) submit(l *lane, arriving *Delivery, now time.Time) {
+// proceed lets a lane, which is locked, advance. It unlocks the lane and settles what has been decided.
+func (w *workers) proceed(l *lane, arriving *Delivery, p permit, now time.Time) (begun run, to *lane) {
 	var over []settled
-	w.advance(l, arriving, noPermit, now, &over)
+	begun, to = w.advance(l, arriving, p, now, &over)
 	l.mu.Unlock()
 	w.outcomes.settleAll(over)
+	return begun, to
 }
 
 // serve lets the lane, which was handed a permit, begin an attempt with it. Where it has none any more, the permit goes on to
 // the next one, until there is an attempt or nobody needs the permit.
 func (w *workers) serve(l *lane) (begun run) {
 	for l != nil && begun.del == nil {
-		now := time.Now()
-		var over []settled
-		handed := l
-		handed.mu.Lock()
-		begun, l = w.advance(handed, nil, freshPermit, now, &over)
-		handed.mu.Unlock()
-		w.outcomes.settleAll(over)
+		l.mu.Lock()
+		begun, l = w.proceed(l, nil, freshPermit, time.Now())
 	}
 	return begun
 }

@@ -9,6 +9,10 @@
 //   - Nothing is sent to a subscription that is paused, parked, held by Retry-After, or stopped by a 410.
 //   - What an attempt tells is held against the configuration it was made with, and no later one.
 //
-// Reading, retry topics and commits it leaves to the consumer: an [Outcome] is plain data. Health is a pure state
+// A delivery comes to the lane of its subscription, which a follower keeps as the directory has it. The admitter decides what becomes
+// of it, by the lane's gate, the semaphore, the backlog and halt. Workers make the attempts with their sender, let the lane learn from
+// them, and tell the outcomes. Each of these is handed what it needs; none of them knows the Dispatcher.
+//
+// Reading, retry topics and commits it leaves to the consumer: an [Outcome] is plain data. A gate is a pure state
 // machine; a lane's lock guards it, and no lock is held while a delivery is settled.
 package dispatcher

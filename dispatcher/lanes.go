@@ -116,7 +116,7 @@ func (ls *lanes) visit(shard int, now time.Time, look func(*lane), forget func(l
 				l.alarm.timer.Stop()
 			}
 			delete(s.all, key)
-			l.account.leave()
+			l.account.lanes.Add(-1)
 		}
 		l.mu.Unlock()
 	}

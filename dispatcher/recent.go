@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -161,14 +162,6 @@ func (s *recentShard) history(key laneKey, out *Outcome, now time.Time) *history
 	return h
 }
 
-// find is what is kept of a subscription; nil: nothing. The shard is locked.
-func (s *recentShard) find(key laneKey) *history {
-	if h := s.failed[key]; h != nil {
-		return h
-	}
-	return s.well[key]
-}
-
 // newAttempt describes an outcome; the body is still the delivery's.
 func newAttempt(del *Delivery, out *Outcome, now time.Time) Attempt {
 	a := Attempt{
@@ -205,7 +198,8 @@ func (r *recents) of(account, subscription string) []Attempt {
 	s := &r.shards[shardOf(account, subscription)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.find(laneKey{account, subscription})
+	key := laneKey{account, subscription}
+	h := cmp.Or(s.failed[key], s.well[key])
 	if h == nil {
 		return nil
 	}

@@ -36,7 +36,7 @@ func (d *Dispatcher) Submit(del *Delivery) {
 		l.arrivals.count(now, 1)
 	}
 	l.used = now
-	d.workers.submit(l, del, now)
+	d.workers.proceed(l, del, noPermit, now)
 }
 
 // Capacity is how many more deliveries of a subscription its lane takes now without deferring any, of those that wait in the retry

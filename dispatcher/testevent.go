@@ -83,7 +83,7 @@ func (d *Dispatcher) Test(ctx context.Context, sub *subscriptions.Subscription, 
 		return TestResult{}, ErrTestLimit
 	}
 	l.used = now
-	d.workers.submit(l, &del, now)
+	d.workers.proceed(l, &del, noPermit, now)
 	turn := time.NewTimer(d.cfg.Delivery.Timeout)
 	defer turn.Stop()
 	for {

@@ -55,18 +55,15 @@ func answeredBadly(out Outcome, resp *post.Response, now time.Time) Outcome {
 
 // verdictInBatch is the outcome of a delivery that went out in a batch of n. It says what its next batch may not exceed.
 func verdictInBatch(cfg *DeliveryConfig, del *Delivery, n int, err error, resp *post.Response, now time.Time) Outcome {
-	if err != nil { // no answer: what the last one was still holds
-		out := verdict(cfg, del, err, resp, now)
+	out := verdict(cfg, del, err, resp, now)
+	switch {
+	case err != nil: // no answer: what the last one was still holds
 		out.BatchMax, out.BatchRefused = del.BatchMax, del.BatchRefused
 		return out
-	}
-	if !refusesBatch(cfg, resp.Status) {
-		out := verdict(cfg, del, nil, resp, now)
+	case !refusesBatch(cfg, resp.Status):
 		out.BatchMax = del.BatchMax
 		return out
-	}
-	out := verdict(cfg, del, nil, resp, now)
-	if n > 1 { // another delivery may be the one that is refused: nobody dies for it
+	case n > 1: // another delivery may be the one that is refused: nobody dies for it
 		out = answeredBadly(againInBatch(cfg, del, now), resp, now)
 	}
 	out.BatchMax, out.BatchRefused = max(1, n/2), true

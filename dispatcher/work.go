@@ -134,7 +134,6 @@ func (w *workers) ended(r run, out *Outcome, deliveries int, begun time.Time) (n
 func (w *workers) putBack(r run, members []*Delivery, large bool) run {
 	now := time.Now()
 	l := r.lane
-	var over []settled
 	l.mu.Lock()
 	l.inFlight--
 	l.used = now
@@ -151,9 +150,8 @@ func (w *workers) putBack(r run, members []*Delivery, large bool) run {
 		l.queue.pushFront(del, since)
 		w.waits(l, del, now)
 	}
-	next, to := w.advance(l, nil, usedPermit, now, &over)
-	l.mu.Unlock()
-	return w.goOn(next, to, over)
+	next, to := w.proceed(l, nil, usedPermit, now)
+	return w.goOn(next, to, nil)
 }
 
 // goOn settles what an attempt's lane has decided since, and returns the attempt that has its permit: next, or one of the lane
