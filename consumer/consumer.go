@@ -3,7 +3,9 @@ package consumer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +29,8 @@ type Consumer struct {
 	names      topic.Names
 	owned      *ownedTopics
 	strangers  *strangers
+	starts     *sourceStarts
+	topics     *preparer
 	open       *openTransactions
 
 	background context.Context //nolint:containedctx // outlives Run's ctx until everything has drained; set by Run before anything reads
@@ -37,15 +41,10 @@ type Consumer struct {
 	opened     *openedLanes
 	died       func(account, subscription, reason string) // nil: nobody asks
 
-	warnedOfOptional bool // prepare's own
-
 	mu    sync.Mutex // guards all below
 	state string     // why it is not ready, before the groups run and after
 	first *group     // the sources; nil until Run has made it
 	retry *group     // the retry topics and the replay topic; likewise
-
-	begun  map[string]bool              // sources of which the group had an offset when this process looked first
-	unread map[string]topic.SourceStart // sources that hold history which nobody has decided about
 }
 
 // New makes a Consumer. Run it once. A nil log or reg is fine. The options are its cluster's.
@@ -55,7 +54,7 @@ func New(cfg Config, d *dispatcher.Dispatcher, log *zap.Logger, reg prometheus.R
 	}
 	c := &Consumer{
 		cfg: cfg, log: log, dispatcher: d, retries: cfg.RetryTopics(), names: cfg.Names(), state: "starting",
-		begun: make(map[string]bool), unread: make(map[string]topic.SourceStart), opened: newOpenedLanes(d.Capacity),
+		opened: newOpenedLanes(d.Capacity),
 	}
 	var err error
 	if c.cluster, err = topic.NewCluster(cfg.Config, append([]topic.Option{topic.WithLog(log)}, opts...)...); err != nil {
@@ -65,6 +64,8 @@ func New(cfg Config, d *dispatcher.Dispatcher, log *zap.Logger, reg prometheus.R
 		return nil, err
 	}
 	c.metrics = newMetrics(reg, c)
+	c.starts = &sourceStarts{cluster: c.cluster, group: cfg.Kafka.Group, log: log, gauge: c.metrics.unread}
+	c.topics = &preparer{cfg: &c.cfg, cluster: c.cluster, retries: c.retries, starts: c.starts, log: log}
 	c.owned = newOwnedTopics(c.cluster, log, reg)
 	c.strangers = newStrangers(c.cluster, log, reg, cfg.lookInterval())
 	c.open = newOpenTransactions(c.cluster, c.assigned, log, cfg.heldAfter())
@@ -95,17 +96,17 @@ func (c *Consumer) Run(ctx context.Context) error {
 	defer c.end()
 	defer c.cluster.Close()
 	defer c.sources.Close()
-	sizes, err := c.prepare(ctx)
+	sizes, err := c.topics.prepare(ctx, c.setState)
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
 	c.owned.look(ctx)
 	c.owned.warnOfThin(ctx)
-	c.writer = newWriter(c.background, guardedCluster{c.cluster, c.owned}, c.log, c.repair)
+	c.writer = newWriter(c.background, guardedCluster{c.cluster, c.owned}, c.log, c.topics.repair)
 	recording := c.record()
 	c.newGroups()
 	c.show(sizes)
-	c.logMappings()
+	logMappings(c.cfg.Sources, c.log)
 	c.setState("")
 
 	stopping, stop := context.WithCancel(c.background)
@@ -122,10 +123,10 @@ func (c *Consumer) Run(ctx context.Context) error {
 		running.Go(func() { g.run(stopping) })
 	}
 	running.Go(func() { c.lookAtTopics(stopping) })
-	running.Go(func() { c.lookAhead(stopping) })
+	running.Go(func() { lookAhead(stopping, c.cluster, c.first) })
 	running.Go(func() { c.owned.watch(stopping, c.cfg.lookInterval()) })
 	running.Go(func() { c.open.watch(stopping, c.cfg.lookInterval()) })
-	running.Go(func() { c.watchIgnored(stopping, ignoredFor) })
+	running.Go(func() { newIgnoredWatch().run(stopping, ignoredFor, c.metrics.counts, c.log) })
 	running.Go(func() { c.boundStop(stopping) })
 	running.Wait()
 	c.large.wait()
@@ -142,7 +143,7 @@ func (c *Consumer) record() (wait func()) {
 		return func() {}
 	}
 	encode := topic.AttemptWriter{Instance: c.cfg.Instance, Response: c.cfg.AttemptsResponse}
-	c.attempts = newAttemptsLog(c.cluster, c.names.Attempts, encode, c.log, c.metrics.unwritten, c.repair)
+	c.attempts = newAttemptsLog(c.cluster, c.names.Attempts, encode, c.log, c.metrics.unwritten, c.topics.repair)
 	var running sync.WaitGroup
 	running.Go(func() { c.attempts.run(c.background) })
 	return func() {
@@ -249,7 +250,7 @@ func (c *Consumer) newGroups() {
 	first.id, first.start = c.cfg.Kafka.Group, func(name string) (int64, error) { return topic.StartTime(c.cfg.StartOf(name)) }
 	retry.id, retry.opened, retry.waits = c.cfg.RetryGroup(), c.opened, c.cfg.WaitsFor
 	retry.strangers = c.strangers
-	sources, retries := c.newGroup(first, "sources", c.begunTopics()), c.newGroup(retry, "retry", make(map[string]bool))
+	sources, retries := c.newGroup(first, "sources", c.starts.begunTopics()), c.newGroup(retry, "retry", make(map[string]bool))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.first, c.retry = sources, retries
@@ -310,6 +311,21 @@ func (c *Consumer) Ready() error {
 		return errors.New("records cannot be written to Kafka; reading has stopped until they can")
 	}
 	return nil
+}
+
+// Detail says what is amiss although the consumer is ready: which sources stay unread and what to set, and which topics are not
+// set up well. It is empty where all is well.
+func (c *Consumer) Detail() string {
+	var lines []string
+	for _, s := range c.starts.list() {
+		lines = append(lines, fmt.Sprintf("source %s stays unread: it holds %s, and neither kafka.start nor its own start says whether they are to be sent", s.Topic, s.Holds()))
+	}
+	for _, detail := range []string{c.owned.detail(), c.strangers.detail(), c.open.detail()} {
+		if detail != "" {
+			lines = append(lines, detail)
+		}
+	}
+	return strings.Join(lines, "; ")
 }
 
 // SchemasReady says why records wait for the schema registry; nil where none does.

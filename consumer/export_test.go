@@ -158,14 +158,14 @@ func (a *AttemptsLog) Lost() int {
 }
 
 // WatchIgnored is what Run does with a longer interval.
-func (c *Consumer) WatchIgnored(ctx context.Context, every time.Duration) { c.watchIgnored(ctx, every) }
+func (c *Consumer) WatchIgnored(ctx context.Context, every time.Duration) {
+	newIgnoredWatch().run(ctx, every, c.metrics.counts, c.log)
+}
 
 // IgnoredWatch looks at sources one after the other.
-type IgnoredWatch struct{ w ignoredWatch }
+type IgnoredWatch struct{ w *ignoredWatch }
 
-func NewIgnoredWatch() *IgnoredWatch {
-	return &IgnoredWatch{ignoredWatch{seen: make(map[string][recordResults]uint64), warned: make(map[string]bool)}}
-}
+func NewIgnoredWatch() *IgnoredWatch { return &IgnoredWatch{newIgnoredWatch()} }
 
 // Look is told how many records of the source were events, ignored and unmatched in all.
 func (w *IgnoredWatch) Look(source string, events, ignored, unmatched uint64) uint64 {

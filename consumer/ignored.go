@@ -9,30 +9,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
+
+	"fanout/topic"
 )
 
 // ignoredFor is for how long all records of a source are ignored before that is worth a warning: most likely its mapping is wrong.
 const ignoredFor = time.Minute
 
 // logMappings says what each source's mapping drops, so that nothing is dropped in silence.
-func (c *Consumer) logMappings() {
-	for _, source := range c.cfg.Sources {
+func logMappings(sources []topic.SourceConfig, log *zap.Logger) {
+	for _, source := range sources {
 		if ignored := source.Ignored(); len(ignored) > 0 {
-			c.log.Info("source mapping ignores types", zap.String("topic", source.Topic), zap.Strings("types", ignored))
-		}
-	}
-}
-
-// watchIgnored warns of each source of which everything was ignored for a while, until ctx is done: once until something else comes.
-func (c *Consumer) watchIgnored(ctx context.Context, every time.Duration) {
-	w := ignoredWatch{seen: make(map[string][recordResults]uint64), warned: make(map[string]bool)}
-	for sleep(ctx, every) {
-		counts := c.metrics.counts()
-		for _, name := range slices.Sorted(maps.Keys(counts)) {
-			if n := w.look(name, counts[name]); n > 0 {
-				c.log.Warn("every record of a source is ignored: no event name stands for their types; see types of the source, and events",
-					zap.String("topic", name), zap.Uint64("count", n))
-			}
+			log.Info("source mapping ignores types", zap.String("topic", source.Topic), zap.Strings("types", ignored))
 		}
 	}
 }
@@ -41,6 +29,23 @@ func (c *Consumer) watchIgnored(ctx context.Context, every time.Duration) {
 type ignoredWatch struct {
 	seen   map[string][recordResults]uint64
 	warned map[string]bool
+}
+
+func newIgnoredWatch() *ignoredWatch {
+	return &ignoredWatch{seen: make(map[string][recordResults]uint64), warned: make(map[string]bool)}
+}
+
+// run warns of each source of which everything was ignored for a while, until ctx is done: once until something else comes.
+func (w *ignoredWatch) run(ctx context.Context, every time.Duration, counts func() map[string][recordResults]uint64, log *zap.Logger) {
+	for sleep(ctx, every) {
+		now := counts()
+		for _, name := range slices.Sorted(maps.Keys(now)) {
+			if n := w.look(name, now[name]); n > 0 {
+				log.Warn("every record of a source is ignored: no event name stands for their types; see types of the source, and events",
+					zap.String("topic", name), zap.Uint64("count", n))
+			}
+		}
+	}
 }
 
 // look returns how many records were ignored since, where all were and that has not been returned before.

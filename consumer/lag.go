@@ -62,11 +62,11 @@ const quietFor = 10 * time.Second
 
 // lookAhead keeps the lag of source partitions whose reading waits up to date, until ctx is done. Of a retry topic the lag is what is due,
 // which its end does not tell.
-func (c *Consumer) lookAhead(ctx context.Context) {
+func lookAhead(ctx context.Context, cluster *topic.Cluster, sources *group) {
 	for sleep(ctx, quietFor/2) {
 		quiet := make(map[topic.Partition]*partition)
 		req := wire.OffsetRequest{At: make(map[topic.Partition]int64)}
-		for _, p := range c.first.partitions() {
+		for _, p := range sources.partitions() {
 			if _, state, unasked := p.position(time.Now()); state != topicDeleted && unasked > quietFor {
 				quiet[p.Partition], req.At[p.Partition] = p, wire.Latest
 			}
@@ -75,7 +75,7 @@ func (c *Consumer) lookAhead(ctx context.Context) {
 			continue
 		}
 		asking, cancel := context.WithTimeout(ctx, commitTimeout)
-		ends, _ := c.cluster.Offsets(asking, &req) // those that were answered are right; reading logs errors
+		ends, _ := cluster.Offsets(asking, &req) // those that were answered are right; reading logs errors
 		cancel()
 		for name, end := range ends {
 			quiet[name].sawLater(end)
