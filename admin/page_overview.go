@@ -172,10 +172,7 @@ func (p *panel) held(ctx context.Context, one tier) (n int64, next time.Time, er
 	if err != nil {
 		return 0, next, err
 	}
-	var ids []int
-	for id := range ranges {
-		ids = append(ids, id)
-	}
+	ids := slices.Collect(maps.Keys(ranges))
 	done, err := p.Kafka.Progress(ctx, p.Kafka.Config().RetryGroup(), one.topic, ids)
 	if err != nil {
 		return 0, next, err

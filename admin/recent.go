@@ -33,7 +33,6 @@ type recent struct {
 	read    time.Time       // when; zero: not yet
 	off     bool            // there is no attempts topic
 	reading bool
-	seen    time.Time // when somebody last looked
 }
 
 // look returns a webhook's last attempts, and when they were read. The first who looks waits for them. ok is false where the topic cannot say.
@@ -41,7 +40,6 @@ func (r *recents) look(ctx context.Context, p *panel, s scope, account, id strin
 	key := [2]string{account, id}
 	r.mu.Lock()
 	one := r.of(key)
-	one.seen = time.Now()
 	first := one.read.IsZero()
 	if !one.reading && time.Since(one.read) > recentEvery {
 		one.reading = true

@@ -178,7 +178,7 @@ func (b *Backfill) awaitCommits(ctx context.Context, ranges map[int]topic.Range)
 			b.cfg.Waits(open)
 			said = time.Now()
 		}
-		if !sleep(ctx, lookForCommit) {
+		if !topic.Sleep(ctx, lookForCommit) {
 			return context.Cause(ctx)
 		}
 	}

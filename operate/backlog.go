@@ -54,7 +54,7 @@ func (b *BacklogReader) Read(ctx context.Context) {
 	var done atomic.Int64
 	var watching sync.WaitGroup
 	watching.Go(func() { b.watch(reading, &done, cancel) })
-	backlogs, err := Backlogs(reading, b.cluster, &done, nil)
+	backlogs, err := findBacklogs(reading, b.cluster, &done, nil)
 	if errors.Is(context.Cause(reading), errKafkaSilent) {
 		err = errKafkaSilent
 	}

@@ -175,7 +175,7 @@ func (e *Explainer) Find(ctx context.Context, q *FindQuery) (all []*Explained, m
 // out.
 func (e *Explainer) FindRecords(ctx context.Context, q *FindQuery) (all []*Explained, more int, err error) {
 	done, total, end := e.cfg.Progress("looking through the sources")
-	records, err := FindRecords(ctx, e.cluster, q, done, total)
+	records, err := findRecords(ctx, e.cluster, q, done, total)
 	end()
 	if err != nil {
 		return nil, 0, err

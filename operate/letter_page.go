@@ -103,7 +103,7 @@ type letterSearch struct {
 	places    []letters.Place     // of the account, not looked at yet, in the order of the page
 	behind    []*topic.DeadLetter // those that lie behind what the index has reached, and match
 	groups    map[LetterGroup]int
-	judge     *Letters
+	judge     *letterJudge
 }
 
 // plain says that the query asks for no more than the index counts by.
@@ -310,7 +310,7 @@ func (s *letterSearch) take(ctx context.Context, found []*topic.DeadLetter) erro
 		}
 		listed := ListedLetter{DeadLetter: d}
 		if s.q.State != "" {
-			listed.State = s.judge.State(d)
+			listed.State = s.judge.state(d)
 			if !s.asksFor(listed.State) {
 				continue
 			}
@@ -343,13 +343,13 @@ func (s *letterSearch) asksFor(state LetterState) bool {
 // look finds out what became of the dead letters.
 func (s *letterSearch) look(ctx context.Context, found []*topic.DeadLetter) error {
 	before := s.judge
-	s.judge = NewLetters(s.c)
+	s.judge = newLetterJudge(s.c)
 	if before != nil {
 		s.judge.sent, s.judge.looked = before.sent, true
 	}
 	looking, cancel := s.patience(ctx, 2)
 	defer cancel()
-	err := s.judge.Look(looking, func(ask func(*topic.DeadLetter) error) error {
+	err := s.judge.look(looking, func(ask func(*topic.DeadLetter) error) error {
 		for _, d := range found {
 			if err := ask(d); err != nil {
 				return err
@@ -360,7 +360,7 @@ func (s *letterSearch) look(ctx context.Context, found []*topic.DeadLetter) erro
 	if err != nil && ctx.Err() == nil && looking.Err() != nil {
 		return ErrSlowStates
 	}
-	s.page.Since = s.judge.Since()
+	s.page.Since = s.judge.since()
 	return err
 }
 

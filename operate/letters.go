@@ -26,12 +26,12 @@ func LetterStates() []LetterState {
 	return []LetterState{LetterOpen, LetterReplayed, LetterDelivered, LetterUnknown}
 }
 
-// Letters finds out what became of dead letters: first it is asked for each of them, then it looks, and then it knows.
-type Letters struct {
+// letterJudge finds out what became of dead letters: it is told of each of them, looks, and then knows.
+type letterJudge struct {
 	cluster *topic.Cluster
 	sent    *sentRecords
 	looked  bool // at the replay topic
-	repairs *Repairs
+	repairs *repairs
 
 	mu        sync.Mutex           // guards all below
 	replayed  map[digest]bool      // lives of which a dead letter was sent
@@ -43,16 +43,16 @@ type Letters struct {
 	sources   map[string]time.Time // by source topic, since when it has all; zero: since ever
 }
 
-// NewLetters is asked for nothing yet.
-func NewLetters(c *topic.Cluster) *Letters {
-	return &Letters{
-		cluster: c, sent: newSentRecords(), repairs: NewRepairs(c), replayed: make(map[digest]bool), delivered: make(map[digest]int64), first: time.Now(),
+// newLetterJudge makes one that is asked for nothing yet.
+func newLetterJudge(c *topic.Cluster) *letterJudge {
+	return &letterJudge{
+		cluster: c, sent: newSentRecords(), repairs: newRepairs(c), replayed: make(map[digest]bool), delivered: make(map[digest]int64), first: time.Now(),
 		sources: make(map[string]time.Time),
 	}
 }
 
-// Look reads what is needed to judge the dead letters that each hands over, and that State is then asked for.
-func (l *Letters) Look(ctx context.Context, each func(func(*topic.DeadLetter) error) error, done *atomic.Int64, total func(int64)) error {
+// look reads what is needed to judge the dead letters that each hands over, and that state is then asked for.
+func (l *letterJudge) look(ctx context.Context, each func(func(*topic.DeadLetter) error) error, done *atomic.Int64, total func(int64)) error {
 	if err := l.readSent(ctx); err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (l *Letters) Look(ctx context.Context, each func(func(*topic.DeadLetter) er
 	if !l.malformed {
 		return nil
 	}
-	if err := l.repairs.Look(ctx, done, total); err != nil {
+	if err := l.repairs.look(ctx, done, total); err != nil {
 		return err
 	}
 	for source := range l.repairs.since {
@@ -79,7 +79,7 @@ func (l *Letters) Look(ctx context.Context, each func(func(*topic.DeadLetter) er
 }
 
 // readSent reads what replays, resends and backfills have sent.
-func (l *Letters) readSent(ctx context.Context) error {
+func (l *letterJudge) readSent(ctx context.Context) error {
 	if l.looked {
 		return nil
 	}
@@ -96,9 +96,9 @@ func (l *Letters) readSent(ctx context.Context) error {
 }
 
 // ask takes in a dead letter that is to be judged.
-func (l *Letters) ask(d *topic.DeadLetter) error {
+func (l *letterJudge) ask(d *topic.DeadLetter) error {
 	if d.Malformed() {
-		l.repairs.Ask(d)
+		l.repairs.ask(d)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.malformed = true
@@ -116,7 +116,7 @@ func (l *Letters) ask(d *topic.DeadLetter) error {
 }
 
 // readAttempts reads what was delivered since the first of the dead letters died.
-func (l *Letters) readAttempts(ctx context.Context, done *atomic.Int64, total func(int64)) error {
+func (l *letterJudge) readAttempts(ctx context.Context, done *atomic.Int64, total func(int64)) error {
 	name := l.cluster.Config().Names().Attempts
 	if len(l.delivered) == 0 {
 		return nil
@@ -154,15 +154,15 @@ func (l *Letters) readAttempts(ctx context.Context, done *atomic.Int64, total fu
 	})
 }
 
-func (l *Letters) asked(id digest) bool {
+func (l *letterJudge) asked(id digest) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, asked := l.delivered[id]
 	return asked
 }
 
-// State judges one of the dead letters.
-func (l *Letters) State(d *topic.DeadLetter) LetterState {
+// state judges one of the dead letters.
+func (l *letterJudge) state(d *topic.DeadLetter) LetterState {
 	if d.Malformed() {
 		return l.malformedState(d)
 	}
@@ -181,10 +181,10 @@ func (l *Letters) State(d *topic.DeadLetter) LetterState {
 	return LetterOpen
 }
 
-func (l *Letters) malformedState(d *topic.DeadLetter) LetterState {
+func (l *letterJudge) malformedState(d *topic.DeadLetter) LetterState {
 	origin, err := topic.ParseOrigin(d.Origin)
 	switch {
-	case err == nil && l.repairs.Sent(d):
+	case err == nil && l.repairs.repaired(d):
 		return LetterReplayed
 	case err == nil && d.DeadAt.Before(l.sources[origin.Topic]):
 		return LetterUnknown
@@ -193,7 +193,7 @@ func (l *Letters) malformedState(d *topic.DeadLetter) LetterState {
 }
 
 // inGap says whether attempts of the dead letter's source record could not be recorded since it died.
-func (l *Letters) inGap(d *topic.DeadLetter) bool {
+func (l *letterJudge) inGap(d *topic.DeadLetter) bool {
 	if len(l.gaps) == 0 {
 		return false
 	}
@@ -209,8 +209,8 @@ func (l *Letters) inGap(d *topic.DeadLetter) bool {
 	return false
 }
 
-// Since is since when all that was delivered is known; zero where nothing is.
-func (l *Letters) Since() time.Time {
+// since is since when all that was delivered is known; zero where nothing is.
+func (l *letterJudge) since() time.Time {
 	if l.attempts == nil {
 		return time.Time{}
 	}
@@ -264,8 +264,8 @@ func List(ctx context.Context, c *topic.Cluster, q *LetterList, f func(ListedLet
 	if err != nil && !more {
 		return nil, err
 	}
-	letters := NewLetters(c)
-	if err := letters.Look(ctx, func(ask func(*topic.DeadLetter) error) error {
+	letters := newLetterJudge(c)
+	if err := letters.look(ctx, func(ask func(*topic.DeadLetter) error) error {
 		for _, d := range first {
 			_ = ask(d) // it has no error of its own
 		}
@@ -292,14 +292,14 @@ type letterRun struct {
 	c       *topic.Cluster
 	q       *LetterList
 	f       func(ListedLetter) error
-	letters *Letters
+	letters *letterJudge
 	seen    map[position]bool // of the first page
 	shown   int
 	out     *ListedLetters
 }
 
 func (r *letterRun) take(d *topic.DeadLetter) error {
-	state := r.letters.State(d)
+	state := r.letters.state(d)
 	if r.q.Open && state != LetterOpen {
 		if state == LetterUnknown {
 			r.out.Unknown++
@@ -321,9 +321,9 @@ func (r *letterRun) rest(ctx context.Context) (*ListedLetters, error) {
 		q.Total(topic.Total(q.Ranges))
 	}
 	sent := r.letters.sent
-	r.letters = NewLetters(r.c)
+	r.letters = newLetterJudge(r.c)
 	r.letters.sent, r.letters.looked = sent, true
-	if err := r.letters.Look(ctx, func(ask func(*topic.DeadLetter) error) error {
+	if err := r.letters.look(ctx, func(ask func(*topic.DeadLetter) error) error {
 		return letters.Each(ctx, &q.Filter, q.Ranges, q.Done, ask)
 	}, q.Done, q.Total); err != nil {
 		return r.out, err
@@ -337,7 +337,7 @@ func (r *letterRun) rest(ctx context.Context) (*ListedLetters, error) {
 }
 
 func (r *letterRun) end(err error) (*ListedLetters, error) {
-	r.out.Since = r.letters.Since()
+	r.out.Since = r.letters.since()
 	if errors.Is(err, errEnough) {
 		err = nil
 	}

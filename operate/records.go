@@ -12,12 +12,12 @@ import (
 	"fanout/topic"
 )
 
-// maxRecords bounds how many records FindRecords keeps: the newest of each topic's partitions win.
+// maxRecords bounds how many records findRecords keeps: the newest of each topic's partitions win.
 const maxRecords = 100
 
-// FindRecords looks through the source topics for the events that a query asks for by account, tracking id, notification id or user id: for
+// findRecords looks through the source topics for the events that a query asks for by account, tracking id, notification id or user id: for
 // what led to no delivery there is no attempt. Of a record that cannot be decoded its bytes are judged. The newest come first, a hundred at most.
-func FindRecords(ctx context.Context, c *topic.Cluster, q *FindQuery, done *atomic.Int64, total func(int64)) ([]*topic.Record, error) {
+func findRecords(ctx context.Context, c *topic.Cluster, q *FindQuery, done *atomic.Int64, total func(int64)) ([]*topic.Record, error) {
 	sources, err := c.Config().NewSources(nil, nil)
 	if err != nil {
 		return nil, err

@@ -9,9 +9,9 @@ import (
 	"fanout/topic"
 )
 
-// Repairs tells which malformed dead letters were repaired and sent to their source topics before: an event that was sent so names the
+// repairs tells which malformed dead letters were repaired and sent to their source topics before: an event that was sent so names the
 // dead letter that it was made of (docs/contract.md#replay-edit).
-type Repairs struct {
+type repairs struct {
 	cluster *topic.Cluster
 	since   map[string]time.Time           // by source topic, when the first of its dead letters died
 	seen    map[string]map[int]topic.Range // how far it was read
@@ -27,13 +27,13 @@ type repaired struct {
 	offset    int64
 }
 
-// NewRepairs knows of no dead letter yet.
-func NewRepairs(c *topic.Cluster) *Repairs {
-	return &Repairs{cluster: c, since: make(map[string]time.Time), seen: make(map[string]map[int]topic.Range), sent: make(map[repaired]time.Time)}
+// newRepairs knows of no dead letter yet.
+func newRepairs(c *topic.Cluster) *repairs {
+	return &repairs{cluster: c, since: make(map[string]time.Time), seen: make(map[string]map[int]topic.Range), sent: make(map[repaired]time.Time)}
 }
 
-// Ask adds a malformed dead letter to those that Look looks for. It may be called from several goroutines.
-func (r *Repairs) Ask(d *topic.DeadLetter) {
+// ask adds a malformed dead letter to those that look looks for. It may be called from several goroutines.
+func (r *repairs) ask(d *topic.DeadLetter) {
 	origin, err := topic.ParseOrigin(d.Origin)
 	if err != nil {
 		return // nothing is sent of it
@@ -47,9 +47,9 @@ func (r *Repairs) Ask(d *topic.DeadLetter) {
 	r.sent[repaired{origin.Topic, d.Partition, d.Offset}] = time.Time{}
 }
 
-// Look reads the source topics: at first from the time on when the dead letters died, which are older than all that was made of them, and then
+// look reads the source topics: at first from the time on when the dead letters died, which are older than all that was made of them, and then
 // what is new.
-func (r *Repairs) Look(ctx context.Context, done *atomic.Int64, total func(int64)) error {
+func (r *repairs) look(ctx context.Context, done *atomic.Int64, total func(int64)) error {
 	for source, since := range r.since {
 		held, err := r.cluster.Ranges(ctx, source, since)
 		if topic.NoTopic(err) {
@@ -75,7 +75,7 @@ func (r *Repairs) Look(ctx context.Context, done *atomic.Int64, total func(int64
 	return nil
 }
 
-func (r *Repairs) take(m *topic.Record) error {
+func (r *repairs) take(m *topic.Record) error {
 	at, err := parsePosition(m.Header(topic.HeaderDeadLetter))
 	if err != nil {
 		return nil // hardly any record has one
@@ -89,9 +89,9 @@ func (r *Repairs) take(m *topic.Record) error {
 	return nil
 }
 
-// Sent says whether a dead letter that was asked for was sent before. What was sent before it had died was made of another one, which lay
+// repaired says whether a dead letter that was asked for was sent before. What was sent before it had died was made of another one, which lay
 // there before the topic was created again.
-func (r *Repairs) Sent(d *topic.DeadLetter) bool {
+func (r *repairs) repaired(d *topic.DeadLetter) bool {
 	origin, err := topic.ParseOrigin(d.Origin)
 	if err != nil {
 		return false

@@ -60,7 +60,7 @@ type Repair struct {
 type Repairer struct {
 	cluster *topic.Cluster
 	sources *topic.Sources
-	repairs *Repairs
+	repairs *repairs
 	cfg     RepairConfig
 	found   []topic.DeadLetter // in the order of their death, without their bytes
 }
@@ -72,7 +72,7 @@ func NewRepairer(c *topic.Cluster, cfg RepairConfig) (*Repairer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Repairer{cluster: c, sources: sources, repairs: NewRepairs(c), cfg: cfg}, nil
+	return &Repairer{cluster: c, sources: sources, repairs: newRepairs(c), cfg: cfg}, nil
 }
 
 // Close gives the schema registry's connections back.
@@ -93,12 +93,12 @@ func (r *Repairer) Find(ctx context.Context, done *atomic.Int64, total func(int6
 		mu.Lock()
 		defer mu.Unlock()
 		r.found = append(r.found, topic.DeadLetter{Partition: d.Partition, Offset: d.Offset, DeadAt: d.DeadAt, Origin: d.Origin})
-		r.repairs.Ask(d)
+		r.repairs.ask(d)
 		return nil
 	})
 	slices.SortFunc(r.found, func(x, y topic.DeadLetter) int { return x.DeadAt.Compare(y.DeadAt) })
 	if err == nil && !r.cfg.Again {
-		err = r.repairs.Look(ctx, done, total)
+		err = r.repairs.look(ctx, done, total)
 	}
 	return len(r.found), err
 }
@@ -119,10 +119,10 @@ func (r *Repairer) Run(ctx context.Context) error {
 func (r *Repairer) next(ctx context.Context, found *topic.DeadLetter) (Repair, error) {
 	one := Repair{Letter: found.Position(), Origin: found.Origin}
 	if !r.cfg.Again {
-		if err := r.repairs.Look(ctx, nil, nil); err != nil {
+		if err := r.repairs.look(ctx, nil, nil); err != nil {
 			return one, err
 		}
-		if r.repairs.Sent(found) {
+		if r.repairs.repaired(found) {
 			one.State = RepairSentBefore
 			return one, nil
 		}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -334,7 +336,7 @@ func (r *Replay) watch(ctx context.Context) (func() error, error) {
 	var mu sync.Mutex // guards failed
 	failed := make(map[string]bool)
 	return func() error {
-		for sleep(ctx, 500*time.Millisecond) {
+		for topic.Sleep(ctx, 500*time.Millisecond) {
 			for name, seen := range at {
 				// Where it cannot be read it is looked at again.
 				at[name], _ = r.news(ctx, name, seen, func(m *topic.Record) error {
@@ -371,11 +373,8 @@ func (r *Replay) await(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	var ids []int
-	for id := range ranges {
-		ids = append(ids, id)
-	}
-	for time.Now().Before(deadline) && sleep(ctx, 500*time.Millisecond) {
+	ids := slices.Collect(maps.Keys(ranges))
+	for time.Now().Before(deadline) && topic.Sleep(ctx, 500*time.Millisecond) {
 		progress, err := r.cluster.Progress(ctx, r.cluster.Config().RetryGroup(), r.names.Replay, ids)
 		if err != nil {
 			continue
@@ -386,20 +385,8 @@ func (r *Replay) await(ctx context.Context) {
 			open = open || rg.To > rg.From && p.Offset < rg.To
 		}
 		if !open {
-			sleep(ctx, time.Second) // one more look at the retry topics
+			topic.Sleep(ctx, time.Second) // one more look at the retry topics
 			return
 		}
-	}
-}
-
-// sleep waits; false means that ctx was done before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

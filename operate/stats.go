@@ -41,11 +41,11 @@ type StatsConfig struct {
 // CountDeadLetters counts dead letters, each in its state; the largest counts come first. They are read twice: to judge one, what became of it is
 // read in between. since is since when what was delivered is known; zero: nothing is.
 func CountDeadLetters(ctx context.Context, c *topic.Cluster, cfg *StatsConfig) (list []DeadLetterCount, since time.Time, err error) {
-	l, states := c.DeadLetters(), NewLetters(c)
+	l, states := c.DeadLetters(), newLetterJudge(c)
 	if cfg.Total != nil {
 		cfg.Total(2 * topic.Total(cfg.Ranges))
 	}
-	if err := states.Look(ctx, func(ask func(*topic.DeadLetter) error) error {
+	if err := states.look(ctx, func(ask func(*topic.DeadLetter) error) error {
 		return l.Each(ctx, &cfg.Filter, cfg.Ranges, cfg.Done, ask)
 	}, cfg.Done, cfg.Total); err != nil {
 		return nil, since, err
@@ -57,7 +57,7 @@ func CountDeadLetters(ctx context.Context, c *topic.Cluster, cfg *StatsConfig) (
 		perPartition[id] = make(map[key]*DeadLetterCount)
 	}
 	err = l.Each(ctx, &cfg.Filter, cfg.Ranges, cfg.Done, func(d *topic.DeadLetter) error {
-		state := states.State(d)
+		state := states.state(d)
 		if cfg.Open && state != LetterOpen {
 			return nil
 		}
@@ -112,7 +112,7 @@ func CountDeadLetters(ctx context.Context, c *topic.Cluster, cfg *StatsConfig) (
 		list = append(list, *g)
 	}
 	slices.SortFunc(list, largestFirst)
-	return list, states.Since(), nil
+	return list, states.since(), nil
 }
 
 func largestFirst(a, b DeadLetterCount) int {

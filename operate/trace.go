@@ -282,7 +282,7 @@ func findWaiting(ctx context.Context, c *topic.Cluster, asked func(digest) bool)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	if !sleep(ctx, commitWait) {
+	if !topic.Sleep(ctx, commitWait) {
 		return nil, context.Cause(ctx)
 	}
 	if queues, err = findQueues(ctx, c, sizes); err != nil {
@@ -344,8 +344,8 @@ type Backlog struct {
 	Oldest       time.Time      `json:"oldest"` // when the first of them was appended
 }
 
-// Backlogs reads what the groups have not settled of the retry and replay topics, by key.
-func Backlogs(ctx context.Context, c *topic.Cluster, done *atomic.Int64, total func(int64)) (map[string]*Backlog, error) {
+// findBacklogs reads what the groups have not settled of the retry and replay topics, by key.
+func findBacklogs(ctx context.Context, c *topic.Cluster, done *atomic.Int64, total func(int64)) (map[string]*Backlog, error) {
 	sizes, err := c.Sizes(ctx)
 	if err != nil {
 		return nil, err

@@ -104,9 +104,9 @@ func ReadDeadLetter(r *Record, d *DeadLetter) {
 		case HeaderDeadLetter:
 			d.From = string(v)
 		case HeaderTraceParent:
-			d.Trace = TraceValue(string(v))
+			d.Trace = traceValue(string(v))
 		case HeaderTraceState:
-			d.TraceState = TraceValue(string(v))
+			d.TraceState = traceValue(string(v))
 		}
 	}
 	if d.Malformed() {
@@ -165,10 +165,7 @@ type Filter struct {
 // Identity tells a dead letter from another that lies in its place since the topic was made again, or in another cluster.
 func (d *DeadLetter) Identity() string { return d.ID + " " + d.Origin + " " + UnixMilli(d.DeadAt) }
 
-// Match says whether the dead letter is selected.
-func (f *Filter) Match(d *DeadLetter) bool { return f.Matcher()(d) }
-
-// Matcher is Match for many: a file of exported dead letters may hold a million ids.
+// Matcher says which dead letters are selected: a file of exported dead letters may hold a million ids.
 func (f *Filter) Matcher() func(*DeadLetter) bool {
 	ids := make(map[string]bool, len(f.IDs))
 	for _, id := range f.IDs {

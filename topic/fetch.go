@@ -116,7 +116,7 @@ func (p *Page) Close() {
 // Fetch reads from the offset on. A page without records comes where there was none within half a second. The error wraps a
 // kafka.Error where the broker gave one.
 func (f *Fetcher) Fetch(ctx context.Context, offset int64) (*Page, error) {
-	if !sleep(ctx, time.Until(f.resume)) {
+	if !Sleep(ctx, time.Until(f.resume)) {
 		return nil, context.Cause(ctx)
 	}
 	page, err := f.fetch(ctx, offset)

@@ -32,7 +32,7 @@ func (w *few) run(ctx context.Context, f func(*Record)) error {
 		case time.Since(failing) > scanPatience:
 			return err
 		default:
-			sleep(ctx, 200*time.Millisecond)
+			Sleep(ctx, 200*time.Millisecond)
 		}
 	}
 	return nil

@@ -166,8 +166,8 @@ func DecodeDelivery(c *event.Catalogue, r *Record, stage dispatcher.Stage) (disp
 	if d.Replay != "" {
 		d.DeadLetter = Clip(r.Header(HeaderDeadLetter), 64)
 	}
-	if d.TraceParent = TraceValue(r.Header(HeaderTraceParent)); d.TraceParent != "" {
-		d.TraceState = TraceValue(r.Header(HeaderTraceState))
+	if d.TraceParent = traceValue(r.Header(HeaderTraceParent)); d.TraceParent != "" {
+		d.TraceState = traceValue(r.Header(HeaderTraceState))
 	}
 	return d, nil
 }
@@ -239,8 +239,8 @@ func cutLast(s string) (before, after string, found bool) {
 	return s[:i], s[i+1:], true
 }
 
-// TraceValue is a traceparent or tracestate that may become an HTTP header; empty where it may not.
-func TraceValue(s string) string {
+// traceValue is a traceparent or tracestate that may become an HTTP header; empty where it may not.
+func traceValue(s string) string {
 	if len(s) > maxTrace {
 		return ""
 	}

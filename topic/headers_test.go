@@ -195,7 +195,7 @@ func TestMalformedHasNoIdentity(t *testing.T) {
 	if d.Account != "" || d.Subscription != "" || d.Event != "" || d.ID != "" {
 		t.Errorf("read as %+v", d)
 	}
-	if (&topic.Filter{Account: "acme"}).Match(&d) {
+	if (&topic.Filter{Account: "acme"}).Matcher()(&d) {
 		t.Error("it is among acme's dead letters")
 	}
 	if string(d.Headers["fanout-account"]) != "acme" {

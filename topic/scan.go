@@ -99,7 +99,7 @@ func (s *scan) run(ctx context.Context) error {
 			if time.Since(failing) > scanPatience {
 				return err
 			}
-			sleep(ctx, 200*time.Millisecond)
+			Sleep(ctx, 200*time.Millisecond)
 			continue
 		}
 		failing = time.Time{}
@@ -168,8 +168,8 @@ func (c *Cluster) readAt(ctx context.Context, name string, partition int, offset
 	return found, err
 }
 
-// sleep waits; false means that ctx was done before.
-func sleep(ctx context.Context, d time.Duration) bool {
+// Sleep waits; false means that ctx was done before.
+func Sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}

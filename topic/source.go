@@ -94,9 +94,9 @@ func (r *Record) Metadata() dispatcher.RecordMetadata {
 	for i := range r.Headers {
 		switch h := &r.Headers[i]; h.Key {
 		case HeaderTraceParent:
-			m.TraceParent = TraceValue(string(h.Value))
+			m.TraceParent = traceValue(string(h.Value))
 		case HeaderTraceState:
-			m.TraceState = TraceValue(string(h.Value))
+			m.TraceState = traceValue(string(h.Value))
 		}
 	}
 	return m

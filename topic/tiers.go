@@ -33,9 +33,6 @@ func (t *RetryTopics) Names() []string {
 	return names
 }
 
-// Shortest is the first tier's delay.
-func (t *RetryTopics) Shortest() time.Duration { return t.delays[0] }
-
 // Has says whether this configuration writes to a tier of that delay.
 func (t *RetryTopics) Has(delay time.Duration) bool { return slices.Contains(t.delays, delay) }
 

@@ -124,14 +124,6 @@ func (s Secret) Until(t time.Time) Secret {
 	return s
 }
 
-// Expires is when the secret ceases to sign; the zero time where it does not expire.
-func (s Secret) Expires() time.Time {
-	if s.until == 0 {
-		return time.Time{}
-	}
-	return time.Unix(s.until, 0).UTC()
-}
-
 // Expired says whether the secret has ceased to sign.
 func (s Secret) Expired(now time.Time) bool { return expired(s.until, now.Unix()) }
 

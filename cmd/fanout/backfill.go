@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -21,10 +20,7 @@ import (
 type backfillFlags struct {
 	account, subscription string
 	since, until          string
-	name                  string
-	dryRun, yes, again    bool
-	rate                  float64
-	maxFailures           int
+	sendingFlags
 }
 
 // backfillCommand sends what a subscription has not had.
@@ -73,12 +69,7 @@ command line that is not understood, or nobody to ask and no --yes.`,
 	flags.StringVar(&f.subscription, "subscription", "", "its id")
 	flags.StringVar(&f.since, "since", "", "records from then on: a time (RFC 3339), or how long ago (90m, 2d)")
 	flags.StringVar(&f.until, "until", "", "records from before then (default: all that there are now)")
-	flags.StringVar(&f.name, "name", "", "`NAME` under which it can be resumed (default backfill-<date>-<time>)")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "only say what would be sent")
-	flags.BoolVar(&f.yes, "yes", false, "do not ask")
-	flags.BoolVar(&f.again, "again", false, "send also what was delivered or is dead, and what nobody can tell of")
-	flags.Float64Var(&f.rate, "rate", 1000, "records a second; 0 means as fast as possible")
-	flags.IntVar(&f.maxFailures, "max-failures", 100, "stop when more than that have failed; 0 means never")
+	f.flags(flags, "backfill", "was delivered or is dead, and what nobody can tell of")
 	for _, name := range []string{"account", "subscription", "since"} {
 		_ = cmd.MarkFlagRequired(name) // it is there
 	}
@@ -103,12 +94,7 @@ func (f *backfillFlags) check(source string, now time.Time) (operate.BackfillCon
 	if f.name == "" {
 		f.name = operate.DefaultBackfillName(now)
 	}
-	if len(f.name) > 200 || strings.ContainsFunc(f.name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		problems = append(problems, fmt.Sprintf("--name %q: use at most 200 bytes, without spaces", f.name))
-	}
-	if !(f.rate >= 0) || math.IsInf(f.rate, 0) || f.maxFailures < 0 { // it may be no number
-		problems = append(problems, "--rate and --max-failures must not be negative")
-	}
+	problems = append(problems, f.problems()...)
 	if len(problems) > 0 {
 		return operate.BackfillConfig{}, misuse(errors.New(strings.Join(problems, "\n  ")))
 	}
@@ -184,14 +170,7 @@ func (c *backfillCommand) sendBackfill(ctx context.Context, b *operate.Backfill,
 		err = c.watchSending(b, plan.Send, func() error { return b.Run(ctx, plan) })
 	}
 	if c.asJSON() {
-		result := sentResult{Name: plan.Name, Sent: b.Sent(), Taken: b.Taken(), Failures: b.Failures(), Seconds: b.Sending().Seconds(), Plan: plan}
-		if err != nil {
-			result.Error = err.Error()
-		}
-		if jsonErr := c.json(result); jsonErr != nil || err == nil {
-			return jsonErr
-		}
-		return said()
+		return c.jsonSent(b, plan.Name, plan, err)
 	}
 	if plan.Send == 0 {
 		return nil
@@ -200,11 +179,5 @@ func (c *backfillCommand) sendBackfill(ctx context.Context, b *operate.Backfill,
 	if n := b.Taken(); n > 0 {
 		fmt.Fprintf(c.stdout, "%8d not sent: another one sent them meanwhile\n", n)
 	}
-	if errors.Is(err, context.Canceled) {
-		err = fmt.Errorf("interrupted after %d of %d", b.Sent(), plan.Send)
-	}
-	if err != nil {
-		return hint(err, "to go on, repeat the command with --name %s", plan.Name)
-	}
-	return nil
+	return howToGoOn(err, b, plan.Send, plan.Name)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"strings"
 	"sync"
@@ -25,15 +24,10 @@ import (
 
 // replayFlags are those of `deadletter replay` beside the selection.
 type replayFlags struct {
-	selection   selection
-	name        string
-	dryRun      bool
-	yes         bool
-	again       bool
-	edit        bool
-	rate        float64
-	maxFailures int
-	fromFile    string
+	selection selection
+	sendingFlags
+	edit     bool
+	fromFile string
 }
 
 // replayCommand sends dead letters again.
@@ -72,13 +66,8 @@ command line that is not understood, or nobody to ask and no --yes.`,
 	}
 	f.selection.flags(cmd.Flags())
 	flags := cmd.Flags()
-	flags.StringVar(&f.name, "name", "", "`NAME` under which it can be resumed (default replay-<date>-<time>)")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "only say what would be sent")
-	flags.BoolVar(&f.yes, "yes", false, "do not ask")
-	flags.BoolVar(&f.again, "again", false, "send also what an earlier replay or --edit sent, or what was delivered since")
+	f.sendingFlags.flags(flags, "replay", "an earlier replay or --edit sent, or what was delivered since")
 	flags.BoolVar(&f.edit, "edit", false, "repair malformed records in $EDITOR and send them to their source topic")
-	flags.Float64Var(&f.rate, "rate", 1000, "records a second; 0 means as fast as possible")
-	flags.IntVar(&f.maxFailures, "max-failures", 100, "stop when more than that have failed again; 0 means never")
 	flags.StringVar(&f.fromFile, "from-file", "", "replay what this `FILE` of deadletter export lists; - is standard input")
 	c.adminFlag(cmd)
 	return configured(cmd)
@@ -95,11 +84,8 @@ func (f *replayFlags) check(c *event.Catalogue, now time.Time) (operate.ReplayCo
 	if f.name == "" {
 		f.name = "replay-" + now.UTC().Format("20060102-150405")
 	}
-	if len(f.name) > 200 || strings.ContainsFunc(f.name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return operate.ReplayConfig{}, misusef("--name %q: use at most 200 bytes, without spaces", f.name)
-	}
-	if !(f.rate >= 0) || math.IsInf(f.rate, 0) || f.maxFailures < 0 { // it may be no number
-		return operate.ReplayConfig{}, misusef("--rate and --max-failures must not be negative")
+	if problems := f.problems(); len(problems) > 0 {
+		return operate.ReplayConfig{}, misuse(errors.New(strings.Join(problems, "\n  ")))
 	}
 	if f.edit {
 		for _, s := range []string{filter.Account, filter.Subscription, filter.Event, strings.Join(filter.Reasons, ",")} {
@@ -178,30 +164,17 @@ func (c *replayCommand) replayLetters(ctx context.Context, cfg *config.Config, a
 func (c *replayCommand) sendReplay(ctx context.Context, replay *operate.Replay, plan *operate.ReplayPlan, f *replayFlags) error {
 	begun := time.Now()
 	err := c.watchSending(replay, plan.Send, func() error { return replay.Run(ctx, plan) })
-	took := replay.Sending()
-	result := sentResult{Name: f.name, Sent: replay.Sent(), Taken: replay.Taken(), Failures: replay.Failures(), Seconds: took.Seconds(), Plan: plan}
-	if err != nil {
-		result.Error = err.Error()
-	}
 	if c.asJSON() {
-		if jsonErr := c.json(result); jsonErr != nil {
-			return jsonErr
-		}
-		if err != nil {
-			return said()
-		}
-		return nil
+		return c.jsonSent(replay, f.name, plan, err)
 	}
+	took := replay.Sending()
 	fmt.Fprintf(c.stdout, "sent %d of %d in %s (%.0f a second), %d seen to fail again\n",
-		result.Sent, plan.Send, took.Round(10*time.Millisecond), float64(result.Sent)/max(took.Seconds(), 1e-3), result.Failures)
-	if result.Taken > 0 {
-		fmt.Fprintf(c.stdout, "%8d not sent: another replay sent them meanwhile\n", result.Taken)
-	}
-	if errors.Is(err, context.Canceled) {
-		err = fmt.Errorf("interrupted after %d of %d", result.Sent, plan.Send)
+		replay.Sent(), plan.Send, took.Round(10*time.Millisecond), float64(replay.Sent())/max(took.Seconds(), 1e-3), replay.Failures())
+	if n := replay.Taken(); n > 0 {
+		fmt.Fprintf(c.stdout, "%8d not sent: another replay sent them meanwhile\n", n)
 	}
 	if err != nil {
-		return hint(err, "to go on, repeat the command with --name %s", f.name)
+		return howToGoOn(err, replay, plan.Send, f.name)
 	}
 	fmt.Fprintf(c.stdout, "they are delivered as fast as their receivers take them; `fanout deadletter list --since %s` shows what dies again\n", begun.UTC().Format(time.RFC3339))
 	return nil

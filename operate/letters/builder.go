@@ -107,7 +107,7 @@ func (b *Builder) Run(ctx context.Context) error {
 			b.log.Debug("dead letters are not indexed; trying again", zap.Error(err))
 			wait = failPause
 		}
-		if !sleep(ctx, wait) {
+		if !topic.Sleep(ctx, wait) {
 			return nil
 		}
 	}
@@ -233,7 +233,7 @@ func (b *Builder) read(ctx context.Context, partition int, r topic.Range) error 
 	fetcher := b.cluster.FetcherAhead(topic.Partition{Topic: b.cluster.Config().Names().DeadLetter, ID: partition})
 	var all []entry
 	for at := r.From; at < r.To; {
-		if b.cfg.Busy() && !sleep(ctx, busyPause) {
+		if b.cfg.Busy() && !topic.Sleep(ctx, busyPause) {
 			return context.Cause(ctx)
 		}
 		page, err := fetcher.Fetch(ctx, at)
@@ -309,16 +309,4 @@ func (b *Builder) save(now bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.status.FileSize = size
-}
-
-// sleep waits; false means that ctx was done before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

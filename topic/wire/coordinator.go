@@ -27,9 +27,6 @@ func (c *Client) Group(id string) *Group {
 	return &Group{client: c, id: id, coordinator: AnyBroker}
 }
 
-// ID is the group's name.
-func (g *Group) ID() string { return g.id }
-
 // call sends a message to the coordinator. Its code is taken out of the response once that has come: a coordinator that has
 // moved is looked for again by the next call.
 func (g *Group) call(ctx context.Context, key protocol.ApiKey, newest int16, request, response any, code func() int16) (version int16, err error) {

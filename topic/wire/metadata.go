@@ -27,8 +27,7 @@ func (id TopicID) String() string {
 type Topic struct {
 	Name       string
 	ID         TopicID
-	Err        error // a kafka.Error: it does not exist, or may not be described
-	Internal   bool
+	Err        error           // a kafka.Error: it does not exist, or may not be described
 	Partitions []PartitionInfo // by number
 	Operations int32           // a bit for each operation that the user may do; OperationsUnknown where that was not asked for
 }
@@ -227,7 +226,7 @@ func parseMetadata(r *reader, version int16) *Cluster {
 	for range r.each(r.count()) {
 		t := Topic{Err: failure(r.int16()), Name: r.string(), Operations: OperationsUnknown}
 		if version >= 1 {
-			t.Internal = r.int8() != 0
+			r.int8() // is_internal
 		}
 		for range r.each(r.count()) {
 			p := PartitionInfo{Err: failure(r.int16()), ID: int(r.int32()), Leader: r.int32(), Epoch: NoEpoch}
@@ -260,7 +259,7 @@ func parseMetadataFlexible(r *reader) *Cluster {
 	for range r.each(r.compactCount()) {
 		t := Topic{Err: failure(r.int16()), Name: r.compactString()}
 		copy(t.ID[:], r.take(len(t.ID)))
-		t.Internal = r.int8() != 0
+		r.int8() // is_internal
 		for range r.each(r.compactCount()) {
 			p := PartitionInfo{Err: failure(r.int16()), ID: int(r.int32()), Leader: r.int32(), Epoch: r.int32()}
 			p.Replicas, p.Sync = r.skipInts(r.compactCount()), r.skipInts(r.compactCount())
@@ -281,12 +280,10 @@ const OperationsUnknown = -1 << 31
 // Operation is a bit of Topic.Operations (KIP-430).
 type Operation int32
 
-// The operations that fanout needs.
+// The operations that fanout asks about.
 const (
-	Read            Operation = 1 << 3
-	Write           Operation = 1 << 4
-	Describe        Operation = 1 << 8
-	DescribeConfigs Operation = 1 << 10
+	Read  Operation = 1 << 3
+	Write Operation = 1 << 4
 )
 
 // Allows says whether the user may do the operation; true where nobody knows.

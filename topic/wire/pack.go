@@ -22,9 +22,6 @@ type Packer struct {
 	first, last int64 // Unix ms
 }
 
-// Len is how many records there are.
-func (p *Packer) Len() int { return p.count }
-
 // Bytes is how long they are before they are compressed.
 func (p *Packer) Bytes() int { return len(p.records) }
 
