@@ -1,66 +1,84 @@
 package docs_test
 
 import (
-	"encoding/json"
+	"fmt"
+	"os"
 	"path/filepath"
-	"slices"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"fanout/event"
 )
 
-// Whatever lists the built-in event names lists all of them: each list of a schema or of the OpenAPI document, and each page. A list of
-// fewer than five is an example.
-func TestEventNamesAreListedInFull(t *testing.T) {
+var (
+	// nameList is a list of event names in a JSON document, one a line.
+	nameList = regexp.MustCompile(`( *)"EMAIL_OPEN",\n *"EMAIL_CLICK"(,\n *"[A-Z0-9_]+")+`)
+	// payloadValues are the lists of eventTypes and of channels in payload.json.
+	payloadValues = regexp.MustCompile(`(?s)("(eventType|channel)": {\n      "enum": \[\n).*?(\n      \])`)
+	// namePairs are the channels and eventTypes that belong together, in payload.json.
+	namePairs = regexp.MustCompile(`(?s)(  "oneOf": \[\n).*?(\n  \])`)
+	// nameTable is the table of receivers.md.
+	nameTable = regexp.MustCompile("(\\| event name \\| `channel` \\| `eventType` \\|\n\\| --- \\| --- \\| --- \\|\n)(\\|.*\n)+")
+)
+
+// What lists the event names is written from the table in package event: go test ./docs -run Reference -update does it. Only the contract
+// has a table of its own, since it is what the code is checked against.
+func TestEventNamesReference(t *testing.T) {
 	t.Parallel()
-	names := event.BuiltIn().Texts()
+	files, err := filepath.Glob(filepath.Join("contracts", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	lists := 0
-	check := func(path, what string, has func(name string) bool) {
-		missing := slices.DeleteFunc(slices.Clone(names), has)
-		if len(names)-len(missing) < 5 {
-			return
+	for _, file := range append(files, "receivers.md", filepath.Join(root, "admin", "openapi.json")) {
+		is := read(t, file)
+		lists += len(nameList.FindAllString(is, -1)) + len(nameTable.FindAllString(is, -1))
+		want := withEventNames(file, is)
+		if *update && want != is {
+			if err := os.WriteFile(file, []byte(want), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			continue
 		}
-		lists++
-		if len(missing) > 0 {
-			t.Errorf("%s: %s lack %s", path, what, strings.Join(missing, ", "))
+		if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(is, "\n")); diff != "" {
+			t.Errorf("%s does not have all event names; write it again with make docs\npackage event (-), the file (+):\n%s", file, diff)
 		}
 	}
-	sources(t, func(path, text string) {
-		below, _ := filepath.Rel(root, path)
-		below = filepath.ToSlash(below)
-		if strings.HasPrefix(below, "testdata/") || below == "CHANGELOG.md" || below == "docs/contracts/payload.json" { // that lists event types
-			return
-		}
-		switch filepath.Ext(path) {
-		case ".md":
-			check(below, "the event names of the page", func(name string) bool { return strings.Contains(text, name) })
-		case ".json":
-			var tree any
-			if json.Unmarshal([]byte(text), &tree) != nil {
-				return
-			}
-			eachList(tree, func(list []any) {
-				check(below, "the event names of a list", func(name string) bool { return slices.Contains(list, any(name)) })
-			})
-		}
-	})
-	if lists < 10 {
-		t.Errorf("only %d lists of event names", lists)
+	if lists != 10 {
+		t.Errorf("%d lists of event names, want 10", lists)
 	}
 }
 
-// eachList hands over every array of a JSON document.
-func eachList(tree any, visit func([]any)) {
-	switch tree := tree.(type) {
-	case []any:
-		visit(tree)
-		for _, item := range tree {
-			eachList(item, visit)
+// withEventNames is the text of a file with the event names that there are.
+func withEventNames(file, text string) string {
+	text = nameList.ReplaceAllStringFunc(text, func(list string) string {
+		indent := nameList.FindStringSubmatch(list)[1]
+		var lines []string
+		for _, name := range event.BuiltIn().Texts() {
+			lines = append(lines, fmt.Sprintf("%s%q", indent, name))
 		}
-	case map[string]any:
-		for _, item := range tree {
-			eachList(item, visit)
-		}
+		return strings.Join(lines, ",\n")
+	})
+	var pairs, rows, types []string
+	for _, name := range event.BuiltIn().Names() {
+		pairs = append(pairs, fmt.Sprintf("    {\n      \"properties\": {\n        \"channel\": {\n          \"const\": %q\n        },\n        \"eventType\": {\n          \"const\": %q\n        }\n      }\n    }",
+			name.Channel(), name.PayloadType()))
+		types = append(types, name.PayloadType())
+		rows = append(rows, fmt.Sprintf("| %s | %s | %s |\n", name, name.Channel(), name.PayloadType()))
 	}
+	if filepath.Base(file) == "payload.json" {
+		text = payloadValues.ReplaceAllStringFunc(text, func(list string) string {
+			parts := payloadValues.FindStringSubmatch(list)
+			values := types
+			if parts[2] == "channel" {
+				values = event.BuiltIn().Channels()
+			}
+			return parts[1] + `        "` + strings.Join(values, "\",\n        \"") + `"` + parts[3]
+		})
+		text = namePairs.ReplaceAllString(text, "${1}"+strings.Join(pairs, ",\n")+"${2}")
+	}
+	return nameTable.ReplaceAllString(text, "${1}"+strings.Join(rows, ""))
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"unique"
 )
 
 // MaxNames bounds the event names of a catalogue, the built-in ones among them.
@@ -34,15 +35,12 @@ type Catalogue struct {
 // BuiltIn is the catalogue of the eight.
 func BuiltIn() *Catalogue { return nil }
 
-//nolint:gochecknoglobals // what the nil Catalogue holds
-var builtIn = newBuiltIn()
-
-func newBuiltIn() *Catalogue {
-	c := new(Catalogue)
-	for _, n := range []Name{EmailOpen, EmailClick, EmailFailed, SMSFailed, CallFailed, PushFailed, WebPushFailed, InAppWebFailed} {
-		c.names, c.rows = append(c.names, n), append(c.rows, n.row())
-	}
-	return c
+// add appends a row that is known to be good.
+func (c *Catalogue) add(name, channel, rawType, payloadType, description string) Name {
+	added := row{name, channel, rawType, payloadType, description, uint8(len(c.rows))}
+	n := Name{unique.Make(added)}
+	c.names, c.rows = append(c.names, n), append(c.rows, added)
+	return n
 }
 
 // NewCatalogue adds rows to the eight. Where some are wrong it says so of each, and holds the others.
@@ -57,8 +55,7 @@ func NewCatalogue(rows []Row) (*Catalogue, []RowProblem) {
 		if r.EventType == "" {
 			r.EventType = r.Name
 		}
-		added := row{r.Name, r.Channel, r.Type, r.EventType, r.Description, uint8(len(c.rows))}
-		c.names, c.rows = append(c.names, named(added)), append(c.rows, added)
+		c.add(r.Name, r.Channel, r.Type, r.EventType, r.Description)
 	}
 	return c, problems
 }
@@ -154,7 +151,7 @@ func (c *Catalogue) ParseAny(text string) (Name, bool) {
 	if !wellFormedName.MatchString(text) {
 		return Name{}, false
 	}
-	return named(row{name: text, bit: unknownBit}), true
+	return Name{unique.Make(row{name: text, bit: unknownBit})}, true
 }
 
 // Lookup finds the event name of a raw channel and type, without regard to ASCII case. The name is zero where the

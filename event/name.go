@@ -18,20 +18,20 @@ type row struct {
 // unknownBit is the bit of names that the catalogue does not hold. No Set has it.
 const unknownBit = 255
 
-func named(r row) Name { return Name{unique.Make(r)} }
-
-// The eight event names that are built in (docs/contract.md#event-names).
+// The eight event names that are built in (docs/contract.md#event-names). What a subscription selects is kept by their order: a new one comes last.
 //
 //nolint:gochecknoglobals // a constant table
 var (
-	EmailOpen      = named(row{"EMAIL_OPEN", "EMAIL", "OPEN", "OPEN", "Triggered when a recipient opens an email notification", 0})
-	EmailClick     = named(row{"EMAIL_CLICK", "EMAIL", "CLICK", "CLICK", "Triggered when a recipient clicks a link in an email notification", 1})
-	EmailFailed    = named(row{"EMAIL_FAILED", "EMAIL", "FAILED", "EMAIL_FAILED", "Triggered when an email notification fails to deliver", 2})
-	SMSFailed      = named(row{"SMS_FAILED", "SMS", "FAILED", "SMS_FAILED", "Triggered when an SMS notification fails to deliver", 3})
-	CallFailed     = named(row{"CALL_FAILED", "CALL", "FAILED", "CALL_FAILED", "Triggered when a call notification fails", 4})
-	PushFailed     = named(row{"PUSH_FAILED", "PUSH", "FAILED", "PUSH_FAILED", "Triggered when a mobile push notification fails to deliver", 5})
-	WebPushFailed  = named(row{"WEB_PUSH_FAILED", "WEB_PUSH", "FAILED", "WEB_PUSH_FAILED", "Triggered when a web push notification fails to deliver", 6})
-	InAppWebFailed = named(row{"INAPP_WEB_FAILED", "INAPP_WEB", "FAILED", "INAPP_WEB_FAILED", "Triggered when an in-app web notification fails to deliver", 7})
+	builtIn = new(Catalogue) // what the nil Catalogue holds: it is first, and each of the others adds itself
+
+	EmailOpen      = builtIn.add("EMAIL_OPEN", "EMAIL", "OPEN", "OPEN", "Triggered when a recipient opens an email notification")
+	EmailClick     = builtIn.add("EMAIL_CLICK", "EMAIL", "CLICK", "CLICK", "Triggered when a recipient clicks a link in an email notification")
+	EmailFailed    = builtIn.add("EMAIL_FAILED", "EMAIL", "FAILED", "EMAIL_FAILED", "Triggered when an email notification fails to deliver")
+	SMSFailed      = builtIn.add("SMS_FAILED", "SMS", "FAILED", "SMS_FAILED", "Triggered when an SMS notification fails to deliver")
+	CallFailed     = builtIn.add("CALL_FAILED", "CALL", "FAILED", "CALL_FAILED", "Triggered when a call notification fails")
+	PushFailed     = builtIn.add("PUSH_FAILED", "PUSH", "FAILED", "PUSH_FAILED", "Triggered when a mobile push notification fails to deliver")
+	WebPushFailed  = builtIn.add("WEB_PUSH_FAILED", "WEB_PUSH", "FAILED", "WEB_PUSH_FAILED", "Triggered when a web push notification fails to deliver")
+	InAppWebFailed = builtIn.add("INAPP_WEB_FAILED", "INAPP_WEB", "FAILED", "INAPP_WEB_FAILED", "Triggered when an in-app web notification fails to deliver")
 )
 
 // row is the name's line; a blank one for what is not an event name.

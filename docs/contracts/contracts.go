@@ -77,7 +77,8 @@ func addNames(node any, c *event.Catalogue) {
 	case map[string]any:
 		for key, below := range node {
 			if list, ok := below.([]any); ok && holdsBuiltIn(list) {
-				at := slices.Index(list, any(event.InAppWebFailed.String())) + 1 // null may follow
+				names := event.BuiltIn().Texts()
+				at := slices.Index(list, any(names[len(names)-1])) + 1 // null may follow
 				node[key] = slices.Insert(list, at, texts(added(c))...)
 				continue
 			}
