@@ -95,7 +95,7 @@ func writePartition(t *testing.T, c *topic.Cluster, p topic.Partition, queue <-c
 	var batch wire.Packer
 	began := int64(0)
 	flush := func() {
-		if batch.Len() == 0 {
+		if batch.Bytes() == 0 {
 			return
 		}
 		packed, err := batch.Batch(nil, compress.Snappy.Codec())
