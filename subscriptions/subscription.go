@@ -188,7 +188,8 @@ func (s *Subscription) Secrets() []webhook.Secret {
 		if err != nil {
 			continue // only what parsed has been kept
 		}
-		if unix, err := strconv.ParseInt(until, 10, 64); expires && err == nil {
+		if expires {
+			unix, _ := strconv.ParseInt(until, 10, 64) // it has been written from a number
 			secret = secret.Until(time.Unix(unix, 0))
 		}
 		list = append(list, secret)
