@@ -112,7 +112,10 @@ that is not understood. A command that means more by it says so in its help.`,
 			group(cmd)
 		}
 	})
-	(&completions{set}).completeValues(root)
+	root.CompletionOptions.DisableDefaultCmd = true
+	if completing(args) {
+		(&completions{set}).completeValues(root)
+	}
 	return root
 }
 

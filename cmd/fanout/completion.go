@@ -64,12 +64,17 @@ const mostCompletions = 200
 // completer says which values may stand where the cursor is. args are the arguments before it.
 type completer func(cmd *cobra.Command, args []string, typed string) []string
 
+// completing says whether a shell asks what may stand in a command line. Nothing else needs the completers: to find each flag's takes
+// as long as to make the tree, and cobra keeps what it is told, the flags with it, until the program ends.
+func completing(args []string) bool {
+	return len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
+}
+
 // completions knows the values that may stand in a command line.
 type completions struct{ *settings }
 
 // completeValues completes the values of flags and arguments, in the whole tree.
 func (c *completions) completeValues(root *cobra.Command) {
-	root.CompletionOptions.DisableDefaultCmd = true
 	flags := map[string]completer{
 		"account":      c.completeAccounts,
 		"subscription": c.completeSubscriptionFlag,

@@ -164,6 +164,7 @@ func usageLine(cmd *cobra.Command) string {
 	if cmd.HasAvailableSubCommands() {
 		return cmd.CommandPath() + " COMMAND"
 	}
+	cmd.InheritedFlags() // cobra now counts the root's among its flags
 	return cmd.UseLine()
 }
 
