@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -23,6 +24,11 @@ type asset struct {
 type files map[string]*asset
 
 const assetsPath = "/assets/"
+
+// allFiles makes them once for all servers of the process. They are not changed.
+//
+//nolint:gochecknoglobals // they are worked out once, and the same for ever
+var allFiles = sync.OnceValues(newFiles)
 
 func newFiles() (files, error) {
 	all := files{}

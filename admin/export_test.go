@@ -2,12 +2,25 @@ package admin
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"fanout/dispatcher"
 )
+
+// derived are the keys of tokens that a test has had: they take long to derive, on purpose.
+var derived sync.Map
+
+// NewQuick is New, but that each token's keys are derived once.
+func NewQuick(ctx context.Context, cfg Config, log *zap.Logger, metrics *prometheus.Registry, checks ...Check) (*Server, error) {
+	return newServer(ctx, cfg, func(token string) Keys {
+		keys, _ := derived.LoadOrStore(token, sync.OnceValue(func() Keys { return DeriveKeys(token) }))
+		return keys.(func() Keys)()
+	}, log, metrics, checks...)
+}
 
 // PagePaths lists the paths of the pages: of the operator's alone, and of those that the portal has too.
 func PagePaths() (operator, shared []string) {

@@ -84,7 +84,7 @@ func newTemplates(log *zap.Logger, portal *PortalConfig) (*templates, error) {
 	if t.brand, err = newBrand(portal); err != nil {
 		return nil, err
 	}
-	if t.files, err = newFiles(); err != nil {
+	if t.files, err = allFiles(); err != nil {
 		return nil, fmt.Errorf("dashboard: %w", err)
 	}
 	layout, err := template.New("").Funcs(functions()).Funcs(template.FuncMap{"brand": func() *brand { return &t.brand }, "asset": t.files.address}).ParseFS(web, "web/layout.html")

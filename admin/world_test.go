@@ -192,7 +192,7 @@ func (w *world) start(change func(*admin.Config), changeLanes func(*dispatcher.L
 	must(t, err)
 	listeners := admin.Config{Listen: "127.0.0.1:0", Token: w.token}
 	change(&listeners)
-	server, err := admin.New(t.Context(), listeners, nil, registry, admin.Check{Name: "kafka", Ready: func() (bool, string) {
+	server, err := admin.NewQuick(t.Context(), listeners, nil, registry, admin.Check{Name: "kafka", Ready: func() (bool, string) {
 		if err := c.Ready(); err != nil {
 			return false, err.Error()
 		}
@@ -242,10 +242,10 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// until waits for a condition, at most ten seconds.
+// until waits for a condition, at most half a minute.
 func (w *world) until(what string, ok func() bool) {
 	w.t.Helper()
-	w.within(10*time.Second, what, ok)
+	w.within(30*time.Second, what, ok)
 }
 
 func (w *world) within(limit time.Duration, what string, ok func() bool) {
