@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -71,7 +72,6 @@ func (d *directory) Lookup(account, id string) *subscriptions.Subscription {
 
 // received is one request at the receiver.
 type received struct {
-	path   string
 	header http.Header
 	body   string
 	at     time.Time
@@ -81,17 +81,17 @@ type received struct {
 type receiver struct {
 	*httptest.Server
 	mu       sync.Mutex
-	requests []received
+	requests map[string][]received // by path
 	answer   map[string]func(http.ResponseWriter, *http.Request, string)
 }
 
 func newReceiver(t *testing.T) *receiver {
 	t.Helper()
-	r := &receiver{answer: make(map[string]func(http.ResponseWriter, *http.Request, string))}
+	r := &receiver{requests: make(map[string][]received), answer: make(map[string]func(http.ResponseWriter, *http.Request, string))}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
 		r.mu.Lock()
-		r.requests = append(r.requests, received{req.URL.Path, req.Header.Clone(), string(body), time.Now()})
+		r.requests[req.URL.Path] = append(r.requests[req.URL.Path], received{req.Header.Clone(), string(body), time.Now()})
 		answer := r.answer[req.URL.Path]
 		r.mu.Unlock()
 		if answer != nil {
@@ -117,13 +117,7 @@ func (r *receiver) onBody(path string, h func(http.ResponseWriter, *http.Request
 func (r *receiver) got(path string) []received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var list []received
-	for _, q := range r.requests {
-		if q.path == path {
-			list = append(list, q)
-		}
-	}
-	return list
+	return slices.Clip(r.requests[path]) // what came is not changed
 }
 
 // world is an embedded Kafka, a receiver, and one instance of dispatcher and consumer between them.

@@ -55,6 +55,7 @@ func TestUnknownEventNames(t *testing.T) {
 
 // A stored "*" selects what a new catalogue adds, from the snapshot file and from Redis.
 func TestCatalogueChangesWithSnapshot(t *testing.T) {
+	t.Parallel()
 	added, _ := catalogue(t).Parse("EMAIL_DELIVERED")
 	m := miniredis.RunT(t)
 	m.HSet(key+"acme", "every", `{"url":"https://x","events":["*"]}`)

@@ -170,6 +170,7 @@ func TestReconcileHealsWhatIsNotAnnounced(t *testing.T) {
 }
 
 func TestDropAsksTwice(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	for i := range 3 {
 		m.HSet(fmt.Sprint(key, "acc", i), "hook", hook(i))
@@ -186,6 +187,7 @@ func TestDropAsksTwice(t *testing.T) {
 
 // Two answers that lack different subscriptions of an account drop neither.
 func TestDropAsksTwiceForEach(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	for i := range 3 {
 		m.HSet(fmt.Sprint(key, "acc", i), "one", hook(1), "two", hook(2))
@@ -213,6 +215,7 @@ func TestDropAsksTwiceForEach(t *testing.T) {
 }
 
 func TestShrinkIsRefusedUntilAccepted(t *testing.T) {
+	t.Parallel()
 	for name, accept := range map[string]func(*testing.T, *subscriptions.Directory, *subscriptions.Store){
 		"here": func(_ *testing.T, d *subscriptions.Directory, _ *subscriptions.Store) { d.AcceptShrink() },
 		"from another process": func(t *testing.T, _ *subscriptions.Directory, st *subscriptions.Store) {
@@ -245,6 +248,7 @@ func TestShrinkIsRefusedUntilAccepted(t *testing.T) {
 }
 
 func TestEmptiedRedis(t *testing.T) {
+	t.Parallel()
 	for _, known := range []int{1, 20} {
 		m, d, st := began(t, known)
 		put(t, st, "acc0", "hook", hook(50))
@@ -264,6 +268,7 @@ func TestEmptiedRedis(t *testing.T) {
 // A job that fills an emptied Redis again writes one subscription after the other: an account that has one of two so far
 // has not lost the other. What the job leaves out goes, a little later.
 func TestRefilledRedis(t *testing.T) {
+	t.Parallel()
 	for _, known := range []int{1, 20} { // the load after the flush is refused, and not: half is there again
 		m := miniredis.RunT(t)
 		st := store(t, redisURL(m))
@@ -334,6 +339,7 @@ func TestRefilledWhileLoading(t *testing.T) {
 
 // A load that had begun before Redis was emptied saw what was there: its end confirms nothing about what is being filled.
 func TestRefilledDuringFullLoad(t *testing.T) {
+	t.Parallel()
 	const ask = time.Second
 	m := miniredis.RunT(t)
 	st := store(t, redisURL(m))
@@ -364,6 +370,7 @@ func TestRefilledDuringFullLoad(t *testing.T) {
 
 // Reads overlap: a load that is refused, or was read before a change, must not keep the change out.
 func TestChangesDuringFullLoads(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	for i := range 20 {
 		m.HSet(fmt.Sprint(key, "acc", i), "hook", hook(i))
@@ -417,6 +424,7 @@ func TestInvalidKeepsLastGood(t *testing.T) {
 }
 
 func TestHangingAndLostConnection(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	m.HSet(key+"acme", "a", hook(1))
 	m.RequireUserAuth("user", "hunter2")
@@ -440,6 +448,7 @@ func TestHangingAndLostConnection(t *testing.T) {
 }
 
 func TestTrimmedStream(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	m.HSet(key+"acme", "a", hook(1))
 	p := newProxy(t, m.Addr())
@@ -456,6 +465,7 @@ func TestTrimmedStream(t *testing.T) {
 }
 
 func TestSnapshotFile(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
 	st := store(t, cfg.URL)
@@ -591,6 +601,7 @@ func TestStaleSnapshotFile(t *testing.T) {
 
 // A Redis that fails is not waited for where there is a file.
 func TestSnapshotFileWithoutRedis(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
 	put(t, store(t, cfg.URL), "acme", "a", hook(1))
@@ -639,6 +650,7 @@ func TestUnwritableSnapshot(t *testing.T) {
 
 // A disk that was full for a while: the file is written when it no longer is, without another change.
 func TestSnapshotIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	folder := filepath.Join(t.TempDir(), "cache")
 	if err := os.WriteFile(folder, nil, 0o600); err != nil { // a file where the folder should be

@@ -31,6 +31,7 @@ func failing(m *miniredis.Miniredis, on *atomic.Bool, commands ...string) {
 // A change whose reading failed is read again, by this process or from the snapshot file by the next one: the position that is kept never
 // passes it.
 func TestChangeThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
 	st := store(t, cfg.URL)
@@ -91,6 +92,7 @@ func (f *slowFile) Write(b []byte) (int, error) {
 // What changes while the snapshot file is written may be in its table or not. The position that the file names is from before that, so that
 // the change is read again.
 func TestSnapshotPositionIsBeforeItsTable(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	st := store(t, redisURL(m))
 	put(t, st, "acme", "a", hook(1))

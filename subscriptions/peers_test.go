@@ -23,6 +23,7 @@ func newPeers(t *testing.T, url string, demand subscriptions.Demand) *subscripti
 }
 
 func TestPeersShareByDemand(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	demands := []subscriptions.Demand{{"acme/a": 30}, {"acme/a": 10}, nil}
 	var peers []*subscriptions.Peers

@@ -55,6 +55,7 @@ var otherNames = []event.Name{event.SMSFailed, event.EmailOpen, event.CallFailed
 
 // A file of another catalogue serves while Redis is away: its names are read as text, and "*" is whatever there is now.
 func TestSnapshotOfAnotherCatalogueWithoutRedis(t *testing.T) {
+	t.Parallel()
 	m, cfg := snapshotOf(t, otherNames...)
 	was, err := os.ReadFile(cfg.SnapshotFile)
 	if err != nil {
@@ -79,6 +80,7 @@ func TestSnapshotOfAnotherCatalogueWithoutRedis(t *testing.T) {
 
 // As soon as Redis answers, each entry is read again, though its JSON is the same.
 func TestSnapshotOfAnotherCatalogueIsReadAnew(t *testing.T) {
+	t.Parallel()
 	m, cfg := snapshotOf(t, otherNames...)
 	d, stop := start(t, cfg)
 	ready(t, d) // at once with what Redis holds: an event must not meet what another version understood
@@ -97,6 +99,7 @@ func TestSnapshotOfAnotherCatalogueIsReadAnew(t *testing.T) {
 
 // The same when Redis comes back later, without any change announced.
 func TestSnapshotOfAnotherCatalogueWhenRedisIsBack(t *testing.T) {
+	t.Parallel()
 	m, cfg := snapshotOf(t, otherNames...)
 	m.SetError("LOADING")
 	d, _ := start(t, cfg, quick)
@@ -111,6 +114,7 @@ func TestSnapshotOfAnotherCatalogueWhenRedisIsBack(t *testing.T) {
 
 // A file that this version wrote is believed: what has not changed is not read again.
 func TestSnapshotOfThisVersion(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
 	put(t, store(t, cfg.URL), "acme", "a", hook(1))
@@ -130,6 +134,7 @@ func TestSnapshotOfThisVersion(t *testing.T) {
 
 // A file of the first format is one of another version.
 func TestSnapshotOfFormat1(t *testing.T) {
+	t.Parallel()
 	data, err := os.ReadFile(filepath.Join("..", "testdata", "snapshots", "format-1"))
 	if err != nil {
 		t.Fatal(err)
@@ -161,6 +166,7 @@ func TestSnapshotOfFormat1(t *testing.T) {
 
 // The names of a file are text, its secrets keep their expiry, and what it says of batches is kept.
 func TestSnapshotKeepsNamesAndExpiry(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
 	until := time.Now().Add(time.Hour).UTC().Truncate(time.Second)

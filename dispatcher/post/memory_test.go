@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -28,7 +29,20 @@ func TestMain(m *testing.M) {
 		silent(n, os.Stdout)
 		return
 	}
+	beside(8)
 	m.Run()
+}
+
+// beside lets so many tests run beside each other, unless -parallel says how many: they wait for most of their time.
+func beside(tests int) {
+	flag.Parse()
+	told := false
+	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })
+	if !told {
+		if err := flag.Set("test.parallel", strconv.Itoa(tests)); err != nil {
+			panic(err)
+		}
+	}
 }
 
 // wave is how many connections are opened at once: a listener's backlog is not endless.

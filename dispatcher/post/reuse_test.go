@@ -51,6 +51,7 @@ func TestReuse(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			var requests atomic.Int32
 			s := serve(t, func(c net.Conn, _ int) {
 				for r := bufio.NewReader(c); ; {
