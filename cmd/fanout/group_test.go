@@ -8,6 +8,7 @@ import (
 
 // The groups' members are shown with what they read, and an instance that has left is not shown.
 func TestGroup(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "channel.email")
 	if stdout := w.ok(t, "", "group", "describe"); !strings.Contains(stdout, "no instance is a member") {
 		t.Fatalf("before the first run:\n%s", stdout)

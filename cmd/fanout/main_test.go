@@ -30,6 +30,9 @@ var atEnd []func()
 type closing struct{ *testing.M }
 
 func (c closing) Run() int {
+	if err := os.Setenv("OTEL_BSP_SCHEDULE_DELAY", "20"); err != nil { // ms: spans are seen before the stop
+		panic(err)
+	}
 	flag.Parse()
 	told := false
 	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })

@@ -211,11 +211,11 @@ func TestTraceFromRecordToReceiver(t *testing.T) {
 	}
 }
 
-// The variables of the SDK that operating.md names; the processor's delay lets spans be seen before the stop.
+// The variables of the SDK that operating.md names.
 func TestTraceFollowsTheSDKsVariables(t *testing.T) {
 	for name, value := range map[string]string{
 		"OTEL_SERVICE_NAME": "webhooks", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test",
-		"OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=t1", "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip", "OTEL_BSP_SCHEDULE_DELAY": "20",
+		"OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=t1", "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
 		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://" + nobody, "OTEL_TRACES_SAMPLER": "always_off", // these two the configuration has
 	} {
 		t.Setenv(name, value)
@@ -236,7 +236,7 @@ func TestTraceFollowsTheSDKsVariables(t *testing.T) {
 
 // A collector that is away, or takes requests and never answers, costs spans and no delivery.
 func TestDeliveriesGoOnWithoutACollector(t *testing.T) {
-	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -244,6 +244,7 @@ func TestDeliveriesGoOnWithoutACollector(t *testing.T) {
 	t.Cleanup(func() { silent.Close() })
 	for name, endpoint := range map[string]string{"away": "http://" + nobody, "silent": "http://" + silent.Addr().String()} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			const records = 200
 			w := newWorld(t, "channel.email")
 			w.env = append(w.env, "FANOUT_TRACING_ENDPOINT="+endpoint)
