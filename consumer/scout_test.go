@@ -162,6 +162,8 @@ func (w *world) delivered(path string) int {
 
 // What is fetched and under way when the partition is given up goes the way of everything that is: nothing is lost, and only what was in
 // flight may come twice.
+//
+//nolint:tparallel // its subtests do, in newWorld
 func TestFetchedDeliveriesSurviveAHandover(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*instance){

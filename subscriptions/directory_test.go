@@ -215,7 +215,6 @@ func TestDropAsksTwiceForEach(t *testing.T) {
 }
 
 func TestShrinkIsRefusedUntilAccepted(t *testing.T) {
-	t.Parallel()
 	for name, accept := range map[string]func(*testing.T, *subscriptions.Directory, *subscriptions.Store){
 		"here": func(_ *testing.T, d *subscriptions.Directory, _ *subscriptions.Store) { d.AcceptShrink() },
 		"from another process": func(t *testing.T, _ *subscriptions.Directory, st *subscriptions.Store) {
@@ -465,7 +464,6 @@ func TestTrimmedStream(t *testing.T) {
 }
 
 func TestSnapshotFile(t *testing.T) {
-	t.Parallel()
 	m := miniredis.RunT(t)
 	cfg := subscriptions.Config{URL: redisURL(m), SnapshotFile: snapshotFile(t)}
 	st := store(t, cfg.URL)
