@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -23,6 +24,19 @@ var calm = []fault{
 	{"a lane is released", (*world).release},
 	{"a webhook is made", (*world).makeLate},
 	{"a webhook that was made late is backfilled", (*world).backfillOne},
+	{"an account's file is applied", (*world).apply},
+	{"a secret is rotated", (*world).rotate},
+	{"an account has far more to send than the others", (*world).flood},
+	{"a loss is accepted that there is not", (*world).accept},
+}
+
+// failing is what puts deliveries off.
+var failing = []fault{
+	{"receivers are down for a while", (*world).outage},
+	{"a kill and a start", func(w *world) {
+		w.kill(w.one())
+		w.start()
+	}},
 }
 
 // rolling is what happens while instances get a new event name one after the other.
@@ -100,13 +114,7 @@ var faults = []fault{
 			w.later(8*time.Second, func() { i.net.slow(0) })
 		})
 	}},
-	{"a receiver is down for a while", func(w *world) {
-		for _, account := range accounts {
-			if r := w.receivers[account+"/s1"]; r != nil && r.mood == down {
-				r.fail(time.Now().Add(time.Duration(10+w.dice.IntN(50)) * time.Second))
-			}
-		}
-	}},
+	{"receivers are down for a while", (*world).outage},
 	{"Redis's connections are cut", func(w *world) {
 		w.each(func(i *instance) { i.net.drop(redisAddress) })
 	}},
@@ -167,6 +175,39 @@ var faults = []fault{
 		i.net.freeze(true)
 		w.later(time.Duration(8+w.dice.IntN(8))*time.Second, func() { i.net.freeze(false) })
 	}},
+	{"answers come late for a while", func(w *world) {
+		w.trouble() // some come after nobody waits for them any more
+		w.hold(late{where: w.where(), answers: w.between(time.Second, 15*time.Second)}, w.between(3*time.Second, 20*time.Second))
+	}},
+	{"requests arrive late for a while", func(w *world) { // those that were given up on too, after what was sent later
+		w.trouble()
+		w.hold(late{where: w.where(), requests: w.between(time.Second, 15*time.Second)}, w.between(3*time.Second, 20*time.Second))
+	}},
+	{"answers are lost for a while, and the connections stay open", func(w *world) {
+		w.trouble()
+		where := w.where()
+		w.each(func(i *instance) { i.net.silence(where) })
+		w.afterAll(w.between(time.Second, 15*time.Second), func(i *instance) { i.net.silence("") })
+	}},
+	{"a broker is frozen for a while", func(w *world) { // then it carries out all that it was asked
+		w.trouble()
+		span := w.between(2*time.Second, 40*time.Second)
+		w.hold(late{where: w.broker(), until: time.Now().Add(span)}, span)
+		if w.dice.IntN(2) == 0 {
+			w.kafka.ShufflePartitionLeaders()
+		}
+	}},
+	{"a broker is away for a while", (*world).loseBroker},
+	{"transactions, and one whose producer dies", (*world).transactions},
+	{"the beginning of a log is cut off", (*world).cutLog},
+	{"a source topic is replaced", (*world).replaceTopic},
+	{"offsets are lost", func(w *world) { w.stopped(w.forgetOffsets) }},
+	{"offsets are set back", func(w *world) { w.stopped(w.setBack) }},
+	{"all stand still for long", func(w *world) { w.stopped(w.stand) }},
+	{"an account's file is applied", (*world).apply},
+	{"a secret is rotated", (*world).rotate},
+	{"a loss is accepted that there is not", (*world).accept},
+	{"what is malformed is repaired", (*world).repair},
 }
 
 // muteNames takes the name server away for a while.
@@ -179,6 +220,48 @@ func (w *world) muteNames(span time.Duration) {
 func (w *world) refuse(span time.Duration, key kmsg.Key, err *kerr.Error) {
 	h := w.kafka.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: -1})
 	w.later(span, h.Remove)
+}
+
+// hold has what is exchanged with somewhere come late for a while.
+func (w *world) hold(by late, span time.Duration) {
+	w.note("of %q: requests %v, answers %v", by.where, max(by.requests, time.Until(by.until)), by.answers)
+	w.each(func(i *instance) { i.net.hold(by) })
+	w.afterAll(span, func(i *instance) { i.net.hold(late{}) })
+}
+
+// where is some of what instances talk to.
+func (w *world) where() string {
+	return []string{w.broker(), allBrokers, redisAddress, allReceivers}[w.dice.IntN(4)]
+}
+
+// broker is one of them.
+func (w *world) broker() string { return brokerAddresses()[w.dice.IntN(len(brokerPorts))] }
+
+// between draws a span.
+func (w *world) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(w.dice.Int64N(int64(most-least)))
+}
+
+// afterAll does something for all instances that there are now, when a span has passed.
+func (w *world) afterAll(span time.Duration, do func(*instance)) {
+	for _, i := range slices.Clone(w.instances) {
+		w.later(span, func() { do(i) })
+	}
+}
+
+// outage takes the receivers down that are sometimes: for a minute, or for a day where the schedule goes on for longer.
+func (w *world) outage() {
+	span := w.between(10*time.Second, time.Minute)
+	if w.dice.IntN(3) == 0 {
+		span = max(span, w.plan.outage)
+	}
+	w.down += span
+	w.note("for %v", span)
+	for _, r := range w.receivers {
+		if r.mood == down {
+			r.fail(time.Now().Add(span))
+		}
+	}
 }
 
 // later does something when a span has passed, unless the world has ended before.

@@ -55,7 +55,7 @@ func (w *world) makeLate() {
 	r.made.Store(true)
 	w.judge.readAgain(sources)
 	w.traffic(w.t.Context())
-	w.put(r, r.json)
+	w.put(r, r.stored())
 	w.note("%s is %v", r.name, r.mood)
 	w.traffic(w.t.Context())
 }
@@ -140,7 +140,7 @@ func (w *world) backfill(r *receiver) error {
 	ctx, cancel := context.WithTimeout(w.t.Context(), backfillPatience)
 	defer cancel()
 	account, id := split(r.name)
-	sub, bad := subscriptions.Parse(account, id, []byte(r.json))
+	sub, bad := subscriptions.Parse(account, id, []byte(r.stored()))
 	if bad != nil {
 		return bad
 	}
@@ -150,10 +150,7 @@ func (w *world) backfill(r *receiver) error {
 			Name: fmt.Sprintf("backfill-%d", w.backfills), Topic: name, Account: account, Subscription: id, Since: w.begun.Add(-time.Hour), Rate: 100,
 			Plan: dispatcher.NewPlanner(only{r, sub}).Plan,
 		}
-		ends, err := w.admin.Ranges(ctx, name, time.Time{})
-		if err != nil {
-			return err
-		}
+		ends := w.stable(name)
 		b := operate.NewBackfill(w.admin, cfg)
 		plan, err := b.Plan(ctx)
 		if err == nil && plan.Unknown > 0 { // the first attempt of all was made late: an operator who wants these says so

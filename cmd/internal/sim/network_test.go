@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
 
 // network is what one instance has between itself and the world. It can be cut, as a process that is killed is, slowed, frozen, and made to
-// lose answers.
+// lose answers. Where it says "from where", that is the beginning of addresses.
 type network struct {
 	open func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -19,8 +20,20 @@ type network struct {
 	conns  map[*link]struct{}
 	cut    bool
 	thaw   chan struct{} // closed when answers come again; nil: they come
-	losing string        // answers from there are lost, and the connections with them; empty: none
+	losing string        // answers from there are lost, and the connections with them; empty: from nowhere
 	delay  time.Duration // of each answer
+	away   string        // nothing there can be reached; empty: everything can
+	mute   string        // answers from there are lost, and the connections stay open; empty: from nowhere
+	late   late
+}
+
+// late is how late bytes are to and from where. A request that is late arrives although whoever sent it has given up on it, and closed the
+// connection.
+type late struct {
+	where    string // empty: nowhere
+	requests time.Duration
+	answers  time.Duration
+	until    time.Time // requests arrive then, or later
 }
 
 func newNetwork(open func(ctx context.Context, network, address string) (net.Conn, error)) *network {
@@ -39,9 +52,9 @@ type link struct {
 // dial implements the dial functions of Kafka's, Redis's and the receivers' clients.
 func (n *network) dial(ctx context.Context, kind, address string) (net.Conn, error) {
 	n.mu.Lock()
-	cut := n.cut
+	refused := n.cut || at(n.away, address)
 	n.mu.Unlock()
-	if cut {
+	if refused {
 		return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	}
 	far, err := n.open(ctx, kind, address)
@@ -68,16 +81,24 @@ func (l *link) close() {
 	})
 }
 
-// carry brings bytes across until either end is closed. Answers meet what is wrong with the network.
+// carry brings bytes across until either end is closed. They meet what is wrong with the network.
 func (l *link) carry(to, from net.Conn, answers bool) {
 	defer l.close()
 	b := make([]byte, 16<<10)
+	what := comes
 	for {
 		k, err := from.Read(b)
-		if k > 0 && answers && !l.pass() {
+		switch {
+		case k == 0:
+		case !answers:
+			l.wait()
+		case what == comes: // what follows an answer that was lost makes no sense to anybody
+			what = l.pass()
+		}
+		if what == breaks {
 			return
 		}
-		if k > 0 {
+		if k > 0 && what == comes {
 			if _, err := to.Write(b[:k]); err != nil {
 				return
 			}
@@ -88,13 +109,40 @@ func (l *link) carry(to, from net.Conn, answers bool) {
 	}
 }
 
-// pass returns when an answer may go on; false where it is lost.
-func (l *link) pass() bool {
+// wait returns when a request may go on.
+func (l *link) wait() {
 	l.n.mu.Lock()
-	thaw, lost, delay := l.n.thaw, l.n.losing == l.address, l.n.delay
+	late := l.n.late
 	l.n.mu.Unlock()
-	if lost {
-		return false
+	if at(late.where, l.address) {
+		time.Sleep(max(late.requests, time.Until(late.until)))
+	}
+}
+
+// fate is what becomes of an answer.
+type fate int
+
+const (
+	comes  fate = iota
+	isLost      // and the connection stays open
+	breaks      // the connection does, and the answer is lost
+)
+
+// pass returns when it is known what becomes of an answer.
+func (l *link) pass() fate {
+	l.n.mu.Lock()
+	thaw, delay, what := l.n.thaw, l.n.delay, comes
+	switch {
+	case at(l.n.losing, l.address):
+		what = breaks
+	case at(l.n.mute, l.address):
+		what = isLost
+	case at(l.n.late.where, l.address):
+		delay += l.n.late.answers
+	}
+	l.n.mu.Unlock()
+	if what != comes {
+		return what
 	}
 	if delay > 0 {
 		time.Sleep(delay)
@@ -102,8 +150,11 @@ func (l *link) pass() bool {
 	if thaw != nil {
 		<-thaw
 	}
-	return true
+	return comes
 }
+
+// at says whether an address is where something goes wrong.
+func at(where, address string) bool { return where != "" && strings.HasPrefix(address, where) }
 
 // kill cuts all connections, for good.
 func (n *network) kill() {
@@ -119,7 +170,7 @@ func (n *network) drop(address string) {
 	n.mu.Lock()
 	var all []*link
 	for l := range n.conns {
-		if address == "" || l.address == address {
+		if strings.HasPrefix(l.address, address) {
 			all = append(all, l)
 		}
 	}
@@ -156,10 +207,37 @@ func (n *network) slow(by time.Duration) {
 	n.delay = by
 }
 
+// leave has nothing reach an address, until it is called with "".
+func (n *network) leave(where string) {
+	n.mu.Lock()
+	n.away = where
+	n.mu.Unlock()
+	if where != "" {
+		n.drop(where)
+	}
+}
+
+// silence has answers from an address lost, and the connections stay open, until it is called with "". Those that lost one bring nothing any
+// more.
+func (n *network) silence(where string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mute = where
+}
+
+// hold has requests and answers come late.
+func (n *network) hold(by late) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.late = by
+}
+
 // The addresses of the world. Receivers are at address 44.0.0.n.
 const (
 	redisAddress = "127.0.0.1:6379"
 	nameServer   = "127.0.0.1:53"
+	allBrokers   = "127.0.0.1:909"
+	allReceivers = "44."
 )
 
 var brokerPorts = []int{9092, 9093, 9094}

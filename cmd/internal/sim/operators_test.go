@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"fanout/egress"
 	"fanout/event"
 	"fanout/operate"
 	"fanout/subscriptions"
@@ -82,13 +84,13 @@ func (w *world) pause() {
 	if r == nil {
 		return
 	}
-	w.put(r, pausedJSON(r.json))
 	r.pause(time.Now())
+	w.put(r, r.stored())
 	w.note("%s is paused", r.name)
 	w.later(time.Duration(15+w.dice.IntN(45))*time.Second, func() {
 		r.pause(time.Time{})
 		if !w.emptied.Load() { // else it is filled with what it is now
-			w.put(r, r.json)
+			w.put(r, r.stored())
 		}
 	})
 }
@@ -148,4 +150,95 @@ func (w *world) resend() {
 		err = errors.New("it is on its way")
 	}
 	w.note("one is sent again: %v", err)
+}
+
+// apply applies a file with an account's subscriptions, as they are but for their descriptions.
+func (w *world) apply() {
+	if w.emptied.Load() {
+		return
+	}
+	account := accounts[w.dice.IntN(len(accounts))]
+	var b strings.Builder
+	fmt.Fprintf(&b, `{"account":%q,"subscriptions":{`, account)
+	comma := ""
+	for _, name := range slices.Sorted(maps.Keys(w.receivers)) {
+		r := w.receivers[name]
+		if of, id := split(name); of == account && r.made.Load() {
+			fmt.Fprintf(&b, `%s%q:%s,"description":"applied %d"}`, comma, id, strings.TrimSuffix(r.stored(), "}"), w.sent)
+			comma = ","
+		}
+	}
+	b.WriteString("}}")
+	rules, err := egress.New(w.cfg.Egress)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	m := operate.NewManifest()
+	m.Read("file", []byte(b.String()))
+	plan, err := m.Plan(w.t.Context(), w.store, rules, false)
+	if problems := m.Problems(); len(problems) > 0 {
+		w.wrong("the file of %s: %v", account, problems)
+		return
+	}
+	if err == nil {
+		err = plan.Apply(w.t.Context(), w.store)
+	}
+	w.note("the file of %s is applied: %v", account, err)
+}
+
+// rotate gives a subscription another secret. The one before signs on for a while.
+func (w *world) rotate() {
+	r := w.some()
+	if r == nil {
+		return
+	}
+	account, id := split(r.name)
+	var next subscriptions.Rotation
+	_, err := w.store.Update(w.t.Context(), account, id, func(stored json.RawMessage) (json.RawMessage, error) {
+		var err error
+		next, err = subscriptions.Rotate(stored, w.plan.rotation, time.Now())
+		return next.JSON, err
+	})
+	if err == nil {
+		err = r.rotated(next, w.plan.rotation)
+	}
+	w.note("a secret of %s is rotated: %v", r.name, err)
+}
+
+// accept accepts a loss where there is none. A loss that comes later is refused all the same.
+func (w *world) accept() {
+	if w.emptied.Load() {
+		return
+	}
+	if err := w.store.AcceptShrink(w.t.Context()); err != nil {
+		w.t.Errorf("accept: %v", err)
+	}
+	time.Sleep(5 * time.Second) // in which all hear of it
+}
+
+// repair sends the malformed records again, as an operator has repaired them. It may fail, as an operator's would.
+func (w *world) repair() {
+	w.trouble() // two records may be made of one
+	sent := 0
+	r, err := operate.NewRepairer(w.admin, operate.RepairConfig{
+		Edit: func(context.Context, []byte, string, string) ([]byte, error) {
+			w.sent++
+			account := accounts[w.dice.IntN(len(accounts))]
+			return fmt.Appendf(nil, `{"accountId":%q,"channel":"EMAIL","type":"OPEN","trackingId":"repaired%d","notificationId":"welcome","userId":"u","id":"e%d"}`, account, w.sent, w.sent), nil
+		},
+		Confirm: func(context.Context, string, string) error { return nil },
+		Tell: func(one operate.Repair) {
+			if one.State == operate.RepairSent {
+				sent++
+			}
+		},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err = r.Find(w.t.Context(), nil, nil); err == nil {
+		err = r.Run(w.t.Context())
+	}
+	w.note("%d of the malformed are repaired: %v", sent, err)
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -51,12 +52,12 @@ type receiver struct {
 
 	notification string // that it asks for; a final * matches any rest; empty: all
 
-	json string // of the subscription, while it is not paused
-
 	instances func() int  // that have been started: each has a lane of its own
 	troubled  func() bool // requests may have been given up on of which the receiver knows nothing
 
 	mu       sync.Mutex // guards all below
+	json     string     // of the subscription, while it is not paused
+	keys     keys
 	came     map[string]int
 	tried    map[string]bool // deliveries that it was sent, by id
 	accepted map[string]int  // deliveries answered with 2xx, by id
@@ -118,6 +119,12 @@ func (r *receiver) answer(c net.Conn, req *http.Request, body []byte) bool {
 	id := req.Header.Get("Webhook-Id")
 	ids := r.elements(id, body)
 	r.mu.Lock()
+	if err := r.keys.check(req.Header, body, time.Now(), r.troubled()); err != nil {
+		r.wrong = append(r.wrong, fmt.Sprintf("%s: %s: %v", r.name, id, err))
+	}
+	if bytes.Contains(body, []byte(`"`+aborted)) {
+		r.wrong = append(r.wrong, fmt.Sprintf("%s: %s was sent, and its transaction was aborted: %s", r.name, id, body))
+	}
 	if r.quiet() {
 		r.wrong = append(r.wrong, fmt.Sprintf("%s: %s was sent although the subscription is paused since %v", r.name, id, r.paused))
 	}
@@ -209,7 +216,9 @@ func (r *receiver) decide(id string, n int) (status int, wait time.Duration, hea
 func (r *receiver) fail(until time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.until = until
+	if until.After(r.until) {
+		r.until = until
+	}
 }
 
 // counts is how often each delivery was answered with 2xx.

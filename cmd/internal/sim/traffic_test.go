@@ -75,7 +75,7 @@ func (w *world) event(source string) kafka.Record {
 		kind = w.plan.adds[0].Type
 	}
 	id := ""
-	if w.dice.IntN(2) == 0 {
+	if w.dice.IntN(2) == 0 || w.named {
 		id = fmt.Sprintf(`,"id":"e%d"`, w.sent)
 	}
 	value := fmt.Sprintf(`{"accountId":%q,"channel":%q,"type":%q,"trackingId":"t%d","notificationId":%q,"userId":"u"%s}`, account, channel, kind, w.sent, notifications[w.dice.IntN(len(notifications))], id)
@@ -90,4 +90,24 @@ func (w *world) event(source string) kafka.Record {
 		value = strings.Replace(value, account, "nobody", 1) // unmatched
 	}
 	return kafka.Record{Value: kafka.NewBytes([]byte(value))}
+}
+
+// flood has an account send far more than the others: in which these must not have to wait.
+func (w *world) flood() {
+	if w.flooded == "" {
+		w.flooded = accounts[w.dice.IntN(len(accounts))]
+	}
+	batches := make(map[topic.Partition][]kafka.Record)
+	for range 20 * w.plan.events {
+		w.sent++
+		value := fmt.Sprintf(`{"accountId":%q,"channel":"EMAIL","type":"OPEN","trackingId":"t%d","notificationId":"welcome","userId":"u"}`, w.flooded, w.sent)
+		p := topic.Partition{Topic: sources[0], ID: w.dice.IntN(2)}
+		batches[p] = append(batches[p], kafka.Record{Value: kafka.NewBytes([]byte(value))})
+	}
+	for id := range 2 {
+		p := topic.Partition{Topic: sources[0], ID: id}
+		w.produce(w.t.Context(), p, batches[p])
+	}
+	w.note("%d records of %s", 20*w.plan.events, w.flooded)
+	w.traffic(w.t.Context())
 }

@@ -49,23 +49,29 @@ type world struct {
 	hosts     map[string]*receiver // by address
 	serving   sync.WaitGroup
 
-	cfg       config.Config
-	admin     *topic.Cluster // whose network is well
-	store     *subscriptions.Store
-	instances []*instance // that run
-	ever      []*instance // also those that have ended, or will
-	started   atomic.Int64
-	ending    sync.WaitGroup
-	judge     *judge
-	sent      int
-	replays   int
-	late      []*receiver // whose subscriptions are made while records are read; those that are not made yet come last
-	backfills int
-	emptied   atomic.Bool // Redis is, and nobody has filled it again
-	closed    atomic.Bool
-	rolled    bool        // instances that start know the names that the plan adds
-	faults    int         // that may repeat deliveries
-	troubled  atomic.Bool // there was one
+	cfg        config.Config
+	admin      *topic.Cluster // whose network is well
+	store      *subscriptions.Store
+	instances  []*instance // that run
+	ever       []*instance // also those that have ended, or will
+	started    atomic.Int64
+	ending     sync.WaitGroup
+	judge      *judge
+	sent       int
+	replays    int
+	late       []*receiver // whose subscriptions are made while records are read; those that are not made yet come last
+	backfills  int
+	emptied    atomic.Bool // Redis is, and nobody has filled it again
+	closed     atomic.Bool
+	rolled     bool // instances that start know the names that the plan adds
+	faults     int  // that may repeat deliveries
+	twice      int  // deliveries that may come once more, since offsets were lost
+	transacted int
+	named      bool          // events have an id of their producer's, all of them
+	down       time.Duration // how long receivers were, at most
+	stood      time.Duration // how long nobody worked
+	flooded    string        // the account that has far more to send than the others; empty: none
+	troubled   atomic.Bool   // there was one
 }
 
 // plan is the size of a simulation.
@@ -76,23 +82,31 @@ type plan struct {
 	instances int // at most
 	least     int // instances at the beginning
 	steps     int
-	pause     time.Duration // between steps, on average
-	events    int           // a step, at most
-	before    time.Duration // the first record: partitions that move then repeat nothing
-	happens   []fault       // what goes wrong, or somebody does
-	adds      []event.Row   // event names that the instances get one after the other; the first ones start without them
+	pause     time.Duration   // between steps, on average
+	events    int             // a step, at most
+	before    time.Duration   // the first record: partitions that move then repeat nothing
+	outage    time.Duration   // of receivers, at most
+	stands    []time.Duration // for how long nobody may work
+	rotation  time.Duration   // for which a secret signs on that was replaced
+	prompt    time.Duration   // within which what nothing holds up is delivered; 0: that is not looked at
+	happens   []fault         // what goes wrong, or somebody does
+	moods     []mood          // of receivers; none: all
+	lastly    func(*world)    // what happens before all comes to its end; nil: nothing
+	adds      []event.Row     // event names that the instances get one after the other; the first ones start without them
 }
 
 // short has a schedule of minutes, so that a seed takes a second or two.
 var short = plan{
 	schedule: []time.Duration{5 * time.Second, 20 * time.Second, 40 * time.Second, 40 * time.Second, time.Minute}, parkMax: time.Minute, maxAge: 5 * time.Minute,
 	instances: 3, steps: 8, pause: 6 * time.Second, events: 25, happens: faults,
+	outage: 2 * time.Minute, stands: []time.Duration{time.Minute, 4 * time.Minute}, rotation: time.Minute,
 }
 
 // long has the real schedule.
 var long = plan{
 	schedule: config.Default().Delivery.Schedule, parkMax: config.Default().Lanes.ParkMax, maxAge: config.Default().Delivery.MaxAge,
 	instances: 3, steps: 40, pause: 20 * time.Second, events: 50, happens: faults,
+	outage: 24 * time.Hour, stands: []time.Duration{time.Hour, 10 * time.Hour, 30 * time.Hour, 100 * time.Hour, 8 * 24 * time.Hour}, rotation: subscriptions.RotationLasts,
 }
 
 const group = "fanout"
@@ -125,15 +139,21 @@ func newWorld(t *testing.T, seed uint64, p plan) *world {
 		t.Fatal(err)
 	}
 	own := newNetwork(w.open)
-	if w.admin, err = topic.NewCluster(w.cfg.Topic(), topic.WithDial(own.dial)); err != nil {
-		t.Fatal(err)
-	}
+	w.manage()
 	if w.store, err = subscriptions.NewStore(w.cfg.Redis, subscriptions.WithDial(own.dial)); err != nil {
 		t.Fatal(err)
 	}
 	w.judge = newJudge(w)
 	w.subscribe()
 	return w
+}
+
+// manage connects to Kafka as somebody who is no instance.
+func (w *world) manage() {
+	var err error
+	if w.admin, err = topic.NewCluster(w.cfg.Topic(), topic.WithDial(newNetwork(w.open).dial)); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // note adds a line to the trace.
@@ -176,6 +196,9 @@ func (w *world) subscribe() {
 	for _, account := range accounts {
 		for k := range 1 + w.dice.IntN(3) {
 			m := mood(w.dice.IntN(int(moods)))
+			if len(w.plan.moods) > 0 {
+				m = w.plan.moods[w.dice.IntN(len(w.plan.moods))]
+			}
 			if len(w.plan.adds) > 0 { // many retries, each of which another instance may take
 				m = []mood{flaky, asksLater, away}[w.dice.IntN(3)]
 			}
@@ -198,11 +221,14 @@ func (w *world) subscribe() {
 				r.notification = []string{"welcome", "promo-*"}[w.dice.IntN(2)]
 				extra += fmt.Sprintf(`,"notificationIds":[%q]`, r.notification)
 			}
+			if w.dice.IntN(2) == 0 {
+				extra += r.sign()
+			}
 			if m == held {
 				extra += `,"paused":true`
 			}
 			w.reach(r, extra)
-			w.put(r, r.json)
+			w.put(r, r.stored())
 			w.note("%s is %v%s", r.name, m, extra)
 		}
 	}
@@ -356,12 +382,12 @@ func (w *world) wrong(format string, args ...any) {
 	w.t.Errorf("seed %d: %s\n\n%s\n%s", w.seed, fmt.Sprintf(format, args...), strings.Join(w.trace, "\n"), w.logs())
 }
 
-// logs are the last warnings and errors of the instances.
+// logs are the last warnings and errors of the last instances.
 func (w *world) logs() string {
 	var b strings.Builder
-	for _, i := range w.instances {
+	for _, i := range w.ever[max(0, len(w.ever)-w.plan.instances-1):] {
 		all := i.logs.All()
-		for _, e := range all[max(0, len(all)-6):] {
+		for _, e := range all[max(0, len(all)-8):] {
 			fmt.Fprintf(&b, "%9s  %s: %s %v\n", e.Time.Sub(w.begun).Round(time.Millisecond), i.name, e.Message, e.ContextMap())
 		}
 	}
