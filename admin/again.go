@@ -117,7 +117,7 @@ func (ask *backfillAsk) config(sources []string, sub *subscriptions.Subscription
 	case sub == nil:
 		fail("subscription", "the account has no such subscription")
 	case !sub.Enabled():
-		fail("subscription", "is off: what is sent to it would be discarded")
+		fail("subscription", "is off: its deliveries would be discarded")
 	}
 	if ask.From.IsZero() {
 		fail("from", "is required: a time such as 2006-01-02T15:04:05Z (RFC 3339)")

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// What one account's portal may cost on an instance (docs/contract.md#portal-budgets). Operators have what is theirs beside
-// it.
+// Bounds of what one account's portal may cost on an instance (docs/contract.md#portal-budgets). Operators have budgets of
+// their own.
 const (
 	portalTests      = 10 // a minute
 	portalSaves      = 30 // a minute: whatever is stored, rotations and deletions too

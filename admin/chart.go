@@ -11,7 +11,7 @@ import (
 // chart is figures over time as a picture that needs no script, and as the table beside it.
 type chart struct {
 	ID, Title string
-	Says      string // what it shows, for whoever does not see it
+	Says      string // what it shows, for people who cannot see it
 	Series    []series
 	Times     []time.Time // when each column begins, the oldest first
 	Stacked   bool        // bars, each series upon the one before; else lines

@@ -31,7 +31,7 @@ func (c *Config) Proxies() ([]netip.Prefix, error) {
 		if err != nil {
 			addr, addrErr := netip.ParseAddr(text)
 			if addrErr != nil {
-				return nil, fmt.Errorf("admin.trusted_proxies[%d]: %q is no address and no network", i, text)
+				return nil, fmt.Errorf("admin.trusted_proxies[%d]: %q is neither an address nor a network", i, text)
 			}
 			prefix = netip.PrefixFrom(addr, addr.BitLen())
 		}
@@ -60,7 +60,7 @@ func (c *Config) Validate() error {
 	open := ""
 	for _, one := range []struct{ key, address string }{{"listen", c.Listen}, {"portal.listen", c.Portal.Listen}} {
 		if _, _, err := net.SplitHostPort(one.address); err != nil || Loopback(one.address) {
-			continue // what is not an address is nothing that others reach
+			continue // others cannot reach a listener that has no address
 		}
 		if c.Token == "" {
 			bad(one.key, "%q: others can reach this address, so it needs a token: set admin.token or FANOUT_ADMIN_TOKEN, or listen on 127.0.0.1", one.address)

@@ -11,13 +11,13 @@ import (
 	"fanout/topic"
 )
 
-// What a webhook's page shows of its last day, and how often the topic is read for it, while somebody looks.
+// Bounds of the last day that a webhook's page shows. The topic is read for it while somebody looks.
 const (
 	dayStep     = 30 * time.Minute
 	dayColumns  = 48
 	dayEvery    = 5 * time.Second
 	dayPatience = 3 * time.Second // of one reading
-	dayForgets  = time.Minute     // what nobody has looked at for so long is counted anew
+	dayForgets  = time.Minute     // a day that nobody has looked at for so long is counted again
 	daysKept    = 64
 )
 
@@ -78,7 +78,7 @@ func slotOf(t time.Time) int64 { return t.Unix() / int64(dayStep/time.Second) }
 type dayBody struct {
 	Off      bool      // there is no attempts topic
 	Counting bool      // the first reading has not ended
-	Reached  time.Time // what was before is not counted yet; zero: everything is
+	Reached  time.Time // attempts before then are not counted yet; zero: all are
 	Step     time.Duration
 	Charts   []*chart
 
@@ -133,7 +133,7 @@ func (d *days) ask(ctx context.Context, p *panel, s scope, key [2]string, one *d
 	defer d.mu.Unlock()
 	one.reading, one.off = false, topic.NoTopic(err)
 	if one.read = time.Now(); err != nil && !one.off && d.by[key] == one {
-		delete(d.by, key) // what is new was not counted whole: begin again
+		delete(d.by, key) // the new attempts were not all counted: begin again
 	}
 }
 

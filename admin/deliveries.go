@@ -75,7 +75,7 @@ func (p *pages) portalDeliveries(w http.ResponseWriter, r *http.Request) {
 	switch known, ok := errors.AsType[*problem](err); {
 	case ok:
 		known.write(w)
-	case err != nil: // what it says is ours
+	case err != nil: // its text is for operators
 		problemf(http.StatusServiceUnavailable, "deliveries cannot be looked up at the moment: try again").write(w)
 	default:
 		forCustomer(found)

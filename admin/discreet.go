@@ -6,7 +6,7 @@ import (
 	"fanout/dispatcher"
 )
 
-// What a customer is told of a request that had no answer: which of our addresses can be reached, and how, is nobody's
+// The words a customer is told about a request that had no answer: which of our addresses can be reached, and how, is nobody's
 // business. The webhook-id is what operators find the rest by.
 const (
 	notReached = "cannot be reached"

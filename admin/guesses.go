@@ -19,7 +19,7 @@ const (
 	doorPortal = "portal"
 )
 
-// Wrong tokens that are answered as such, from everybody together. What comes faster is told to come later. It says nothing
+// Wrong tokens that are answered as such, from everybody together. Attempts that come faster are told to come later. It says nothing
 // about who sent it: behind an ingress everybody has the same address, and a stranger must not lock the operators out. So
 // the right token is taken at any time.
 const (

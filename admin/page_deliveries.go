@@ -15,7 +15,7 @@ import (
 	"fanout/webhook"
 )
 
-// What one look at the log of deliveries may take.
+// Bounds of one look at the log of deliveries.
 const (
 	pageDeliveries   = 50
 	pagePatience     = 5 * time.Second // then the page shows what was found, and goes on from there when asked

@@ -85,7 +85,7 @@ func (f *replayForm) ask(s scope) (*replayAsk, error) {
 			return nil, problemf(http.StatusUnprocessableEntity, "a text is looked for in the list only: tick the dead letters that are meant")
 		}
 		if f.Letters.State == string(operate.LetterSettled) {
-			return nil, problemf(http.StatusUnprocessableEntity, "what is settled is not sent again by a filter: tick the dead letters that are meant")
+			return nil, problemf(http.StatusUnprocessableEntity, "a filter does not send settled dead letters again: tick those that are meant")
 		}
 		ask.Subscription, ask.Event, ask.Reasons, ask.From, ask.To = filter.Subscription, filter.Event, filter.Reasons, filter.Since, filter.Until
 		for _, status := range filter.Statuses {

@@ -38,7 +38,7 @@ type settingsBody struct {
 	Typed        bool // the form has what somebody typed and could not save
 
 	Unreadable string
-	Warnings   []badField // what is odd about the open webhook, and in force all the same
+	Warnings   []badField // what is odd about the open webhook, although it is in force
 
 	New                       bool
 	ID, URL, Description      string

@@ -156,7 +156,7 @@ var (
 	errNoPortal   = problemf(http.StatusNotFound, "this link does not work: it has expired, was revoked, or is incomplete. Ask for a new one.")
 	errNotOpened  = problemf(http.StatusUnauthorized, "open the link that you were given once more: this browser has no cookie of it, or does not send it")
 	errReadOnly   = problemf(http.StatusForbidden, "this link is for looking only: nothing can be changed or sent through it")
-	errNotOurPage = problemf(http.StatusForbidden, "what changes something must come from a page of this address")
+	errNotOurPage = problemf(http.StatusForbidden, "a request that changes something must come from a page of this address")
 )
 
 // granted says that a grant is good: it has not expired, and Redis still has it. If Redis cannot say, it opens nothing.

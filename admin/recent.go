@@ -12,7 +12,7 @@ import (
 	"fanout/topic"
 )
 
-// What a webhook's page shows of its attempts, and how often the topic is read for it, while somebody looks.
+// Bounds of the attempts that a webhook's page shows. The topic is read for them while somebody looks.
 const (
 	recentShown    = 25
 	recentEvery    = 2 * time.Second

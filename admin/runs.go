@@ -58,7 +58,7 @@ func (ask *runAsk) check(fail func(field, detail string)) (float64, int) {
 // checkForCustomer says what is wrong with it where it is asked for in the portal.
 func (ask *runAsk) checkForCustomer(rate float64, most whole, fail func(field, detail string)) {
 	if ask.Again {
-		fail("again", "what was sent before is not sent again from here")
+		fail("again", "deliveries that were sent before are not sent again from here")
 	}
 	if rate <= 0 || rate > portalReplayRate {
 		fail("rate", fmt.Sprintf("must be from 1 to %d a second", portalReplayRate))

@@ -150,7 +150,7 @@ func ownWords(sent []byte, id string) []byte {
 		return sent
 	}
 	out, err := json.Marshal(members)
-	if err != nil { // what was read can be written
+	if err != nil { // JSON that was decoded can be encoded
 		return sent
 	}
 	return out
@@ -235,7 +235,7 @@ func (p *panel) test(ctx context.Context, account, id, name string) (tested, err
 	if name != "" {
 		chosen, ok := p.catalogue().Parse(name)
 		if !ok {
-			return tested{}, invalid(badField{"event", "is no event name"})
+			return tested{}, invalid(badField{"event", "is not an event name"})
 		}
 		names = []event.Name{chosen}
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// undos are what was deleted on the dashboard of this instance a short while ago, for whoever has answered the question too fast.
+// undos are what was deleted on the dashboard of this instance a short while ago, for people who answered the question too fast.
 type undos struct {
 	mu   sync.Mutex // guards list
 	list map[string]undo

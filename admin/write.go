@@ -95,7 +95,7 @@ func (p *panel) enforce(ctx context.Context, account string) error {
 	return nil
 }
 
-// urlOf is the URL of what may be no valid subscription; empty where it is not text.
+// urlOf is the URL of a subscription that may be invalid; empty where it is not text.
 func urlOf(data []byte) string {
 	var sub struct {
 		URL any `json:"url"`
@@ -137,7 +137,7 @@ func (w *written) shown() (map[string]json.RawMessage, error) {
 	if err := json.Unmarshal(subscriptions.Masked(w.stored), &shown); err != nil {
 		return nil, err
 	}
-	delete(shown, "warnings") // what somebody has stored under that name is in GET's answer
+	delete(shown, "warnings") // a stored key of that name is in GET's answer
 	var err error
 	if len(w.made) > 0 {
 		if shown["secrets"], err = w.secrets(); err != nil {

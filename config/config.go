@@ -48,7 +48,7 @@ type Config struct {
 type Attempts struct {
 	Topic     bool          `mapstructure:"topic"`     // write one record an attempt or decision; default true
 	Retention time.Duration `mapstructure:"retention"` // how long they are kept, where the topic is created; default 240h
-	Response  bool          `mapstructure:"response"`  // keep the first KiB of answers that are no success; default true
+	Response  bool          `mapstructure:"response"`  // keep the first KiB of answers that are not a success; default true
 }
 
 // Topics is the section `topics`.

@@ -40,7 +40,7 @@ func Load(file string, explicit bool, env []string, flags *pflag.FlagSet) (Confi
 	}
 	cfg.Redis.Group, cfg.Redis.Catalogue = cfg.Kafka.Group, cfg.Catalogue()
 	warnings := unknownVariables(env, all)
-	// What could not be read has its default here, so that the rest is judged all the same.
+	// A key that could not be read has its default here, so that the rest is judged nevertheless.
 	r.problems = append(r.problems, validate(&cfg, r.locations)...)
 	if len(r.problems) > 0 {
 		return cfg, warnings, r.problems

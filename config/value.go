@@ -105,7 +105,7 @@ func (r *reader) readDuration(node *yaml.Node, path string, value reflect.Value)
 	}
 	switch unit {
 	case "d", "w":
-		r.wrongf(node, path, "days and weeks are no units here: write hours, as in 72h")
+		r.wrongf(node, path, "days and weeks are not units here: write hours, as in 72h")
 	default:
 		r.wrongf(node, path, "a duration needs a unit: write %ss for seconds, or %sms", number, number)
 	}

@@ -64,7 +64,7 @@ func embedded(a netip.Addr) []embeddedAddr {
 	exactly := func(v4 netip.Addr) []embeddedAddr { return []embeddedAddr{{v4, true}} }
 	switch {
 	case compatible.Contains(a):
-		if b[12] == 0 { // the first 2^24 of them are no IPv4 addresses: :: and ::1 are themselves
+		if b[12] == 0 { // the first 2^24 of them are not IPv4 addresses: :: and ::1 are themselves
 			return nil
 		}
 		return exactly(at(12))

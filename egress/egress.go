@@ -98,7 +98,7 @@ func (r *Rules) opensFor(account string) bool { return len(r.accounts) == 0 || r
 // hold it and never match.
 func checkAccount(key, account string) error {
 	if account == "" || len(account) > 256 || strings.ContainsFunc(account, unicode.IsControl) {
-		return fmt.Errorf("%s: %.40q is no account id; write 1 to 256 bytes without control characters", key, account)
+		return fmt.Errorf("%s: %.40q is not an account id; write 1 to 256 bytes without control characters", key, account)
 	}
 	return nil
 }

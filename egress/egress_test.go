@@ -298,8 +298,8 @@ func TestNewProblems(t *testing.T) {
 	for _, want := range []string{
 		`egress.allow_cidrs[1]: "10.0.0.0/33" is not a CIDR; write it as 10.0.0.0/8`,
 		`egress.allow_cidrs[2]: "127.0.0.1" is not a CIDR; write it as 127.0.0.1/32`,
-		`egress.allow_accounts[1]: "" is no account id; write 1 to 256 bytes without control characters`,
-		`egress.allow_accounts[2]: "a\nb" is no account id`,
+		`egress.allow_accounts[1]: "" is not an account id; write 1 to 256 bytes without control characters`,
+		`egress.allow_accounts[2]: "a\nb" is not an account id`,
 		`egress.allow_accounts[3]: "xxx`,
 		`egress.deny_cidrs[0]: "nonsense" is not a CIDR`,
 		`egress.deny_cidrs[1]: "::ffff:0:0/90" spans more`,

@@ -212,7 +212,7 @@ func parseName(host string) (name string, rooted bool, addr netip.Addr, reason s
 	}
 	a, err := netip.ParseAddr(host)
 	if err != nil {
-		return "", false, netip.Addr{}, "the URL's host is a number that is no plain IPv4 address"
+		return "", false, netip.Addr{}, "the URL's host is a number that is not a plain IPv4 address"
 	}
 	return host, false, a, ""
 }

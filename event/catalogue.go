@@ -143,7 +143,7 @@ func (c *Catalogue) Parse(text string) (Name, bool) {
 }
 
 // ParseAny is Parse that takes a well-formed name which the catalogue does not hold, too, as an instance with another catalogue
-// may have written it: such a Name has a text and nothing else, and is not Known. It is false for what can be no event name.
+// may have written it: such a Name has a text and nothing else, and is not Known. It is false for a text that cannot be an event name.
 func (c *Catalogue) ParseAny(text string) (Name, bool) {
 	if n, ok := c.Parse(text); ok {
 		return n, true

@@ -126,7 +126,7 @@ func (f found) id() string {
 // maxTime bounds the text of occurredAt: nine digits of a second are as many as a time can hold.
 const maxTime = 64
 
-// time is zero where the field is no RFC 3339 time. The RFC lets T and Z be lower-case.
+// time is zero where the field is not an RFC 3339 time. The RFC lets T and Z be lower-case.
 func (f found) time() time.Time {
 	text := f.string()
 	if text == "" || len(text) > maxTime {

@@ -98,7 +98,7 @@ type letterSearch struct {
 	match func(*topic.DeadLetter) bool
 	page  *LetterPage
 
-	all, rest map[int]topic.Range // what there is, and what is behind the page so far
+	all, rest map[int]topic.Range // of the whole topic, and what comes after the page so far
 	known     *letters.Account    // nil: the index does not know
 	places    []letters.Place     // of the account, not looked at yet, in the order of the page
 	behind    []*topic.DeadLetter // those that lie behind what the index has reached, and match

@@ -139,7 +139,7 @@ func (m *Manifest) complete(reader subscriptions.Reader, account, id string, sto
 	var sub struct {
 		URL string `json:"url"`
 	}
-	// What is no URL at all has been said.
+	// A text that is not a URL has been reported already.
 	if json.Unmarshal(text, &sub) == nil && sub.URL != "" {
 		if _, denied := parseURL(account, sub.URL); denied != nil {
 			m.wrongf(e.place, "%s url: %v", name, denied)

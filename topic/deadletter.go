@@ -110,7 +110,7 @@ func ReadDeadLetter(r *Record, d *DeadLetter) {
 		}
 	}
 	if d.Malformed() {
-		// What its producer wrote under our names is not an identity: it must not show up among an account's dead letters.
+		// Headers that its producer wrote under our names are not an identity: the record must not show up among an account's dead letters.
 		d.ID, d.Account, d.Subscription, d.Event = "", "", "", ""
 		d.Headers = make(map[string][]byte)
 		for _, h := range r.Headers {

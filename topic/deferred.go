@@ -10,7 +10,7 @@ import (
 // Waits is what a record of a retry tier waits for.
 type Waits uint8
 
-// What a record waits for.
+// The reasons why a record waits.
 const (
 	WaitsItself  Waits = iota // its own time: a step of the schedule, or our own fault's end; no lane's opening changes that
 	WaitsForLane              // its lane: it was deferred while that sent nothing, or had no room
@@ -20,7 +20,7 @@ const (
 // WaitsFor says what a record of a retry tier waits for (docs/contract.md#when-a-lane-opens).
 func (c *Config) WaitsFor(r *Record) Waits {
 	reason, _ := dispatcher.ParseReason(r.Header(HeaderReason))
-	switch reason { //nolint:exhaustive // the others are no lane's
+	switch reason { //nolint:exhaustive // the others do not belong to a lane
 	case dispatcher.QueueFull, dispatcher.Parked, dispatcher.Paused, dispatcher.Rate, dispatcher.RetryAfter:
 		return WaitsForLane
 	case dispatcher.StatusFailed:

@@ -16,7 +16,7 @@ import (
 // at once, and a fetch that is cancelled ends at once. An instance that has nothing to do does little else than to ask again.
 const fetchWait = 2 * time.Second
 
-// scanWait is the same for whoever reads to an end that is known: what lies before it is there, or belongs to an open transaction.
+// scanWait is the same for a reader that knows where it ends: every record before that is there, or belongs to an open transaction.
 const scanWait = 500 * time.Millisecond
 
 // fetchTimeout bounds one fetch, so that a connection that has gone dead without a word is given up on.
@@ -51,10 +51,10 @@ func (c *Cluster) Fetcher(p Partition) *Fetcher {
 	}
 }
 
-// aheadBytes bounds one answer to whoever reads ahead: it takes a few records of many.
+// aheadBytes bounds one answer to a reader that reads ahead: it takes a few records of many.
 const aheadBytes = 256 << 10
 
-// scanner makes one for whoever reads to an end that is known.
+// scanner makes one for a reader that knows where it ends.
 func (c *Cluster) scanner(p Partition) *Fetcher {
 	f := c.Fetcher(p)
 	f.wait = scanWait
@@ -68,7 +68,7 @@ func (c *Cluster) FetcherAhead(p Partition) *Fetcher {
 	return f
 }
 
-// fewBytes bounds one answer to whoever wants a few records: a batch that is larger comes whole.
+// fewBytes bounds one answer to a reader that wants a few records: a batch that is larger comes whole.
 const fewBytes = 16 << 10
 
 // fetcherOfFew makes one for records that lie far apart.
@@ -231,13 +231,13 @@ func (p *Page) Each(ctx context.Context, f func(*Record) bool) error {
 	return p.EachWanted(ctx, nil, f)
 }
 
-// EachWanted is Each for whoever wants few of the records, which wanted tells by their keys and values: the others have neither value nor
+// EachWanted is Each for a reader that wants few of the records, which wanted tells by their keys and values: the others have neither value nor
 // headers. What is not wanted costs no allocation.
 func (p *Page) EachWanted(ctx context.Context, wanted func(key, value []byte) bool, f func(*Record) bool) error {
 	return p.walk(ctx, &walk{wanted: wanted, f: func(_ context.Context, r *Record) bool { return f(r) }})
 }
 
-// EachInTurn is Each for whoever waits before it takes a record. The context that f gets is done, too, when others wait to unpack their batches:
+// EachInTurn is Each for a reader that waits before it takes a record. The context that f gets is done, too, when others wait to unpack their batches:
 // then f should return false, and is called again with the same record in its next turn.
 func (p *Page) EachInTurn(ctx context.Context, f func(context.Context, *Record) bool) error {
 	return p.walk(ctx, &walk{f: f, again: true})

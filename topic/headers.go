@@ -33,7 +33,7 @@ const (
 	HeaderReplay       = "fanout-replay"        // the name of the replay
 	HeaderDeadLetter   = "fanout-dead-letter"   // partition/offset of the dead letter it was replayed from
 	HeaderTruncated    = "fanout-truncated"     // the original size, of a value that the broker refused as too large
-	HeaderBatchMax     = "fanout-batch-max"     // what the delivery's next batch may not exceed
+	HeaderBatchMax     = "fanout-batch-max"     // the bound of the delivery's next batch
 	HeaderBatchRefused = "fanout-batch-refused" // true: its last answer was a 4xx that halves batches
 	HeaderTraceParent  = "traceparent"
 	HeaderTraceState   = "tracestate"

@@ -225,7 +225,7 @@ func (n *newest[T]) refill(behind []*backward[T]) error {
 		b.items = append(b.items, item)
 	})
 	if err != nil {
-		for id, b := range reading { // what was read of it in part is left for whoever goes on
+		for id, b := range reading { // a partition that was read in part is left for the next search
 			b.left.To, b.items = pieces[id].To, nil
 		}
 		return err

@@ -26,7 +26,7 @@ type Spec struct {
 	Partitions int
 	Config     map[string]string
 	Delay      time.Duration // of a retry tier
-	Vital      bool          // what it loses is a delivery
+	Vital      bool          // a lost record is a lost delivery
 }
 
 // creation asks for the topic; replication is -1 where that is left to the brokers.

@@ -32,7 +32,7 @@ type SourceStart struct {
 	Begun bool
 
 	Records int64     // what the topic holds
-	Ahead   int64     // what a first run would read of it, if it were begun now; from the first record where Start is empty
+	Ahead   int64     // records that a first run would read, if it began now; from the first record where Start is empty
 	History bool      // it holds records older than an hour, or of which it is not known that they are younger
 	Oldest  time.Time // when its oldest record was written, where that was asked for and is known
 }

@@ -104,7 +104,7 @@ func (c *Cluster) MayJoin(ctx context.Context, group string) error {
 	if errors.Is(err, kafka.GroupAuthorizationFailed) {
 		return err
 	}
-	return nil // what else is wrong with the group is told by other questions
+	return nil // other questions find out what else is wrong with the group
 }
 
 // BrokerConfig reads settings of a broker: nothing where the Kafka user may not (DescribeConfigs on the cluster).

@@ -164,7 +164,7 @@ func bodyVariants(body []byte) []variant[[]byte] {
 	return all
 }
 
-// rewritten is JSON as the usual libraries write it, and as fanout does; nothing where the body is no JSON object.
+// rewritten is JSON as the usual libraries write it, and as fanout does; nothing where the body is not a JSON object.
 func rewritten(body []byte) (all [][]byte) {
 	var compact bytes.Buffer
 	members := map[string]json.RawMessage{}

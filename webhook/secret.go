@@ -57,7 +57,7 @@ func ParseVerifier(s string) (Secret, error) {
 		}
 		key, ok := decodeBase64(text)
 		if !ok {
-			return Secret{}, fmt.Errorf("secret: what follows %s is no base64", prefix)
+			return Secret{}, fmt.Errorf("secret: the text after %s is not base64", prefix)
 		}
 		key, err := checkKey(prefix, key)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 
 // Explanation says what a verification looked at, for a person who looks for the difference. It holds no secret.
 type Explanation struct {
-	Signed     []byte        // what the signature is over: id.timestamp.body
+	Signed     []byte        // the text that is signed: id.timestamp.body
 	Skew       time.Duration // how much older the timestamp is than now; negative: it lies ahead
 	Signatures []Signature   // those of the header, in its order
 }
@@ -39,7 +39,7 @@ func Verify(secrets []Secret, id, timestamp, signature string, body []byte, now 
 	e.Signed = append([]byte(id+"."+timestamp+"."), body...)
 	seconds, err := strconv.ParseInt(timestamp, 10, 64)
 	if err != nil {
-		return e, errors.New("verify: webhook-timestamp is no number of Unix seconds")
+		return e, errors.New("verify: webhook-timestamp is not a number of Unix seconds")
 	}
 	e.Skew = now.Sub(time.Unix(seconds, 0))
 

@@ -30,7 +30,7 @@ func TestVerifyExplains(t *testing.T) {
 		"no timestamp":      {func(in *input) { in.timestamp = "" }, "no webhook-timestamp header", -1, ""},
 		"no signature":      {func(in *input) { in.signature = "" }, "no webhook-signature header", -1, ""},
 		"blank signature":   {func(in *input) { in.signature = " " }, "webhook-signature is blank", -1, ""},
-		"timestamp a date":  {func(in *input) { in.timestamp = "2021-02-25" }, "no number of Unix seconds", -1, ""},
+		"timestamp a date":  {func(in *input) { in.timestamp = "2021-02-25" }, "not a number of Unix seconds", -1, ""},
 		"no base64":         {func(in *input) { in.signature = "v1,***" }, "signature 1: no base64", -1, "no base64"},
 		"no version":        {func(in *input) { in.signature = strings.TrimPrefix(vectorSignature, "v1,") }, `lacks its version, "v1,"`, -1, "unknown version, want v1 or v1a"},
 		"other version":     {func(in *input) { in.signature = "v2" + vectorSignature[2:] }, "unknown version", -1, "unknown version, want v1 or v1a"},

@@ -118,7 +118,7 @@ func (c *backfillCommand) backfill(ctx context.Context, cfg *config.Config, admi
 	case sub == nil:
 		return hint(fmt.Errorf("account %s has no subscription %s", bc.Account, bc.Subscription), "`fanout subscriptions list --account %s` shows those that it has", bc.Account)
 	case !sub.Enabled():
-		return hint(fmt.Errorf("subscription %s/%s is off: what is sent to it would be discarded", bc.Account, bc.Subscription), "enable it first")
+		return hint(fmt.Errorf("subscription %s/%s is off: its deliveries would be discarded", bc.Account, bc.Subscription), "enable it first")
 	}
 	if _, err := admin.Create(ctx, missingReplayTopic(cfg)); err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 func (c *checkCommand) showFindings(f findings) error {
 	problems := 0
 	for i, one := range f {
-		// Configuration that is wrong is looked at all the same, and what is looked at is quoted.
+		// Wrong configuration is checked too, and the checked text is quoted.
 		f[i].Found, f[i].Remedy = config.WithoutPasswords(one.Found), config.WithoutPasswords(one.Remedy)
 		if one.State == "problem" {
 			problems++

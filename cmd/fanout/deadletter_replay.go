@@ -66,7 +66,7 @@ command line that is not understood, or nobody to ask and no --yes.`,
 	}
 	f.selection.flags(cmd.Flags())
 	flags := cmd.Flags()
-	f.sendingFlags.flags(flags, "replay", "an earlier replay or --edit sent, or what was delivered since")
+	f.flags(flags, "replay", "an earlier replay or --edit sent, or what was delivered since")
 	flags.BoolVar(&f.edit, "edit", false, "repair malformed records in $EDITOR and send them to their source topic")
 	flags.StringVar(&f.fromFile, "from-file", "", "replay what this `FILE` of deadletter export lists; - is standard input")
 	c.adminFlag(cmd)

@@ -67,7 +67,7 @@ func (a *lossAccount) judge(settled bool) {
 	if settled {
 		a.Lost, a.Waiting = a.Waiting, 0
 	}
-	if a.Shared { // what this instance has planned may have ended in another one
+	if a.Shared { // a delivery that this instance planned may have ended in another one
 		a.Lost, a.Balanced = 0, settled && a.staged
 		return
 	}
@@ -216,5 +216,5 @@ func (a *lossAccount) same(other *lossAccount) bool {
 
 func (b *books) atRest(ctx context.Context) bool {
 	settled, err := b.outside.atRest(ctx, b.cfg)
-	return err == nil && settled // what cannot be asked is asked again
+	return err == nil && settled // a question that had no answer is asked again
 }

@@ -287,7 +287,7 @@ func (a *lossAccount) result() []demoEntry {
 	}
 	return slices.Concat(
 		[]demoEntry{{name: "sent", n: a.Events, note: a.sentNote()}},
-		some("malformed", a.Malformed, "records that are no event, kept as dead letters"),
+		some("malformed", a.Malformed, "records that are not events, kept as dead letters"),
 		some("ignored", a.Ignored, "events of a type that fanout does not deliver"),
 		some("unmatched", a.Unmatched, "events that no webhook wants"),
 		some("replayed", a.Replayed, "dead letters that were sent again"),

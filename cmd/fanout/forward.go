@@ -45,7 +45,7 @@ func newLocalProgram(address string) (*localProgram, error) {
 }
 
 // errCut says that an instance tells only the beginning of a body.
-var errCut = errors.New("its body is larger than what an instance tells of it")
+var errCut = errors.New("its body is larger than an instance shows")
 
 // forward makes the request of an attempt once more, at the local program, and returns its status. What was not an attempt made none.
 func (f *localProgram) forward(ctx context.Context, o *outcomeLine) (status int, err error) {

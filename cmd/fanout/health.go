@@ -79,14 +79,14 @@ func askHealth(ctx context.Context, r remote, ready bool) healthResult {
 		}
 		if json.Unmarshal(body, &answer) != nil {
 			out.OK, out.err = false, r.stranger()
-			out.Detail = "what answers there is not a fanout instance"
+			out.Detail = "the server there is not a fanout instance"
 		}
 		out.Checks = answer.Checks
 	case !out.OK:
 		out.Detail = strings.TrimSpace(string(body))
 	case strings.TrimSpace(string(body)) != "ok":
 		out.OK, out.err = false, r.stranger()
-		out.Detail = "what answers there is not a fanout instance"
+		out.Detail = "the server there is not a fanout instance"
 	}
 	return out
 }

@@ -144,7 +144,7 @@ func (r remote) refused(status int, header http.Header, body []byte) error {
 
 // stranger is the error of an answer that no instance would give.
 func (r remote) stranger() error {
-	return hint(fmt.Errorf("%s: what answers there is not a fanout instance", r.base), "--admin URL or admin.listen says where to ask")
+	return hint(fmt.Errorf("%s: the server there is not a fanout instance", r.base), "--admin URL or admin.listen says where to ask")
 }
 
 // problemOf reads an error answer (RFC 9457): its detail, then each bad field.

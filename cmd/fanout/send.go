@@ -180,7 +180,7 @@ func (c *sendCommand) send(ctx context.Context, cfg *config.Config, admin *topic
 			_, err = fmt.Fprintln(c.stdout, strings.TrimSuffix(result.Record+"  "+terminal.Visible(result.Note), "  "))
 		}
 		if err != nil {
-			return errors.Join(err, c.endList(list)) // what has been sent is said
+			return errors.Join(err, c.endList(list)) // events that were sent are listed
 		}
 	}
 	return c.endList(list)

@@ -234,7 +234,7 @@ func (i *instance) subscriptionsReady() (ok bool, detail string) {
 	return true, ""
 }
 
-// kafkaReady says whether every group is joined and records can be written, and which sources stay unread all the same.
+// kafkaReady says whether every group is joined and records can be written, and which sources stay unread nevertheless.
 func (i *instance) kafkaReady() (ok bool, detail string) {
 	if err := i.consumer.Ready(); err != nil {
 		return false, err.Error()
@@ -242,7 +242,7 @@ func (i *instance) kafkaReady() (ok bool, detail string) {
 	return true, i.consumer.Detail()
 }
 
-// receiversReady says whether a fault of our own keeps everything from being sent. It is ready all the same: it would be
+// receiversReady says whether a fault of our own keeps everything from being sent. It is ready nevertheless: it would be
 // the same in another instance.
 func (i *instance) receiversReady() (ok bool, detail string) {
 	why, since := i.dispatcher.NetworkFault()

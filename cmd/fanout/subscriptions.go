@@ -36,7 +36,7 @@ func redisError(err error) error {
 	return hint(fmt.Errorf("redis: %w", err), "is Redis running? redis.url says where it is")
 }
 
-// warning is something odd about a subscription that is in force all the same.
+// warning is something odd about a subscription that is in force nevertheless.
 type warning struct {
 	Field  string `json:"field"` // as the JSON names it; empty: the whole of it
 	Detail string `json:"detail"`

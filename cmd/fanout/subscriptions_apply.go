@@ -93,7 +93,7 @@ func (c *subscriptionsApply) apply(ctx context.Context, cfg *config.Config, stor
 	}
 	if !f.dryRun {
 		if err := plan.Apply(ctx, store.As(applier())); err != nil {
-			return hint(err, "apply again: what has been written is left as it is")
+			return hint(err, "apply again: subscriptions that were written stay as they are")
 		}
 	}
 	return c.showChanges(plan, f.dryRun)

@@ -68,8 +68,8 @@ func TestRefused(t *testing.T) {
 		{503, nil, "<html>\x1b[2J", "http://127.0.0.1:8080 answers 503 Service Unavailable", ""},
 		{401, problem, `{"title":"Unauthorized","detail":"no token"}`, "http://127.0.0.1:8080 refuses the token (401)", "set admin.token"},
 		{421, problem, `{"title":"Misdirected Request"}`, "http://127.0.0.1:8080 does not go by that name (421)", "admin.public_url"},
-		{404, nil, "404 page not found", "http://127.0.0.1:8080: what answers there is not a fanout instance", "--admin URL"},
-		{302, nil, "", "http://127.0.0.1:8080: what answers there is not a fanout instance", "--admin URL"},
+		{404, nil, "404 page not found", "http://127.0.0.1:8080: the server there is not a fanout instance", "--admin URL"},
+		{302, nil, "", "http://127.0.0.1:8080: the server there is not a fanout instance", "--admin URL"},
 	} {
 		err := r.refused(c.status, c.header, []byte(c.body))
 		if err.Error() != c.want {

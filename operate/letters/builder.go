@@ -238,7 +238,7 @@ func (b *Builder) read(ctx context.Context, partition int, r topic.Range) error 
 		}
 		page, err := fetcher.Fetch(ctx, at)
 		if topic.OutOfRange(err) {
-			return nil // what was deleted meanwhile is left out the next time
+			return nil // records that were deleted meanwhile are left out the next time
 		}
 		if err != nil {
 			return err

@@ -63,7 +63,7 @@ type entry struct {
 	account, subscription, reason string
 }
 
-// maxName bounds the names that are kept, in bytes: longer ones are no account's, and no reason of ours.
+// maxName bounds the names that are kept, in bytes: longer ones belong to no account, and are not reasons of ours.
 const maxName = 256
 
 // add enters one. The caller holds mu.

@@ -107,7 +107,7 @@ func (j *Journal) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushing)
 			defer cancel()
-			_ = j.write(last) // what is left is counted
+			_ = j.write(last) // records that are left are counted
 			j.giveUp(time.Now().Add(patience))
 			return nil
 		}

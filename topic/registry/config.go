@@ -44,7 +44,7 @@ func (c *Config) Validate() error {
 		u, err := url.Parse(c.URL)
 		switch {
 		case err != nil:
-			bad("url: is no URL: want one such as http://127.0.0.1:8081") // the parser's own error quotes it
+			bad("url: is not a URL: want one such as http://127.0.0.1:8081") // the parser's own error quotes it
 		case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 			bad("url: want http:// or https:// with a host, as in http://127.0.0.1:8081")
 		case u.User != nil:

@@ -71,7 +71,7 @@ func compileProtobuf(ctx context.Context, text string, files []file) (decode, er
 		}
 		m := dynamicpb.NewMessage(message)
 		if err := (proto.UnmarshalOptions{AllowPartial: true, DiscardUnknown: true, RecursionLimit: event.MaxDepth}).Unmarshal(body, m); err != nil {
-			return nil, errors.New("it is no " + string(message.FullName()) + ": " + err.Error())
+			return nil, errors.New("it is not " + string(message.FullName()) + ": " + err.Error())
 		}
 		w := newWriter(value, limit)
 		if err := w.message(m); err != nil {

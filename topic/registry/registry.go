@@ -33,7 +33,7 @@ var ErrUnavailable = errors.New("the schema registry cannot be asked")
 
 var (
 	errUnknown = errors.New("the schema registry does not know it")
-	errGone    = errors.New("whoever asked has stopped")
+	errGone    = errors.New("the caller has stopped")
 )
 
 // Bounds of what is asked.

@@ -362,7 +362,7 @@ func TestConfig(t *testing.T) {
 		"signed in":       {registry.Config{URL: "http://r", Username: "u", Password: "hunter2"}, ""},
 		"keys, no url":    {registry.Config{Username: "u", Password: "hunter2"}, "schema_registry.url: "},
 		"user in the url": {registry.Config{URL: "http://u:hunter2@r"}, "schema_registry.url: has a user name"},
-		"no url":          {registry.Config{URL: "http://%zz:hunter2"}, "schema_registry.url: is no URL"},
+		"no url":          {registry.Config{URL: "http://%zz:hunter2"}, "schema_registry.url: is not a URL"},
 		"scheme":          {registry.Config{URL: "registry:8081"}, "schema_registry.url: want http://"},
 		"query":           {registry.Config{URL: "http://r?x=hunter2"}, "schema_registry.url: want the base URL"},
 		"two passwords":   {registry.Config{URL: "http://r", Username: "u", Password: "hunter2", PasswordFile: empty}, "schema_registry.password: "},
