@@ -177,7 +177,8 @@ func decode(r *http.Request, v any) error {
 		return problemf(p.Status, "%s", p.Detail)
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return invalid(badField{wrong.Field, "must be " + jsonKind(wrong.Type) + ", not " + wrong.Value})
+		field := wrong.Field[strings.LastIndexByte(wrong.Field, '.')+1:] // embedded structs are named before it; bodies are flat
+		return invalid(badField{field, "must be " + jsonKind(wrong.Type) + ", not " + wrong.Value})
 	}
 	if err != nil {
 		if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {

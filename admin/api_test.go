@@ -133,6 +133,20 @@ func TestBadSubscriptionNamesEachField(t *testing.T) {
 	w.want(422, "POST", "/api/v1/replays", `[]`)
 }
 
+// A value of the wrong kind is told by the key that the body has.
+func TestWrongKindNamesItsField(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	for _, path := range []string{"/api/v1/replays", "/api/v1/backfills"} {
+		for field, value := range map[string]string{"name": `5`, "rate": `"fast"`, "dryRun": `"yes"`, "again": `1`, "account": `5`} {
+			a := w.want(422, "POST", path, fmt.Sprintf(`{%q:%s}`, field, value))
+			if want := fmt.Sprintf(`"field":%q`, field); !strings.Contains(string(a.body), want) {
+				t.Errorf("POST %s with %s of the wrong kind answers %s, want %s", path, field, a.body, want)
+			}
+		}
+	}
+}
+
 func TestSecretsAreShownOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "")
