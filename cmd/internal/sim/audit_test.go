@@ -58,10 +58,10 @@ func (j *judge) agrees(id string, state operate.AuditState, delivered int) bool 
 	return false
 }
 
-// What an instance needs at rest, with room.
+// What an instance needs at rest, with room: idle connections are kept for a while. Most that was seen is 70 and 350.
 const (
-	connectionsAtRest = 60
-	goroutinesAtRest  = 400
+	connectionsAtRest = 150
+	goroutinesAtRest  = 700
 )
 
 // grown looks whether instances have more than they need, when all is at rest.
