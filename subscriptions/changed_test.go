@@ -2,6 +2,7 @@ package subscriptions_test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -79,4 +80,36 @@ func TestObserve(t *testing.T) {
 	}
 	put(t, s, "acme", "last", hook(6))
 	within(t, 5*time.Second, "last", func() bool { return d.Lookup("acme", "last") != nil })
+}
+
+// An account that is too long to be kept is left alone when it is announced, as a full load leaves it alone: the table could not find
+// it again, and would take it for new each time.
+func TestAnnouncedAccountIsTooLong(t *testing.T) {
+	t.Parallel()
+	redis := miniredis.RunT(t)
+	s := store(t, "redis://"+redis.Addr())
+	long := strings.Repeat("x", 1025)
+	redis.HSet(key+"acme", "marker", hook(1))
+	told := make(chan string, 10)
+	d, _ := start(t, subscriptions.Config{URL: "redis://" + redis.Addr(), SnapshotFile: "off"}, func(d *subscriptions.Directory) {
+		d.Observe(func(c subscriptions.Changed) { told <- fmt.Sprint(c.ID, " ", c.Kind) })
+	})
+	ready(t, d)
+	within(t, 5*time.Second, "loaded", func() bool { return d.Status().Source == "redis" })
+	redis.HSet(key+long, "bad", `{"url":7}`)
+	for i := range 3 {
+		redis.HSet(key+"acme", "marker", hook(2+i))
+		if err := s.Changed(t.Context(), long, "acme"); err != nil {
+			t.Fatal(err)
+		}
+		for one := range told {
+			if one == "marker updated" {
+				break
+			}
+			t.Errorf("announcement %d: %s", i, one)
+		}
+	}
+	if n := d.Len(); n != 1 {
+		t.Errorf("%d subscriptions, want the one that an event can name", n)
+	}
 }

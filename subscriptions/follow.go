@@ -164,7 +164,7 @@ func (f *follower) take(ctx context.Context, entries []redis.XMessage) error {
 	said := make(map[string]announced)
 	accept := false
 	for _, entry := range entries {
-		if account, ok := entry.Values["account"].(string); ok {
+		if account, ok := entry.Values["account"].(string); ok && len(account) <= maxIdentity { // a full load says which are too long
 			by, _ := entry.Values["by"].(string)
 			was, again := said[account]
 			if !again {
