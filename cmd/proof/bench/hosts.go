@@ -15,6 +15,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -186,22 +187,34 @@ func (s *secure) listen(file string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	var certificates sync.Map // by address
-	ln, err := net.Listen("tcp4", ":0")
+	ln, err := net.Listen("tcp4", ":0") //nolint:gosec // loopbackOnly: there is no other way to listen on 127.0.0.0/8
 	if err != nil {
 		return nil, err
 	}
-	s.url = fmt.Sprintf("https://127.0.0.1:%d", ln.Addr().(*net.TCPAddr).Port)
+	at, err := netip.ParseAddrPort(ln.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	s.url = fmt.Sprintf("https://127.0.0.1:%d", at.Port())
+	var (
+		mu           sync.Mutex
+		certificates = make(map[netip.Addr]*tls.Certificate)
+	)
 	return tls.NewListener(loopbackOnly{ln}, &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			ip := hello.Conn.LocalAddr().(*net.TCPAddr).IP
-			if cert, found := certificates.Load(ip.String()); found {
-				return cert.(*tls.Certificate), nil
+			mu.Lock()
+			defer mu.Unlock()
+			ip := localIP(hello.Conn)
+			cert := certificates[ip]
+			if cert == nil {
+				var err error
+				if cert, err = issue(ip); err != nil {
+					return nil, err
+				}
+				certificates[ip] = cert
 			}
-			cert, err := issue(ip)
-			certificates.Store(ip.String(), cert)
-			return cert, err
+			return cert, nil
 		},
 		VerifyConnection: func(c tls.ConnectionState) error {
 			if c.DidResume {
@@ -214,13 +227,19 @@ func (s *secure) listen(file string) (net.Listener, error) {
 	}), nil
 }
 
+// localIP is the address that a connection came to; none for what is not TCP.
+func localIP(c net.Conn) netip.Addr {
+	at, _ := netip.ParseAddrPort(c.LocalAddr().String())
+	return at.Addr()
+}
+
 // loopbackOnly closes at once what did not come to a loopback address.
 type loopbackOnly struct{ net.Listener }
 
 func (l loopbackOnly) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
-		if err != nil || c.LocalAddr().(*net.TCPAddr).IP.IsLoopback() {
+		if err != nil || localIP(c).IsLoopback() {
 			return c, err
 		}
 		_ = c.Close()
@@ -228,7 +247,7 @@ func (l loopbackOnly) Accept() (net.Conn, error) {
 }
 
 // newAuthority makes an authority, writes its certificate to a file, and returns what issues certificates for addresses.
-func newAuthority(file string) (issue func(ip net.IP) (*tls.Certificate, error), err error) {
+func newAuthority(file string) (issue func(ip netip.Addr) (*tls.Certificate, error), err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -248,9 +267,9 @@ func newAuthority(file string) (issue func(ip net.IP) (*tls.Certificate, error),
 		return nil, err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return func(ip net.IP) (*tls.Certificate, error) {
+	return func(ip netip.Addr) (*tls.Certificate, error) {
 		leaf := template(ip.String())
-		leaf.IPAddresses = []net.IP{ip}
+		leaf.IPAddresses = []net.IP{ip.AsSlice()}
 		der, err := x509.CreateCertificate(rand.Reader, leaf, root, &key.PublicKey, key)
 		return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 	}, os.WriteFile(file, text, 0o600)
