@@ -56,7 +56,9 @@ func TestInterval(t *testing.T) {
 }
 
 func TestSummary(t *testing.T) {
-	of := func(pace float64, micros int) figure { return figure{pace: pace, cpu: time.Duration(micros) * time.Microsecond} }
+	of := func(pace float64, micros int) figure {
+		return figure{pace: pace, cpu: time.Duration(micros) * time.Microsecond}
+	}
 	turn := round{yardsticks: yardsticks{bare: of(100_000, 8), plain: of(50_000, 20)}}
 	turn.runs = []ran{{figure: of(60_000, 16), peak: 50 << 20, first: time.Second, broker: 7 * time.Microsecond}, {figure: of(30_000, 24)}}
 	got := strings.Split(summary("attempts", []variant{{name: "off"}, {name: "on"}}, []round{turn}), "\n")
