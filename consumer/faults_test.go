@@ -756,7 +756,7 @@ func TestWedgedGroupJoinsAnew(t *testing.T) {
 // What waits for its due time, or has nothing to do, is healthy.
 func TestWaitingIsHealthy(t *testing.T) {
 	w := newWorld(t, "channel.email")
-	w.cfg.StalledAfter = 300 * time.Millisecond
+	w.cfg.StalledAfter = time.Second
 	w.cfg.Schedule = []time.Duration{200 * time.Millisecond, 4 * time.Second}
 	w.dcfg.Delivery.Schedule = w.cfg.Schedule
 	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"]}`)
@@ -775,7 +775,7 @@ func TestWaitingIsHealthy(t *testing.T) {
 // Waiting for the network between us and all receivers is healthy: it would be the same in another instance.
 func TestSuspendedIsHealthy(t *testing.T) {
 	w := newWorld(t, "channel.email")
-	w.cfg.StalledAfter = 300 * time.Millisecond
+	w.cfg.StalledAfter = time.Second
 	w.dir.set(t, "acme", "a", `{"url":"`+w.recv.URL+`/a","events":["*"],"maxInFlight":1}`)
 	release := w.hang("/a", "t0")
 	i := w.start()

@@ -181,7 +181,7 @@ func TestRegistryAwayIsNoStandstill(t *testing.T) {
 	for n := range 4 {
 		w.produce("avro", n%2, value(w.avro("t"+string(rune('a'+n)))))
 	}
-	w.until("not ready", func() bool { return i.c.SchemasReady() != nil })
+	w.until("ready, but for the registry", func() bool { return i.c.SchemasReady() != nil && i.c.Ready() == nil })
 	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if err := errors.Join(i.c.Healthy(), i.c.Ready()); err != nil {
 			t.Fatal(err)
