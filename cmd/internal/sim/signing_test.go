@@ -69,11 +69,11 @@ func (r *receiver) rotated(to subscriptions.Rotation, lasts time.Duration) error
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.json = string(to.JSON)
-	k := &r.keys
-	if !k.signs {
-		*k = keys{now: next, signs: true, since: time.Now()}
+	k, now := &r.keys, time.Now()
+	if !k.signs { // nothing signs before it
+		*k = keys{now: next, signs: true, since: now, until: now}
 		return nil
 	}
-	*k = keys{now: next, before: k.now, signs: true, since: time.Now(), until: time.Now().Add(lasts)}
+	*k = keys{now: next, before: k.now, signs: true, since: now, until: now.Add(lasts)}
 	return nil
 }
