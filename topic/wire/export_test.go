@@ -1,5 +1,7 @@
 package wire
 
+import "time"
+
 import (
 	"encoding/binary"
 	"hash/crc32"
@@ -47,3 +49,6 @@ func Unpacking(codec compress.Compression, packed []byte) int64 {
 	b := Batch{compression: codec, packed: packed}
 	return b.Unpacking()
 }
+
+// SetPatience sets how long one request for leaders may take.
+func (l *Leaders) SetPatience(d time.Duration) { l.patience = d }

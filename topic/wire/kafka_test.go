@@ -317,6 +317,46 @@ func TestListOffsets(t *testing.T) {
 	}
 }
 
+// A broker that has frozen keeps its connections open and answers on none: nobody waits for it for ever, and the next question goes on.
+func TestLeadersAreNotAwaitedForEver(t *testing.T) {
+	b := newBroker(t, 1)
+	leaders := wire.NewLeaders(b.client)
+	leaders.SetPatience(200 * time.Millisecond)
+	p := wire.Partition{Topic: "t", ID: 0}
+	if _, _, err := leaders.Leader(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	leaders.Forget("t")
+	frozen := make(chan struct{})
+	b.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+		b.KeepControl()
+		b.SleepControl(func() { <-frozen })
+		return nil, nil, false
+	})
+	ended := make(chan error, 2)
+	for range 2 { // both wait for one request
+		go func() {
+			_, _, err := leaders.Leader(t.Context(), p)
+			ended <- err
+		}()
+	}
+	for range 2 {
+		select {
+		case err := <-ended:
+			if err == nil {
+				t.Error("a broker that does not answer has answered")
+			}
+		case <-time.After(10 * time.Second):
+			close(frozen)
+			t.Fatal("a look-up waits for a broker that does not answer")
+		}
+	}
+	close(frozen)
+	if _, _, err := leaders.Leader(t.Context(), p); err != nil {
+		t.Errorf("when it answers again: %v", err)
+	}
+}
+
 // A leader that has moved is looked for again once it has said so, and its epoch is another one.
 func TestLeaderMoves(t *testing.T) {
 	b := newBroker(t, 3)

@@ -14,7 +14,8 @@ import (
 // Leaders knows which broker leads each partition. It asks when it does not know, and again when it has been told to forget;
 // questions that come up together are one request. It is safe for concurrent use.
 type Leaders struct {
-	client *Client
+	client   *Client
+	patience time.Duration // with one request
 
 	mu     sync.Mutex // guards all below
 	topics map[string]*leading
@@ -38,7 +39,7 @@ type asking struct {
 
 // NewLeaders makes a Leaders that knows nothing yet.
 func NewLeaders(client *Client) *Leaders {
-	return &Leaders{client: client, topics: make(map[string]*leading)}
+	return &Leaders{client: client, patience: askPatience, topics: make(map[string]*leading)}
 }
 
 // leadersAge is how long an answer is believed when nothing contradicts it. A leader that has moved refuses what it is asked; that a topic
@@ -114,8 +115,13 @@ func (l *Leaders) ask(ctx context.Context, topic string) error {
 // askPause lets the partitions of a topic whose leader has moved ask together.
 const askPause = 10 * time.Millisecond
 
+// askPatience bounds the one request that all wait for: a broker that has frozen keeps its connections open, and answers on none.
+const askPatience = 5 * time.Second
+
 func (l *Leaders) answer(ctx context.Context, a *asking) {
 	defer close(a.done)
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
+	defer cancel()
 	select {
 	case <-time.After(askPause):
 	case <-ctx.Done():

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -266,7 +267,8 @@ type instance struct {
 	ended      chan struct{}
 	logs       *observer.ObservedLogs
 	killed     bool
-	old        bool // it lacks the names that the plan adds
+	failed     error // why it ended by itself, once ended is closed
+	old        bool  // it lacks the names that the plan adds
 }
 
 // start starts an instance as cmd/fanout does.
@@ -321,13 +323,29 @@ func (i *instance) run(ctx context.Context, peers *subscriptions.Peers) {
 	dispatching.Go(func() { _ = i.dispatcher.Run(sending) })
 	select {
 	case <-i.directory.Ready():
-		_ = i.consumer.Run(ctx)
+		i.failed = i.consumer.Run(ctx)
 	case <-ctx.Done():
 	}
 	last()
 	dispatching.Wait()
 	end()
 	directing.Wait()
+}
+
+// supervise starts another instance for each that has ended by itself, as systemd and Kubernetes do: one that is started while
+// a source topic does not exist says so and ends.
+func (w *world) supervise() {
+	w.t.Helper()
+	for _, i := range slices.Clone(w.instances) {
+		select {
+		case <-i.ended:
+			w.note("%s has ended: %v", i.name, i.failed)
+			w.forget(i)
+			w.judge.balanced(i)
+			w.start()
+		default:
+		}
+	}
 }
 
 // halt stops an instance, and waits for its end.
