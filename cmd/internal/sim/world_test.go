@@ -391,7 +391,7 @@ func (w *world) close() {
 	w.kafka.Close()
 	w.redis.Close()
 	w.serving.Wait()
-	time.Sleep(2 * time.Second) // in which the clients of Redis that are closed end trying to dial
+	time.Sleep(time.Minute) // in which the clients of Redis that are closed end trying to dial, and requests that are late arrive
 }
 
 // wrong says what is wrong, with what is needed to see it again.
