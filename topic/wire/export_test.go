@@ -1,10 +1,9 @@
 package wire
 
-import "time"
-
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"time"
 
 	"github.com/segmentio/kafka-go/compress"
 )

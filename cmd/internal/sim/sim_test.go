@@ -143,7 +143,7 @@ func simulate(t *testing.T, w *world) {
 // rest waits until nothing is left to be done. What is attempted just before it is too old waits for its next step all the same.
 func (w *world) rest(ctx context.Context) bool {
 	return w.eventually(w.plan.maxAge+slices.Max(w.plan.schedule)+w.plan.parkMax+5*time.Minute, "rest", func() error {
-		w.supervise()
+		w.supervise() //nolint:contextcheck // an instance outlives the wait
 		return w.judge.rest(ctx)
 	})
 }
