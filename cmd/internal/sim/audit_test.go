@@ -24,14 +24,17 @@ func (j *judge) audit(ctx context.Context) {
 	planner := dispatcher.NewPlanner(w.instances[0].directory)
 	accepted := w.accepted()
 	for _, name := range sources {
-		a, err := operate.NewAudit(ctx, w.admin, operate.AuditConfig{
-			Topic: name, Ranges: j.seen[name], Plan: planner.Plan, ChangesSince: changes.Since,
-			Changed: func(account string, since time.Time) bool {
-				return changes.Last[account].After(since.Add(-operate.ChangeSlack))
-			},
-		})
-		if err != nil {
-			w.wrong("the audit of %s: %v", name, err)
+		var a *operate.Audit
+		look := func() (err error) { // an operator tries again where a broker has just gone
+			a, err = operate.NewAudit(ctx, w.admin, operate.AuditConfig{
+				Topic: name, Ranges: j.seen[name], Plan: planner.Plan, ChangesSince: changes.Since,
+				Changed: func(account string, since time.Time) bool {
+					return changes.Last[account].After(since.Add(-operate.ChangeSlack))
+				},
+			})
+			return err
+		}
+		if !w.eventually(time.Minute, "audit of "+name, look) {
 			return
 		}
 		for _, d := range a.Deliveries {
