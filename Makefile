@@ -12,8 +12,8 @@ PROOF    := cmd/proof
 build: ## compile bin/fanout
 	go build -trimpath -o bin/fanout ./cmd/fanout
 
-test: ## every test that needs only Go
-	go test ./...
+test: ## every test that needs only Go; much of its time is waiting, so packages overlap
+	go test -p 5 ./...
 
 test-race: ## the same under the race detector
 	go test -race ./...
