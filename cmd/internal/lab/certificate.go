@@ -21,14 +21,21 @@ type Certificate struct {
 }
 
 // NewCertificate makes a certificate with a new P-256 key.
-func NewCertificate() (*Certificate, error) { return newCertificate("localhost", nil) }
+func NewCertificate() (*Certificate, error) {
+	return newCertificate("localhost", net.IPv4(127, 0, 0, 1), nil)
+}
 
 // Issue makes a certificate for the same addresses, with that common name and a new key, of which c is the authority.
 func (c *Certificate) Issue(commonName string) (*Certificate, error) {
-	return newCertificate(commonName, c)
+	return newCertificate(commonName, net.IPv4(127, 0, 0, 1), c)
 }
 
-func newCertificate(commonName string, authority *Certificate) (*Certificate, error) {
+// IssueFor is Issue for an address, which is its common name.
+func (c *Certificate) IssueFor(ip net.IP) (*Certificate, error) {
+	return newCertificate(ip.String(), ip, c)
+}
+
+func newCertificate(commonName string, ip net.IP, authority *Certificate) (*Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)
@@ -39,7 +46,7 @@ func newCertificate(commonName string, authority *Certificate) (*Certificate, er
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(24 * time.Hour),
 		DNSNames:              []string{"localhost"},
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		IPAddresses:           []net.IP{ip},
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		IsCA:                  true,

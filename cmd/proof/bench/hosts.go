@@ -2,18 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -183,8 +176,11 @@ type secure struct {
 // listen listens for TLS on every loopback address, with one port. Each address has a certificate of its own, from an
 // authority whose certificate goes to a file.
 func (s *secure) listen(file string) (net.Listener, error) {
-	issue, err := newAuthority(file)
+	authority, err := lab.NewCertificate()
 	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(file, authority.CertPEM, 0o600); err != nil {
 		return nil, err
 	}
 	ln, err := net.Listen("tcp4", ":0") //nolint:gosec // loopbackOnly: there is no other way to listen on 127.0.0.0/8
@@ -208,10 +204,15 @@ func (s *secure) listen(file string) (net.Listener, error) {
 			ip := localIP(hello.Conn)
 			cert := certificates[ip]
 			if cert == nil {
-				var err error
-				if cert, err = issue(ip); err != nil {
+				issued, err := authority.IssueFor(ip.AsSlice())
+				if err != nil {
 					return nil, err
 				}
+				pair, err := tls.X509KeyPair(issued.CertPEM, issued.KeyPEM)
+				if err != nil {
+					return nil, err
+				}
+				cert = &pair
 				certificates[ip] = cert
 			}
 			return cert, nil
@@ -244,33 +245,4 @@ func (l loopbackOnly) Accept() (net.Conn, error) {
 		}
 		_ = c.Close()
 	}
-}
-
-// newAuthority makes an authority, writes its certificate to a file, and returns what issues certificates for addresses.
-func newAuthority(file string) (issue func(ip netip.Addr) (*tls.Certificate, error), err error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	var serial atomic.Int64
-	template := func(name string) *x509.Certificate {
-		return &x509.Certificate{
-			SerialNumber: big.NewInt(serial.Add(1)), Subject: pkix.Name{CommonName: name, Organization: []string{"bench"}},
-			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		}
-	}
-	root := template("authority")
-	root.IsCA, root.BasicConstraintsValid, root.KeyUsage = true, true, x509.KeyUsageCertSign
-	der, err := x509.CreateCertificate(rand.Reader, root, root, &key.PublicKey, key)
-	if err != nil {
-		return nil, err
-	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return func(ip netip.Addr) (*tls.Certificate, error) {
-		leaf := template(ip.String())
-		leaf.IPAddresses = []net.IP{ip.AsSlice()}
-		der, err := x509.CreateCertificate(rand.Reader, leaf, root, &key.PublicKey, key)
-		return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
-	}, os.WriteFile(file, text, 0o600)
 }
