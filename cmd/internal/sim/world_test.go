@@ -339,6 +339,9 @@ func (w *world) supervise() {
 	for _, i := range slices.Clone(w.instances) {
 		select {
 		case <-i.ended:
+			if _, ok := errors.AsType[*topic.MissingTopicsError](i.failed); !ok {
+				w.wrong("%s has ended by itself: %v", i.name, i.failed)
+			}
 			w.note("%s has ended: %v", i.name, i.failed)
 			w.forget(i)
 			w.judge.balanced(i)
