@@ -166,7 +166,7 @@ func (l *attemptsLog) run(ctx context.Context) {
 	for {
 		select {
 		case <-l.wake:
-			if !sleep(ctx, attemptsLinger) {
+			if !topic.Sleep(ctx, attemptsLinger) {
 				return
 			}
 			l.begin(ctx)
@@ -210,7 +210,7 @@ func (l *attemptsLog) send(ctx context.Context, home int, b *attemptsBatch) {
 		failure = l.try(ctx, id, packed, deadline)
 		if written = failure == nil; !written {
 			l.failed(ctx, id, failure)
-			sleep(ctx, min(attemptsRetry, time.Until(deadline)))
+			topic.Sleep(ctx, min(attemptsRetry, time.Until(deadline)))
 		}
 	}
 	if !written && ctx.Err() != nil {

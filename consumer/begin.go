@@ -54,7 +54,7 @@ func (b *beginning) run() {
 		if first && b.live() && !errors.Is(err, errBeginning) {
 			b.g.log.Warn("committed offsets cannot be read; it is tried again", zap.Error(err))
 		}
-		sleep(b.ctx, 200*time.Millisecond)
+		topic.Sleep(b.ctx, 200*time.Millisecond)
 	}
 	readers.Wait()
 }

@@ -158,7 +158,7 @@ func (c *committer) leaveOutDeleted(ctx context.Context, due map[topic.Partition
 func (c *committer) last(ctx context.Context, partitions []*partition, deadline time.Time) error {
 	for {
 		err := c.by(ctx, partitions, deadline)
-		if err == nil || errors.Is(err, errFenced) || time.Until(deadline) < 2*commitPause || !sleep(ctx, commitPause) {
+		if err == nil || errors.Is(err, errFenced) || time.Until(deadline) < 2*commitPause || !topic.Sleep(ctx, commitPause) {
 			return err
 		}
 	}

@@ -176,7 +176,7 @@ func (c *Consumer) boundStop(stopping context.Context) {
 			c.end() // open records are abandoned
 			return
 		}
-		sleep(c.background, 10*time.Millisecond)
+		topic.Sleep(c.background, 10*time.Millisecond)
 	}
 }
 
@@ -219,7 +219,7 @@ func (c *Consumer) newIntakes(out outbox) map[dispatcher.Stage]*intake {
 // dispatcher are full.
 func (c *Consumer) waitForCapacity(ctx context.Context, f *flow) error {
 	for c.writer.failing() {
-		if !sleep(ctx, capacityPause) {
+		if !topic.Sleep(ctx, capacityPause) {
 			return context.Cause(ctx)
 		}
 	}
@@ -346,19 +346,4 @@ func (c *Consumer) Healthy() error {
 		stalled = append(stalled, g.healthy(time.Now()))
 	}
 	return joinErrors(stalled)
-}
-
-// sleep waits; false means that ctx was done before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -88,7 +88,7 @@ func (s *strangers) clear(ctx context.Context, p *partition, lost *lostOffsets, 
 			if failures.add(err, 20) {
 				s.log.Warn("reading fails; it is tried again", zap.String("topic", p.Topic), zap.Int("partition", p.ID), zap.Error(err), zap.Int("failures", failures.count))
 			}
-			sleep(ctx, min(time.Duration(failures.count)*failPause, failPauseMax))
+			topic.Sleep(ctx, min(time.Duration(failures.count)*failPause, failPauseMax))
 		case group != "":
 			p.on(ownerUnknown)
 			s.hold(p.Partition, group)
@@ -98,7 +98,7 @@ func (s *strangers) clear(ctx context.Context, p *partition, lost *lostOffsets, 
 				lost.looked.Done()
 				lost.run(ctx)
 			}
-			sleep(ctx, s.pause)
+			topic.Sleep(ctx, s.pause)
 		default:
 			if !lost.await(ctx, part, looked) {
 				return false

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"fanout/topic"
 )
 
 // Times of a handover: a partition that moves, or a stop (docs/contract.md#handover).
@@ -85,7 +87,7 @@ func (h *handover) drain(partitions []*partition, then, deadline time.Time) bool
 			settled = true
 			eachUnsettled(partitions, func(r *unsettledRecord) { r.settleAll(deferredByShutdown(now)) })
 		}
-		sleep(h.background, 5*time.Millisecond)
+		topic.Sleep(h.background, 5*time.Millisecond)
 	}
 	return true
 }

@@ -37,7 +37,7 @@ func newIgnoredWatch() *ignoredWatch {
 
 // run warns of each source of which everything was ignored for a while, until ctx is done: once until something else comes.
 func (w *ignoredWatch) run(ctx context.Context, every time.Duration, counts func() map[string][recordResults]uint64, log *zap.Logger) {
-	for sleep(ctx, every) {
+	for topic.Sleep(ctx, every) {
 		now := counts()
 		for _, name := range slices.Sorted(maps.Keys(now)) {
 			if n := w.look(name, now[name]); n > 0 {

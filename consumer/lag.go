@@ -63,7 +63,7 @@ const quietFor = 10 * time.Second
 // lookAhead keeps the lag of source partitions whose reading waits up to date, until ctx is done. Of a retry topic the lag is what is due,
 // which its end does not tell.
 func lookAhead(ctx context.Context, cluster *topic.Cluster, sources *group) {
-	for sleep(ctx, quietFor/2) {
+	for topic.Sleep(ctx, quietFor/2) {
 		quiet := make(map[topic.Partition]*partition)
 		req := wire.OffsetRequest{At: make(map[topic.Partition]int64)}
 		for _, p := range sources.partitions() {

@@ -66,7 +66,7 @@ func (l *lostOffsets) run(ctx context.Context) {
 	}
 	var err error
 	for try := range lostTries {
-		if err = l.read(ctx); err == nil || !sleep(ctx, time.Duration(try+1)*failPause) {
+		if err = l.read(ctx); err == nil || !topic.Sleep(ctx, time.Duration(try+1)*failPause) {
 			break
 		}
 	}

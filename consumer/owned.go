@@ -46,7 +46,7 @@ const ownedEvery = 12
 
 // watch looks again and again until ctx is done: soon while a topic must not be written to.
 func (o *ownedTopics) watch(ctx context.Context, interval time.Duration) {
-	for n := 1; sleep(ctx, interval); n++ {
+	for n := 1; topic.Sleep(ctx, interval); n++ {
 		if n%ownedEvery == 0 || o.problem() != "" {
 			o.look(ctx)
 		}

@@ -72,7 +72,7 @@ func (r *reader) run(ctx context.Context) {
 			if failures.add(err, 20) {
 				r.log.Warn("reading fails; it is tried again", zap.Error(err), zap.Int("failures", failures.count))
 			}
-			sleep(ctx, min(time.Duration(failures.count)*failPause, failPauseMax))
+			topic.Sleep(ctx, min(time.Duration(failures.count)*failPause, failPauseMax))
 		}
 	}
 }
@@ -112,13 +112,13 @@ func (r *reader) mayRead(ctx context.Context) bool {
 	waited := false
 	for r.suspended() {
 		r.partition.on(groupSilent)
-		if waited = true; !sleep(ctx, groupPause) {
+		if waited = true; !topic.Sleep(ctx, groupPause) {
 			return false
 		}
 	}
 	for !r.writable() || r.partition.open() >= maxReadAhead {
 		r.partition.on(capacityMissing)
-		if waited = true; !sleep(ctx, capacityPause) {
+		if waited = true; !topic.Sleep(ctx, capacityPause) {
 			return false
 		}
 	}
@@ -191,7 +191,7 @@ func (r *reader) take(ctx context.Context, record *topic.Record, d *decoded) {
 func (r *reader) awaitRegistry(ctx context.Context) {
 	r.partition.on(registryAway)
 	r.identity.look(ctx, r.partition)
-	sleep(ctx, registryPause)
+	topic.Sleep(ctx, registryPause)
 }
 
 // seen is when a part of a tier's log was first seen to be there.
@@ -233,7 +233,7 @@ func (r *reader) awaitDue(ctx context.Context, due time.Time, offset int64) bool
 	r.partition.on(notDue)
 	for wait := time.Until(due); wait > 0 && !r.partition.isAhead(offset); wait = time.Until(due) {
 		// Not all at once: the clock may be set, a machine that sleeps stops the timer, and the record may be taken ahead.
-		if !sleep(ctx, min(wait, clockInterval)) {
+		if !topic.Sleep(ctx, min(wait, clockInterval)) {
 			return false
 		}
 	}

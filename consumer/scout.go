@@ -101,7 +101,7 @@ func (s *scout) run(ctx context.Context) {
 			return
 		}
 		for pause := scoutPause; s.busy(); {
-			if !sleep(ctx, pause) {
+			if !topic.Sleep(ctx, pause) {
 				return
 			}
 			pause = scoutIdle
@@ -143,7 +143,7 @@ func (s *scout) look(ctx context.Context) (fetched int) {
 	if err := search.run(ctx); err != nil && ctx.Err() == nil {
 		s.log.Debug("reading ahead fails; it is tried again", zap.Error(err))
 	}
-	sleep(ctx, scoutRest*time.Since(began))
+	topic.Sleep(ctx, scoutRest*time.Since(began))
 	return search.fetched
 }
 

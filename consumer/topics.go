@@ -54,7 +54,7 @@ func (p *preparer) prepare(ctx context.Context, waits func(why string)) (map[str
 			}
 			failures++
 		}
-		sleep(ctx, preparePause)
+		topic.Sleep(ctx, preparePause)
 	}
 }
 
@@ -177,7 +177,7 @@ func (c *Consumer) show(sizes map[string]int) {
 // have written to retry topics and be gone, and owned topics may have been deleted. Once without a topic may be a broker that has just started.
 func (c *Consumer) lookAtTopics(ctx context.Context) {
 	absent := make(map[string]int)
-	for sleep(ctx, c.cfg.lookInterval()) {
+	for topic.Sleep(ctx, c.cfg.lookInterval()) {
 		asking, cancel := context.WithTimeout(ctx, commitTimeout)
 		sizes, err := c.cluster.Sizes(asking)
 		cancel()

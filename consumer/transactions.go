@@ -40,7 +40,7 @@ func newOpenTransactions(cluster *topic.Cluster, assigned func() []*partition, l
 
 // watch looks now and then until ctx is done.
 func (o *openTransactions) watch(ctx context.Context, interval time.Duration) {
-	for sleep(ctx, interval) {
+	for topic.Sleep(ctx, interval) {
 		o.look(ctx, time.Now())
 	}
 }

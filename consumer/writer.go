@@ -187,7 +187,7 @@ func (t *topicWriter) write(batch []outgoingRecord) bool {
 		if topic.NoTopic(err) {
 			t.w.repair(t.w.ctx, t.name)
 		}
-		if !sleep(t.w.ctx, backoff) {
+		if !topic.Sleep(t.w.ctx, backoff) {
 			return false
 		}
 		backoff = min(2*backoff, 2*time.Second) // and on another partition, which may have a leader

@@ -20,7 +20,7 @@ type workers struct {
 	queued   sweepList // the lanes in which something waits
 
 	attempts atomic.Uint64  // that have ended
-	working  sync.WaitGroup // the goroutines; added to under a lane's lock, and not while stopping
+	working  sync.WaitGroup // the goroutines; added to under a lane's lock or by Run, and never once stop waits
 }
 
 func (w *workers) start(r run) {

@@ -153,6 +153,7 @@ func (t *trust) noRoots() bool {
 
 // keptSessions are the hosts whose TLS sessions can be resumed: more than there are kept connections (Config.MaxIdle), since
 // a host whose connection is kept has no use for its session. Each takes about 10 KiB with the host's certificates.
+// All accounts share them, the oldest goes first, and a host without one only costs a full handshake.
 const keptSessions = 4096
 
 // read makes the configuration. t is locked.
